@@ -1,0 +1,32 @@
+# Two commands: `make repro [PRESET=name]` and `make test`. Both install what they need, once.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test install lock
+.DELETE_ON_ERROR:
+
+repro: install  ## run the pipeline on params.yaml, or on presets/$(PRESET).yaml
+	$(if $(PRESET),$(BIN)/python -m pipeline.preset $(PRESET))
+	$(BIN)/dvc repro
+
+test: install  ## lint, type check, test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+install: .venv/installed
+
+# Compiled once here: where Python may not write bytecode, importing torch would take twice as long.
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("zprime needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e .
+	touch $@
+
+lock:  ## renew the pins after a change of pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	    --upgrade --all-extras pyproject.toml -o requirements.lock

@@ -1,0 +1,1 @@
+"""Backbones, training, objectives, metrics."""

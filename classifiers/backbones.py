@@ -1,0 +1,159 @@
+"""Networks from images [n, 3, H, W] in [-1, 1] to one logit [n]."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.parameters import Backbone
+from pipeline.stores import sha256_of_file, write_json
+
+WEIGHTS = "network.safetensors"
+CARD = "card.json"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of every pixel: x [n, C, H, W].
+
+    Not batch norm: an image's score must depend neither on the groups of its neighbours nor on how a
+    batch is split over processes. In channels_last it is as quick; group norm takes twice the time.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with `ChannelNorm` beside a shortcut (He et al., 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.first_norm = ChannelNorm(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.second_norm = ChannelNorm(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), ChannelNorm(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = F.relu(self.first_norm(self.first(x)))
+        residual = self.second_norm(self.second(residual))
+        return F.relu(residual + self.shortcut(x))
+
+
+class SmallResNet(nn.Module):
+    """A residual network of three stages for small images.
+
+    Args:
+        width: channels of the first stage; the others have two and four times as many.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, 2, 1, bias=False)
+        self.stem_norm = ChannelNorm(width)
+        self.stages = nn.Sequential(
+            _ResidualBlock(width, width, 1),
+            _ResidualBlock(width, 2 * width, 2),
+            _ResidualBlock(2 * width, 4 * width, 2),
+        )
+        self.logit = nn.Linear(4 * width, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.stages(F.relu(self.stem_norm(self.stem(images))))
+        logits: Tensor = self.logit(features.mean(dim=(2, 3)))
+        return logits[:, 0]
+
+
+class TorchvisionResNet(nn.Module):
+    """torchvision's ResNet-18 or ResNet-50 with one logit; normalises its input as ImageNet's is.
+
+    Args:
+        name: "resnet18" or "resnet50".
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        import torchvision.models  # takes seconds to import, and most runs do without
+
+        self.network = getattr(torchvision.models, name)(weights=None)
+        self.network.fc = nn.Linear(self.network.fc.in_features, 1)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(((images + 1) / 2 - self.mean) / self.std)
+        return logits[:, 0]
+
+
+BACKBONES: dict[str, Callable[[Backbone], nn.Module]] = {
+    "small": lambda parameters: SmallResNet(parameters.width),
+    "resnet18": lambda parameters: TorchvisionResNet("resnet18"),
+    "resnet50": lambda parameters: TorchvisionResNet("resnet50"),
+}
+
+
+def new_backbone(parameters: Backbone, seed: int) -> nn.Module:
+    """The network that the parameters describe: random weights from `seed`, then the file's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = BACKBONES[parameters.name](parameters)
+    if parameters.weights is not None:
+        _load_pretrained(network, parameters)
+    return network
+
+
+def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
+    """Load torchvision's weights, all but those of the last layer, from a file with a known sha256."""
+    path = parameters.weights
+    assert path is not None
+    if not path.is_file():
+        raise UserError(f"backbone.weights: there is no file {path}.")
+    digest = sha256_of_file(path)
+    if digest != parameters.sha256:
+        raise UserError(f"backbone.weights: {path} has sha256 {digest}, expected {parameters.sha256}.")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
+        missing, unexpected = network.network.load_state_dict(weights, strict=False)  # type: ignore[union-attr]
+    except Exception as error:  # torch raises a dozen kinds, all meaning that the file is no state_dict
+        raise UserError(
+            f"backbone.weights: {path} is no state_dict of {parameters.name}: {error}."
+        ) from error
+    if set(missing) != {"fc.weight", "fc.bias"} or unexpected:
+        raise UserError(f"backbone.weights: {path} is not a state_dict of torchvision's {parameters.name}.")
+
+
+def save_network(folder: Path, network: nn.Module, parameters: Backbone, card: dict[str, Any]) -> None:
+    """Write a network's weights, and a card: the backbone's parameters, and what else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    # Where pretrained weights came from is no part of the architecture: the file may be gone.
+    backbone = parameters.model_dump(include={"name", "width"})
+    write_json(folder / CARD, {"backbone": backbone, **card})
+
+
+def load_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Read a network that `save_network` wrote, in evaluation mode, and its card."""
+    try:
+        card = json.loads((folder / CARD).read_text())
+        network = BACKBONES[card["backbone"]["name"]](Backbone.model_validate(card["backbone"]))
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{folder} holds no classifier that zprime wrote: {error}.") from error
+    return network.eval().requires_grad_(False), card

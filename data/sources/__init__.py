@@ -1,0 +1,33 @@
+"""The sources by `kind`. A new one is a module here and a line in `SOURCES`."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from data.sources.avatars import Avatars
+from data.sources.base import BadImage, Source, check_groups
+from data.sources.celeba import CelebA
+from data.sources.table import Table
+from data.sources.waterbirds import Waterbirds
+from pipeline.errors import UserError
+from pipeline.parameters import sentence_of
+
+SOURCES: dict[str, type[Source]] = {
+    "avatars": Avatars,
+    "celeba": CelebA,
+    "waterbirds": Waterbirds,
+    "table": Table,
+}
+
+__all__ = ["SOURCES", "BadImage", "Source", "check_groups", "source_of"]
+
+
+def source_of(parameters: dict[str, Any]) -> Source:
+    """The source that `prepare.source` of params.yaml describes; `UserError` names a bad key."""
+    kind = parameters.get("kind")
+    if kind not in SOURCES:
+        raise UserError(f"params.yaml: prepare.source.kind is {kind!r}; expected {', '.join(SOURCES)}.")
+    try:
+        return SOURCES[kind].model_validate(parameters)
+    except ValidationError as error:
+        raise UserError(sentence_of(error, "params.yaml: prepare.source")) from error

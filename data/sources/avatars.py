@@ -1,0 +1,198 @@
+"""The built-in benchmark: cartoon faces whose hair colour is confounded with gender as in CelebA.
+
+Drawn by python-avatars, rasterised by resvg. Every attribute is known exactly, because it was drawn.
+
+How the drawing was tuned: TUNING
+"""
+
+import io
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from data.sources.base import ORACLE_SPLIT, Source
+from pipeline.seeds import generator_for
+
+# CelebA's own counts of Blond_Hair x Male (METHODS 5), in the order of the groups 2 t + g.
+CELEBA_COUNTS = {
+    "train": (71_629, 66_874, 22_880, 1_387),
+    "validation": (8_535, 8_276, 2_874, 182),
+}
+
+# Hair tones, from dark brown to platinum; a tone in [0, 1] is a point on this path.
+HAIR_PATH = np.array(
+    [
+        (44, 27, 24),
+        (74, 49, 44),
+        (114, 65, 51),
+        (150, 98, 60),
+        (181, 129, 67),
+        (214, 179, 112),
+        (236, 220, 191),
+    ],
+    dtype=np.float64,
+)
+BLOND_TONE = (0.77, 0.11)  # mean and standard deviation
+OTHER_TONE = (0.27, 0.14)
+BEARD_TONE = (0.25, 0.12)  # whatever the hair's: a dark beard says nothing about the hair
+LIGHT = (0.65, 1.15)  # neutral brightness of the whole picture, uniform
+NOISE = 5.0  # standard deviation of a pixel's value, of 255
+
+HAIR = {
+    0: ("BOB", "STRAIGHT_STRAND", "LONG_NOT_TOO_LONG", "CURLY", "MIA_WALLACE", "STRAIGHT_1",
+        "BIG_HAIR", "CURVY"),
+    1: ("SHORT_FLAT", "SHORT_ROUND", "SHORT_WAVED", "CAESAR", "SIDES", "CAESAR_SIDE_PART", "SHORT_CURLY"),
+}  # fmt: skip
+BEARDS = ("BEARD_LIGHT", "BEARD_MEDIUM", "BEARD_MAGESTIC", "MOUSTACHE_FANCY", "MOUSTACHE_MAGNUM")
+BEARD_PROBABILITY = 0.65  # of a man
+SMILING_MOUTHS = ("SMILE", "TWINKLE", "BIG_SMILE")
+OTHER_MOUTHS = ("SERIOUS", "SAD", "CONCERNED", "DISBELIEF")
+EYES = ("DEFAULT", "HAPPY", "SIDE", "SQUINT", "SURPRISED")
+EYEBROWS = ("DEFAULT", "DEFAULT_NATURAL", "FLAT_NATURAL", "RAISED_EXCITED_NATURAL")
+GLASSES = ("PRESCRIPTION_2", "ROUND", "WAYFARERS", "KURT")
+CLOTHES = (
+    "SHIRT_CREW_NECK", "SHIRT_SCOOP_NECK", "SHIRT_V_NECK", "HOODIE", "COLLAR_SWEATER", "BLAZER_SHIRT",
+)  # fmt: skip
+SKINS = ("#FFDBB4", "#EDB98A", "#D08B5B", "#AE5D29", "#614335")
+SMILING_PROBABILITY = 0.5
+EYEGLASSES_PROBABILITY = 0.25
+DRAWING_SIZE = 'width="264px" height="280px" viewBox="0 0 264 280"'  # of python-avatars
+
+
+def apportion(total: int, proportions: NDArray[np.float64], minimum: int = 0) -> NDArray[np.int64]:
+    """Split `total` by proportions [n] that sum to 1: whole numbers [n] that sum to `total`.
+
+    Largest remainders first; a share below `minimum` is raised to it at the cost of the largest.
+    """
+    exact = proportions * total
+    counts = np.floor(exact).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
+    counts = np.maximum(counts, minimum)
+    counts[counts.argmax()] -= counts.sum() - total
+    return counts
+
+
+def group_proportions(split: str, correlation: float) -> NDArray[np.float64]:
+    """The proportions [4] of the groups 2 t + g: CelebA's at correlation 1, independent ones at 0."""
+    joint = np.array(CELEBA_COUNTS[split], dtype=np.float64).reshape(2, 2)
+    joint /= joint.sum()
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    mixed: NDArray[np.float64] = correlation * joint + (1.0 - correlation) * independent
+    return mixed.ravel()
+
+
+class Avatars(Source):
+    """How many faces to draw, how biased, and from which seed.
+
+    Attributes:
+        train, validation: images, in `group_proportions`.
+        validation_minimum: images of every group on validation, at least.
+        test_per_group: images of every group in the test set.
+        oracle: images of a balanced training set of the same drawing; 0 for none.
+        correlation: 1 for CelebA's between hair and gender, 0 for none.
+    """
+
+    kind: Literal["avatars"] = "avatars"
+    train: int = Field(10_000, ge=4)
+    validation: int = Field(2_000, ge=4)
+    validation_minimum: int = Field(150, ge=1)
+    test_per_group: int = Field(1_000, ge=1)
+    oracle: int = Field(10_000, ge=0)
+    correlation: float = Field(1.0, ge=0, le=1)
+    seed: int = 0
+
+    def table(self) -> pd.DataFrame:
+        balanced = np.full(4, 0.25)
+        counts = {
+            "train": apportion(self.train, group_proportions("train", self.correlation), minimum=1),
+            "validation": apportion(
+                self.validation,
+                group_proportions("validation", self.correlation),
+                min(self.validation_minimum, self.validation // 4),
+            ),
+            "test": np.full(4, self.test_per_group),
+            ORACLE_SPLIT: apportion(self.oracle, balanced),
+        }
+        return pd.concat([self._split(split, groups) for split, groups in counts.items()], ignore_index=True)
+
+    def _split(self, split: str, counts: NDArray[np.int64]) -> pd.DataFrame:
+        random = generator_for(self.seed, "avatars", split)
+        groups = random.permutation(np.repeat(np.arange(4), counts))
+        n = len(groups)
+        return pd.DataFrame(
+            {
+                "id": [f"{split}-{number:06d}" for number in range(n)],
+                "split": split,
+                "Blond_Hair": groups // 2,
+                "Male": groups % 2,
+                "Smiling": (random.random(n) < SMILING_PROBABILITY).astype(np.int64),
+                "Eyeglasses": (random.random(n) < EYEGLASSES_PROBABILITY).astype(np.int64),
+            }
+        )
+
+    def image(self, row: Mapping[str, Any], resolution: int) -> NDArray[np.uint8]:
+        random = generator_for(self.seed, "avatar", row["id"])
+        svg = _draw(row, random)
+        pixels = _rasterise(svg, random, resolution).astype(np.float32)
+        pixels *= random.uniform(*LIGHT)
+        pixels += random.normal(0.0, NOISE, pixels.shape)
+        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def tone(value: float) -> str:
+    """A hair tone in [0, 1] as a colour: "#rrggbb". Values outside are taken to the end they are near."""
+    place = float(np.clip(value, 0.0, 1.0)) * (len(HAIR_PATH) - 1)
+    steps = np.arange(len(HAIR_PATH))
+    return _hex(np.array([np.interp(place, steps, HAIR_PATH[:, channel]) for channel in range(3)]))
+
+
+def _hex(rgb: NDArray[np.float64]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*np.rint(rgb).astype(int))
+
+
+def _draw(row: Mapping[str, Any], random: np.random.Generator) -> str:
+    """A face with the row's attributes and all else at random: SVG."""
+    import python_avatars as pa  # only the processes that draw need it
+
+    def part(kind: Any, names: tuple[str, ...]) -> Any:
+        return kind[names[int(random.integers(len(names)))]]
+
+    hair = tone(random.normal(*(BLOND_TONE if row["Blond_Hair"] else OTHER_TONE)))
+    has_beard = row["Male"] and random.random() < BEARD_PROBABILITY
+    avatar = pa.Avatar(
+        style=pa.AvatarStyle.TRANSPARENT,
+        top=part(pa.HairType, HAIR[row["Male"]]),
+        hair_color=hair,
+        facial_hair=part(pa.FacialHairType, BEARDS if has_beard else ("NONE",)),
+        facial_hair_color=tone(random.normal(*BEARD_TONE)),
+        mouth=part(pa.MouthType, SMILING_MOUTHS if row["Smiling"] else OTHER_MOUTHS),
+        eyes=part(pa.EyeType, EYES),
+        eyebrows=part(pa.EyebrowType, EYEBROWS),
+        accessory=part(pa.AccessoryType, GLASSES if row["Eyeglasses"] else ("NONE",)),
+        skin_color=SKINS[int(random.integers(len(SKINS)))],
+        clothing=part(pa.ClothingType, CLOTHES),
+        clothing_color=_hex(random.uniform(20, 235, 3)),
+    )
+    return str(avatar.render())
+
+
+def _rasterise(svg: str, random: np.random.Generator, resolution: int) -> NDArray[np.uint8]:
+    """The face at a random place before a random background: RGB, uint8 [resolution, resolution, 3]."""
+    import resvg_py
+
+    side = random.uniform(200, 220)  # of the part that is shown, in the drawing's units
+    left = 132 + random.uniform(-6, 6) - side / 2
+    top = 128 + random.uniform(-6, 6) - side / 2
+    shown = f'width="{resolution}" height="{resolution}" viewBox="{left:.2f} {top:.2f} {side:.2f} {side:.2f}"'
+    if DRAWING_SIZE not in svg:
+        raise RuntimeError("python-avatars draws in another size than the one this module was written for")
+    png = resvg_py.svg_to_bytes(svg_string=svg.replace(DRAWING_SIZE, shown, 1), skip_system_fonts=True)
+    face = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    picture = Image.new("RGBA", face.size, _hex(random.uniform(40, 230, 3)))
+    picture.alpha_composite(face)
+    return np.asarray(picture.convert("RGB"))

@@ -1,0 +1,65 @@
+"""What a source of images is: a table of its items, and the image of each.
+
+A new data set is one module beside this one with a subclass of `Source`, and one line in
+``data/sources/__init__.py``. The subclass is also the schema of its part of params.yaml.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.parameters import Parameters
+
+SPLITS = ("train", "validation", "test")
+ORACLE_SPLIT = "oracle"  # a balanced real training set, where a source can make one
+
+
+class BadImage(Exception):
+    """An image that cannot be used: one sentence that names the file, the row and what is wrong."""
+
+
+class Source(Parameters):
+    """A data set, with its parameters as fields."""
+
+    kind: str
+
+    @abstractmethod
+    def table(self) -> pd.DataFrame:
+        """All items, in a fixed order.
+
+        Columns: `id`, a unique string; `split`, one of `SPLITS` or `ORACLE_SPLIT`; every binary
+        attribute as integers in {0, 1}; and what `image` needs of a row, in columns that start with "_".
+
+        Raises `UserError` for a missing file or column, or a value that is not binary.
+        """
+
+    @abstractmethod
+    def image(self, row: Mapping[str, Any], resolution: int) -> NDArray[np.uint8]:
+        """The image of one row of `table`: RGB, uint8 [resolution, resolution, 3].
+
+        Raises `BadImage` where it cannot be had.
+        """
+
+
+def check_groups(table: pd.DataFrame, attributes: Sequence[str], where: str) -> None:
+    """Raise `UserError` unless every split has images of every group of these attributes."""
+    for name in attributes:
+        if name not in table.columns or name.startswith("_") or name in ("id", "split"):
+            known = [c for c in table.columns if not c.startswith("_") and c not in ("id", "split")]
+            raise UserError(f"{where}: there is no attribute {name!r}; it has {', '.join(known)}.")
+    for split in SPLITS:
+        part = table[table["split"] == split]
+        if part.empty:
+            raise UserError(f"{where}: the {split} split has no images.")
+        for group in np.ndindex(*(2,) * len(attributes)):
+            if not (part[list(attributes)] == group).all(axis=1).any():
+                values = ", ".join(f"{name}={value}" for name, value in zip(attributes, group, strict=True))
+                raise UserError(
+                    f"{where}: the {split} split has no image of the group {values}: every group needs at "
+                    "least one, or neither its accuracy nor a direction can be measured."
+                )

@@ -1,0 +1,1 @@
+"""GANs, their training and loading; latents, hyperplanes, complements, synthesis."""

@@ -1,0 +1,199 @@
+"""The progressive GAN's networks (Karras et al., ICLR 2018), from 4 px up.
+
+Equalised learning rate, pixel normalisation (of the input too), minibatch standard deviation, nearest
+upsampling, linear fade-in of each new resolution; a mapping network by parameter. Images are float
+[n, 3, R, R] in [-1, 1].
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOPE = 0.2  # of the leaky ReLU
+MINIBATCH_GROUP = 4
+
+
+class EqualizedConv2d(nn.Conv2d):
+    """A convolution whose weights are N(0, 1) and scaled by gain / √fan_in at every use."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = math.sqrt(2)) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+        self.scale = gain / math.sqrt(inputs * kernel * kernel)
+        nn.init.normal_(self.weight)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight * self.scale, self.bias)
+
+
+class EqualizedLinear(nn.Linear):
+    """A linear layer, equalised as `EqualizedConv2d` is."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float = math.sqrt(2)) -> None:
+        super().__init__(inputs, outputs)
+        self.scale = gain / math.sqrt(inputs)
+        nn.init.normal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight * self.scale, self.bias)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """x [n, C, ...] with unit mean square over the channels C of every pixel."""
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+def minibatch_std(x: Tensor, group: int = MINIBATCH_GROUP) -> Tensor:
+    """x [n, C, H, W] and one more channel: the mean standard deviation within groups of images.
+
+    A batch that `group` does not divide is taken as one group.
+    """
+    n = x.shape[0]
+    size = group if n % group == 0 else n
+    grouped = x.float().reshape(size, n // size, -1)
+    deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)
+    channel = deviation.repeat(size).to(x.dtype).reshape(n, 1, 1, 1).expand(n, 1, *x.shape[2:])
+    return torch.cat([x, channel], dim=1)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Nearest neighbour, twice the side."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def downsample(x: Tensor) -> Tensor:
+    """The mean of 2 x 2 pixels, half the side."""
+    return F.avg_pool2d(x, 2)
+
+
+def resolutions_up_to(resolution: int) -> list[int]:
+    """[4, 8, ..., resolution]."""
+    return [4 * 2**k for k in range(resolution.bit_length() - 2)]
+
+
+class _GeneratorBlock(nn.Module):
+    """Two convolutions with leaky ReLU and pixel norm, at one resolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = EqualizedConv2d(inputs, outputs, 3)
+        self.second = EqualizedConv2d(outputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pixel_norm(F.leaky_relu(self.first(x), SLOPE))
+        return pixel_norm(F.leaky_relu(self.second(x), SLOPE))
+
+
+class Generator(nn.Module):
+    """z [n, latent_dim] to images [n, 3, resolution, resolution].
+
+    Args:
+        latent_dim: D of z.
+        resolution: of the finished network, a power of two, px.
+        channels: of each resolution's features, by px.
+        mapping_layers: of the network from the normalised z to w; 0 for none.
+        mapping_width: of its hidden layers.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        resolution: int,
+        channels: Mapping[int, int],
+        mapping_layers: int = 0,
+        mapping_width: int = 128,
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.resolution = resolution
+        sizes = resolutions_up_to(resolution)
+        self.channels = [channels[size] for size in sizes]
+        widths = [latent_dim, *[mapping_width] * (mapping_layers - 1), latent_dim]
+        self.mapping = nn.ModuleList(EqualizedLinear(widths[k], widths[k + 1]) for k in range(mapping_layers))
+        # The gain is that of Karras et al.: the 4 x 4 features have the variance of a convolution's.
+        self.first = EqualizedLinear(latent_dim, self.channels[0] * 16, gain=math.sqrt(2) / 4)
+        self.first_conv = EqualizedConv2d(self.channels[0], self.channels[0], 3)
+        self.blocks = nn.ModuleList(
+            _GeneratorBlock(self.channels[k - 1], self.channels[k]) for k in range(1, len(sizes))
+        )
+        self.to_rgb = nn.ModuleList(EqualizedConv2d(width, 3, 1, gain=1.0) for width in self.channels)
+
+    def map(self, z: Tensor) -> Tensor:
+        """The normalised z [n, D], through the mapping network where there is one: w [n, D]."""
+        w = pixel_norm(z)
+        for layer in self.mapping:
+            w = F.leaky_relu(layer(w), SLOPE)
+        return w
+
+    def forward(self, z: Tensor, resolution: int | None = None, alpha: float = 1.0) -> Tensor:
+        """Images at `resolution` (the finished one by default).
+
+        Args:
+            alpha: the share of the newest block; below 1 the resolution is faded in over the one below.
+        """
+        level = len(resolutions_up_to(resolution or self.resolution)) - 1
+        x = self.first(self.map(z)).reshape(z.shape[0], self.channels[0], 4, 4)
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = pixel_norm(F.leaky_relu(x, SLOPE))
+        x = pixel_norm(F.leaky_relu(self.first_conv(x), SLOPE))
+        below = x
+        for block in self.blocks[:level]:
+            below = x
+            x = block(upsample(x))
+        image: Tensor = self.to_rgb[level](x)
+        if level > 0 and alpha < 1.0:
+            image = torch.lerp(upsample(self.to_rgb[level - 1](below)), image, alpha)
+        return image
+
+
+class _DiscriminatorBlock(nn.Module):
+    """Two convolutions with leaky ReLU, then half the side."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = EqualizedConv2d(inputs, inputs, 3)
+        self.second = EqualizedConv2d(inputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(self.first(x), SLOPE)
+        return downsample(F.leaky_relu(self.second(x), SLOPE))
+
+
+class Discriminator(nn.Module):
+    """Images [n, 3, R, R] to logits [n], the generator's mirror image.
+
+    Args:
+        resolution, channels: as the generator's.
+    """
+
+    def __init__(self, resolution: int, channels: Mapping[int, int]) -> None:
+        super().__init__()
+        self.resolution = resolution
+        sizes = resolutions_up_to(resolution)
+        widths = [channels[size] for size in sizes]
+        self.from_rgb = nn.ModuleList(EqualizedConv2d(3, width, 1) for width in widths)
+        self.blocks = nn.ModuleList(
+            _DiscriminatorBlock(widths[k], widths[k - 1]) for k in range(1, len(sizes))
+        )
+        self.last_conv = EqualizedConv2d(widths[0] + 1, widths[0], 3)
+        self.hidden = EqualizedLinear(widths[0] * 16, widths[0])
+        self.logit = EqualizedLinear(widths[0], 1, gain=1.0)
+
+    def forward(self, images: Tensor, alpha: float = 1.0) -> Tensor:
+        """Logits of images at any of the network's resolutions; `alpha` as the generator's."""
+        level = len(resolutions_up_to(images.shape[-1])) - 1
+        x = F.leaky_relu(self.from_rgb[level](images), SLOPE)
+        for k in range(level, 0, -1):
+            x = self.blocks[k - 1](x)
+            if k == level and alpha < 1.0:
+                below = F.leaky_relu(self.from_rgb[k - 1](downsample(images)), SLOPE)
+                x = torch.lerp(below, x, alpha)
+        x = F.leaky_relu(self.last_conv(minibatch_std(x)), SLOPE)
+        x = F.leaky_relu(self.hidden(x.flatten(1)), SLOPE)
+        logits: Tensor = self.logit(x)
+        return logits[:, 0].float()

@@ -1,0 +1,288 @@
+"""Training of the progressive GAN: one step, the schedule over resolutions, state that resumes.
+
+Every random number comes from (seed, step number), so that a run that was killed and resumed from a
+checkpoint computes what an undisturbed one does.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from generators.augmentation import augment
+from generators.networks import Discriminator, Generator, resolutions_up_to
+from generators.objectives import LOSSES, wasserstein_penalty, zero_centred_penalty
+from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.errors import UserError
+from pipeline.parameters import Runtime, TrainGAN
+from pipeline.progress import progress
+from pipeline.runtime import autocast, images_to_tensor
+from pipeline.seeds import derived_seed, generator_for
+
+ADAM_BETAS = (0.0, 0.99)
+
+ReadImages = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the schedule: its number, its resolution (px), and how far that is faded in."""
+
+    number: int
+    resolution: int
+    alpha: float
+    batch_size: int
+    ema_decay: float
+
+
+def schedule(parameters: TrainGAN) -> list[Step]:
+    """All steps of a training, in order.
+
+    The half-life of the generator's average is a share of the images seen so far at the resolution,
+    but at most `ema_images`: a long one would leave a short training's average blurred.
+    """
+    sizes = resolutions_up_to(parameters.resolution) if parameters.growing else [parameters.resolution]
+    steps: list[Step] = []
+    for size in sizes:
+        total, batch = parameters.steps[size], parameters.batch_size[size]
+        fading = round(total * parameters.fade_in) if size > sizes[0] else 0
+        for k in range(total):
+            half_life = min(parameters.ema_images, parameters.ema_share * (k + 1) * batch)
+            steps.append(
+                Step(
+                    number=len(steps),
+                    resolution=size,
+                    alpha=min(1.0, (k + 1) / fading) if fading else 1.0,
+                    batch_size=batch,
+                    ema_decay=0.5 ** (batch / half_life),
+                )
+            )
+    return steps
+
+
+def shrink(images: Tensor, resolution: int, alpha: float) -> Tensor:
+    """Real images at a resolution of the schedule, as the networks see them while it fades in."""
+    images = F.interpolate(images, size=(resolution, resolution), mode="area")
+    if alpha < 1.0:
+        coarse = F.avg_pool2d(images, 2)
+        images = torch.lerp(F.interpolate(coarse, scale_factor=2, mode="nearest"), images, alpha)
+    return images
+
+
+@dataclass
+class Losses:
+    """The history of a training: means over the steps between two records."""
+
+    records: list[dict[str, float]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, **losses: Tensor) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+        self.count += 1
+
+    def record(self, step: Step) -> None:
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.records.append({"step": step.number + 1, "resolution": step.resolution, **means})
+        self.sums, self.count = {}, 0
+
+
+class GANTraining:
+    """The networks, their optimisers and averages, and one training step.
+
+    Args:
+        parameters: the section `train_gan`.
+        read: gives the real images at positions [n]: uint8 [n, H, W, 3], H at least the resolution.
+        count: how many real images there are.
+        device: for the networks.
+        runtime: the precision.
+    """
+
+    def __init__(
+        self,
+        parameters: TrainGAN,
+        read: ReadImages,
+        count: int,
+        device: torch.device,
+        runtime: Runtime,
+    ) -> None:
+        self.parameters = parameters
+        self.read = read
+        self.count = count
+        self.device = device
+        self.runtime = runtime
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(parameters.seed, "networks"))
+            generator = new_generator(parameters)
+            discriminator = Discriminator(parameters.resolution, parameters.channels)
+        place: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
+        self.generator = generator.to(**place)
+        self.discriminator = discriminator.to(**place)
+        self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
+        self.generator_optimizer = self._optimizer(self.generator)
+        self.discriminator_optimizer = self._optimizer(self.discriminator)
+        self.loss = LOSSES[parameters.loss]
+        self.losses = Losses()
+
+    def _optimizer(self, network: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(network.parameters(), lr=self.parameters.learning_rate, betas=ADAM_BETAS)
+
+    def step(self, step: Step) -> None:
+        """Update the discriminator, the generator and the generator's average once."""
+        random = torch.Generator().manual_seed(derived_seed(self.parameters.seed, "step", step.number))
+        real = self._real_images(step)
+        with autocast(self.runtime, self.device):
+            fake = self.generator(self._latents(step, random), step.resolution, step.alpha)
+        fake = fake.float()
+
+        self.discriminator.requires_grad_(True)
+        with autocast(self.runtime, self.device):
+            real_logits = self._criticise(real, step, random)
+            fake_logits = self._criticise(fake.detach(), step, random)
+        discriminator_loss = self.loss.discriminator(real_logits, fake_logits)
+        penalty = self._penalty(real, fake, step, random)
+        self._descend(self.discriminator_optimizer, discriminator_loss + penalty)
+
+        # The same generated images serve both updates: one forward pass of the generator saved.
+        self.discriminator.requires_grad_(False)
+        with autocast(self.runtime, self.device):
+            fake_logits = self._criticise(fake, step, random)
+        generator_loss = self.loss.generator(real_logits.detach(), fake_logits)
+        self._descend(self.generator_optimizer, generator_loss)
+        self._average(step.ema_decay)
+        self.losses.add(discriminator=discriminator_loss, generator=generator_loss)
+
+    def _descend(self, optimizer: torch.optim.Adam, loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def _real_images(self, step: Step) -> Tensor:
+        random = generator_for(self.parameters.seed, "real", step.number)
+        images = images_to_tensor(self.read(random.integers(self.count, size=step.batch_size)), self.device)
+        if self.parameters.flip:
+            mirrored = torch.from_numpy(random.random(step.batch_size) < 0.5).to(self.device)
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return shrink(images, step.resolution, step.alpha)
+
+    def _latents(self, step: Step, random: torch.Generator) -> Tensor:
+        return torch.randn(step.batch_size, self.parameters.latent_dim, generator=random).to(self.device)
+
+    def _criticise(self, images: Tensor, step: Step, random: torch.Generator) -> Tensor:
+        augmented = augment(images, self.parameters.augment, random)
+        logits: Tensor = self.discriminator(augmented, step.alpha)
+        return logits
+
+    def _penalty(self, real: Tensor, fake: Tensor, step: Step, random: torch.Generator) -> Tensor:
+        """The gradient penalty in fp32, weighted for the steps that leave it out."""
+        parameters = self.parameters
+        zero = torch.zeros((), device=self.device)
+        if step.number % parameters.penalty_interval or parameters.gradient_penalty == 0:
+            return zero
+
+        def critic(images: Tensor) -> Tensor:
+            return self._criticise(images, step, random)
+
+        if parameters.loss == "wgan_gp":
+            share = torch.rand(len(real), 1, 1, 1, generator=random).to(self.device)
+            return wasserstein_penalty(critic, real, fake, share, parameters.gradient_penalty)
+        penalty = zero_centred_penalty(critic, real, parameters.gradient_penalty)
+        if parameters.r2:
+            penalty = penalty + zero_centred_penalty(critic, fake, parameters.gradient_penalty)
+        return penalty * parameters.penalty_interval
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        for averaged, current in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
+            averaged.lerp_(current, 1.0 - decay)
+
+    def state(self, done: int) -> dict[str, Any]:
+        """Everything that the next step depends on, after `done` steps."""
+        return {
+            "done": done,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "generator_optimizer": self.generator_optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "losses": vars(self.losses),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> int:
+        """Take up a state that `state` gave; the number of steps done."""
+        for name in ("generator", "discriminator", "averaged"):
+            getattr(self, name).load_state_dict(state[name])
+            optimizer = getattr(self, f"{name}_optimizer", None)
+            if optimizer is not None:
+                optimizer.load_state_dict(state[f"{name}_optimizer"])
+        self.losses = Losses(**state["losses"])
+        return int(state["done"])
+
+
+def new_generator(parameters: TrainGAN) -> Generator:
+    """The generator that the parameters describe, with fresh weights."""
+    return Generator(
+        parameters.latent_dim,
+        parameters.resolution,
+        parameters.channels,
+        parameters.mapping_layers,
+        parameters.mapping_width,
+    )
+
+
+def train(
+    training: GANTraining,
+    checkpoint: Path,
+    on_resolution: Callable[[int], None],
+    records: int = 200,
+) -> Generator:
+    """Run the whole schedule, or what an interrupted run left of it; gives the averaged generator.
+
+    Args:
+        checkpoint: a file for the state, written every `checkpoint_seconds`.
+        on_resolution: called with the resolution (px) whenever one is finished.
+        records: how many points of the losses to keep.
+
+    Raises `UserError` where the losses are no longer finite.
+    """
+    steps = schedule(training.parameters)
+    every = max(1, len(steps) // records)
+    state = load_checkpoint(checkpoint)
+    done = training.load_state(state) if state else 0
+    last_saved = time.monotonic()
+    with progress("train_gan", len(steps), "steps", done) as advance:
+        for step in _from(steps, done):
+            training.step(step)
+            is_last = step.number + 1 == len(steps)
+            if (step.number + 1) % every == 0 or is_last:
+                training.losses.record(step)
+                _refuse_divergence(training.losses, step)
+            if is_last or steps[step.number + 1].resolution != step.resolution:
+                on_resolution(step.resolution)
+            if time.monotonic() - last_saved > training.parameters.checkpoint_seconds or is_last:
+                save_checkpoint(checkpoint, training.state(step.number + 1))
+                last_saved = time.monotonic()
+            advance(1, f"{step.resolution} px")
+    return training.averaged
+
+
+def _from(steps: list[Step], done: int) -> Iterator[Step]:
+    return iter(steps[done:])
+
+
+def _refuse_divergence(losses: Losses, step: Step) -> None:
+    last = losses.records[-1]
+    if not all(np.isfinite(value) for value in last.values()):
+        raise UserError(
+            f"train_gan: the losses are not finite at step {step.number + 1} ({step.resolution} px): lower "
+            "train_gan.learning_rate or raise train_gan.gradient_penalty."
+        )

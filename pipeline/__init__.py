@@ -1,0 +1,1 @@
+"""What every stage shares: parameters, stores, shards over a cluster, runtime."""

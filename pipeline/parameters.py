@@ -1,0 +1,252 @@
+"""The schema of params.yaml: one section per stage, every key known, every value checked.
+
+A section lists what changes the stage's output; dvc.yaml makes each stage depend on the sections it
+reads. `runtime` and `cluster` say where and how fast, not what: no stage depends on them.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import UserError
+
+PARAMETERS_FILE = Path("params.yaml")
+DATA = ("original", "augmented", "oracle")  # what a classifier may be trained on
+
+
+class Parameters(BaseModel):
+    """A section: unknown keys are refused, values are not changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Runtime(Parameters):
+    device: str = "auto"  # auto: the GPU where there is one; or cpu, cuda, cuda:1
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the hardware computes in it
+
+
+class Cluster(Parameters):
+    mode: Literal["inline", "local", "scheduler"] = "inline"
+    workers: int | None = Field(None, ge=1)  # local: processes; null: one per core
+    address: str | None = None  # scheduler: tcp://host:port; null: DASK_SCHEDULER_ADDRESS
+
+    def worker_count(self, cores: int) -> int:
+        return self.workers or cores
+
+
+class Prepare(Parameters):
+    resolution: int = Field(32, ge=4, le=1024)  # px, of the square images in the store
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    shard_size: int = Field(4096, ge=1)  # images
+    source: dict[str, Any]  # `kind`, and the parameters of that source: data/sources/KIND.py
+
+
+class Backbone(Parameters):
+    name: Literal["small", "resnet18", "resnet50"] = "small"
+    width: int = Field(32, ge=1)  # channels of the small network's first layer
+    weights: Path | None = None  # a state_dict of torchvision's network; null: random
+    sha256: str | None = None  # of that file
+
+    @model_validator(mode="after")
+    def _weights_have_a_digest(self) -> "Backbone":
+        if self.weights is not None and (self.sha256 is None or self.name == "small"):
+            raise ValueError("weights go with resnet18 or resnet50, and need their sha256")
+        return self
+
+
+class Optimizer(Parameters):
+    name: Literal["sgd", "adam"] = "sgd"  # sgd: with momentum 0.9
+    learning_rate: float = Field(0.05, gt=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+
+
+class TrainAttribute(Parameters):
+    backbone: Backbone = Backbone()
+    optimizer: Optimizer = Optimizer()
+    weight_decay: float = Field(1e-4, ge=0)
+    steps: int = Field(400, ge=1)
+    batch_size: int = Field(128, ge=1)  # images
+    evaluations: int = Field(5, ge=1)  # on validation, evenly over the steps; the best is kept
+    sampler: Literal["uniform", "group_balanced"] = "uniform"
+    flip: bool = True  # mirror every other image at random
+    seed: int = 0
+
+
+class DiffAugment(Parameters):
+    translation: float = Field(0.0, ge=0, le=0.5)  # share of the image's side
+    cutout: float = Field(0.0, ge=0, le=1)  # share of the image's side
+    color: bool = False  # never where colour is an attribute
+
+
+class TrainGAN(Parameters):
+    resolution: int = Field(32, ge=4, le=256)  # px, a power of two
+    growing: bool = True  # from 4 px up; false: at `resolution` from the start
+    latent_dim: int = Field(64, ge=1)
+    mapping_layers: int = Field(0, ge=0)  # 0: no mapping network
+    mapping_width: int = Field(128, ge=1)
+    channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32}  # by resolution
+    loss: Literal["wgan_gp", "non_saturating", "relativistic"] = "non_saturating"
+    gradient_penalty: float = Field(0.5, ge=0)  # λ of WGAN-GP, γ of R1 and R2
+    penalty_interval: int = Field(16, ge=1)  # steps; WGAN-GP: 1
+    r2: bool = False  # penalise the gradient at generated images too
+    learning_rate: float = Field(1.5e-3, gt=0)
+    batch_size: dict[int, int] = {4: 32, 8: 32, 16: 32, 32: 32}  # images, by resolution
+    steps: dict[int, int] = {4: 1000, 8: 1000, 16: 1500, 32: 4000}  # by resolution
+    fade_in: float = Field(0.35, ge=0, le=1)  # share of a resolution's steps
+    ema_share: float = Field(0.05, gt=0)  # half-life, as a share of the images seen at the resolution
+    ema_images: float = Field(5000.0, gt=0)  # half-life in images, at most
+    flip: bool = True
+    augment: DiffAugment = DiffAugment()
+    checkpoint_seconds: float = Field(60.0, gt=0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _resolutions_are_complete(self) -> "TrainGAN":
+        if self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution {self.resolution} is not a power of two")
+        needed = [4 * 2**k for k in range(self.resolution.bit_length() - 2)]
+        trained = needed if self.growing else [self.resolution]
+        for name, wanted in (("channels", needed), ("batch_size", trained), ("steps", trained)):
+            missing = [r for r in wanted if r not in getattr(self, name)]
+            if missing:
+                raise ValueError(f"{name} has no entry for {missing[0]} px")
+        if self.loss == "wgan_gp" and (self.penalty_interval != 1 or self.r2):
+            raise ValueError("wgan_gp takes its penalty every step: penalty_interval 1, r2 false")
+        return self
+
+
+class Sample(Parameters):
+    fit: int = Field(10000, ge=2)  # latents to fit the hyperplanes with
+    validation: int = Field(5000, ge=1)  # latents to validate them with
+    pair: int = Field(20000, ge=1)  # latents to complement
+    seed: int = 0
+
+
+class Synthesize(Parameters):
+    batch_size: int = Field(256, ge=1)  # images; not in the result
+    shard_size: int = Field(8192, ge=1)  # images
+
+
+class Label(Parameters):
+    batch_size: int = Field(512, ge=1)  # images; not in the result
+
+
+class FitHyperplanes(Parameters):
+    C: float = Field(1.0, gt=0)  # of the linear SVM
+    seed: int = 0
+
+
+class Complement(Parameters):
+    variant: Literal["complement", "on_hyperplane", "perpendicular", "perpendicular_on_hyperplane"] = (
+        "complement"
+    )
+    metric: Literal["euclidean", "mahalanobis"] = "euclidean"  # of the smallest move
+
+
+class Balance(Parameters):
+    policy: Literal["pairs", "fill"] = "pairs"
+    label: Literal["inherited", "rescored", "agreed"] = "inherited"  # of z'
+    seed: int = 0
+
+
+class Recipe(Parameters):
+    objective: Literal["erm", "group_dro"]
+    sampler: Literal["uniform", "group_balanced"] = "uniform"
+    weight_decay: float = Field(1e-4, ge=0)
+    step_size: float = Field(0.01, gt=0)  # η of Group DRO
+    adjustment: float = Field(0.0, ge=0)  # C of Group DRO's C/√n_g
+
+
+class Train(Parameters):
+    real_data: list[Literal["original", "oracle"]]  # beside "augmented", which is always trained on
+    recipes: list[str]
+    seeds: list[int]
+    definitions: dict[str, Recipe]
+    backbone: Backbone = Backbone()
+    optimizer: Optimizer = Optimizer()
+    steps: int = Field(400, ge=1)
+    batch_size: int = Field(128, ge=1)  # images
+    evaluations: int = Field(5, ge=1)
+    flip: bool = True
+
+    @property
+    def data(self) -> list[str]:
+        """The names of all training data, in the order of the report's tables."""
+        return [name for name in DATA if name == "augmented" or name in self.real_data]
+
+    @model_validator(mode="after")
+    def _recipes_are_defined(self) -> "Train":
+        unknown = [recipe for recipe in self.recipes if recipe not in self.definitions]
+        if unknown:
+            raise ValueError(f"recipe {unknown[0]!r} is not defined: train.definitions has no such key")
+        return self
+
+
+class Evaluate(Parameters):
+    resamples: int = Field(500, ge=1)  # of the bootstrap
+    seed: int = 0
+
+
+class AllParameters(Parameters):
+    """params.yaml as a whole."""
+
+    attributes: list[str]  # the target, then the protected attribute
+    runtime: Runtime = Runtime()
+    cluster: Cluster = Cluster()
+    prepare: Prepare
+    train_attribute: TrainAttribute
+    train_gan: TrainGAN
+    sample: Sample
+    synthesize: Synthesize
+    label: Label
+    fit_hyperplanes: FitHyperplanes
+    complement: Complement
+    balance: Balance
+    train: Train
+    evaluate: Evaluate
+
+    @field_validator("attributes")
+    @classmethod
+    def _one_target_and_one_protected(cls, names: list[str]) -> list[str]:
+        if len(names) != 2 or names[0] == names[1]:
+            raise ValueError("name two attributes: the target, then the protected attribute")
+        return names
+
+    @property
+    def target(self) -> str:
+        return self.attributes[0]
+
+    @property
+    def protected(self) -> str:
+        return self.attributes[1]
+
+
+def sentence_of(error: ValidationError, where: str) -> str:
+    """A Pydantic error as one sentence: the place, what stood there, and what was expected."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: {place} is not a parameter: check its spelling against presets/avatars.yaml."
+    if first["type"] == "missing":
+        return f"{where}: {place} is missing: presets/avatars.yaml shows a complete file."
+    given = first["input"]
+    shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool | type(None)) else ""
+    return f"{where}: {place}{shown}: {first['msg'].removeprefix('Value error, ')}."
+
+
+def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:
+    """Read and check a parameter file; `UserError` says what is wrong in it, and where."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: `make repro PRESET=avatars` writes one.")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold one section per stage, as presets/avatars.yaml does.")
+    try:
+        return AllParameters.model_validate(content)
+    except ValidationError as error:
+        raise UserError(sentence_of(error, str(path))) from error

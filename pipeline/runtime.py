@@ -1,0 +1,68 @@
+"""What a computation runs on: device, precision, images on their way there and back."""
+
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.parameters import Runtime
+
+
+def resolve_device(runtime: Runtime) -> torch.device:
+    """The torch device that the parameters ask for; `UserError` where it is not there."""
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(runtime.device)
+    except RuntimeError as error:
+        raise UserError(
+            f"runtime.device {runtime.device!r} is no device: auto, cpu, cuda or cuda:N."
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"runtime.device is {runtime.device}, but torch finds no GPU: use auto or cpu.")
+    return device
+
+
+def computes_in_bf16(runtime: Runtime, device: torch.device) -> bool:
+    """Whether networks run in bfloat16: as asked, or where the hardware has instructions for it."""
+    if runtime.precision != "auto":
+        return runtime.precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bf16()
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def new_accelerator(runtime: Runtime) -> Accelerator:
+    """Accelerate's handle on the device, the precision and the processes of a training."""
+    device = resolve_device(runtime)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if computes_in_bf16(runtime, device) else "no",
+    )
+
+
+def autocast(runtime: Runtime, device: torch.device) -> AbstractContextManager[None]:
+    """The autocast context for networks on `device`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=computes_in_bf16(runtime, device))
+
+
+def images_to_tensor(images: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """uint8 [n, H, W, 3] to float32 [n, 3, H, W] in [-1, 1], channels_last, on `device`."""
+    tensor = torch.from_numpy(images).to(device, non_blocking=True)
+    return tensor.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def tensor_to_images(tensor: torch.Tensor) -> NDArray[np.uint8]:
+    """Floats [n, 3, H, W] in [-1, 1] to uint8 [n, H, W, 3]: clamped and rounded, never stretched."""
+    scaled = tensor.detach().float().clamp(-1, 1).add(1.0).mul(127.5).round().to(torch.uint8)
+    images: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
+    return np.ascontiguousarray(images)

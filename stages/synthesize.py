@@ -1,0 +1,48 @@
+"""synthesize LATENTS: generator and out/latents/LATENTS -> out/synthetic/LATENTS/: an image store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from generators.synthesis import load_generator, render
+from pipeline.parameters import read_parameters
+from pipeline.progress import progress
+from pipeline.runtime import resolve_device
+from pipeline.stage import run_stage
+from pipeline.stores import Store, StoreWriter, write_shard
+from pipeline.work import publish, work_folder
+
+GENERATOR = Path("out/generator")
+LATENTS = Path("out/latents")
+OUTPUT = Path("out/synthetic")
+
+
+def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
+    """Render every latent of a store; a shard that an interrupted run finished is kept."""
+    parameters = read_parameters()
+    section = parameters.synthesize
+    device = resolve_device(parameters.runtime)
+    generator = load_generator(GENERATOR, device)
+    store = Store(LATENTS / latents)
+    work = work_folder("synthesize", [GENERATOR, LATENTS / latents], section.shard_size)
+    shape = (generator.resolution, generator.resolution, 3)
+    rows = store.rows.drop(columns=["shard", "row"])
+    writer = StoreWriter(work, "images", shape, "uint8", rows, section.shard_size)
+    missing = writer.missing()
+    finished = len(store) - sum(len(writer.rows_of(shard)) for shard in missing)
+    with progress(f"synthesize {latents}", len(store), "images", finished) as advance:
+        for shard in missing:
+            start = shard * section.shard_size
+            positions = np.arange(start, start + len(writer.rows_of(shard)))
+            images = render(
+                generator, store.read(positions), section.batch_size, device, parameters.runtime, advance
+            )
+            writer.record(shard, write_shard(work, shard, "images", images))
+    writer.finish()
+    publish(work, OUTPUT / latents)
+
+
+if __name__ == "__main__":
+    run_stage(main)

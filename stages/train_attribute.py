@@ -1,0 +1,92 @@
+"""train_attribute NAME: real images -> out/attributes/NAME/: network, threshold, metrics."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from classifiers.backbones import new_backbone, save_network
+from classifiers.metrics import f1_threshold
+from classifiers.objectives import ERM
+from classifiers.training import Settings, predict, train_classifier
+from pipeline.errors import UserError
+from pipeline.parameters import read_parameters
+from pipeline.runtime import new_accelerator
+from pipeline.seeds import derived_seed
+from pipeline.stage import run_stage
+from pipeline.stores import Store, write_json
+from pipeline.work import publish, work_folder
+from stages.inputs import REAL, real_images
+
+OUTPUT = Path("out/attributes")
+SELECTION = "average_precision"
+
+
+def validation_metrics(
+    scores: NDArray[np.float64], labels: NDArray[np.int64], groups: NDArray[np.int64], threshold: float
+) -> dict[str, float]:
+    """AP, accuracy, and the accuracy and size of every group of (target, protected)."""
+    correct = (scores >= threshold) == labels
+    metrics = {
+        "average_precision": float(average_precision_score(labels, scores)),
+        "accuracy": float(correct.mean()),
+        "threshold": threshold,
+    }
+    for group in range(4):
+        members = groups == group
+        metrics[f"group_{group}_accuracy"] = float(correct[members].mean())
+        metrics[f"group_{group}_n"] = int(members.sum())
+    return metrics
+
+
+def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's attributes")]) -> None:
+    """Train the classifier of one attribute; the best by AP on validation is kept."""
+    parameters = read_parameters()
+    section = parameters.train_attribute
+    if attribute not in parameters.attributes:
+        raise UserError(f"{attribute!r} is none of the attributes {', '.join(parameters.attributes)}.")
+    store = Store(REAL)
+    training = real_images(parameters, "train", store, attribute)
+    validation = real_images(parameters, "validation", store, attribute)
+    labels = validation.targets
+    work = work_folder("train_attribute", [REAL], [attribute, section.model_dump()])
+    accelerator = new_accelerator(parameters.runtime)
+    network = new_backbone(section.backbone, derived_seed(section.seed, attribute))
+
+    trained = train_classifier(
+        f"train_attribute {attribute}",
+        network,
+        ERM(lambda tensor: accelerator.reduce(tensor, "sum")),
+        training,
+        validation,
+        Settings(
+            optimizer=section.optimizer,
+            weight_decay=section.weight_decay,
+            steps=section.steps,
+            batch_size=section.batch_size,
+            evaluations=section.evaluations,
+            sampler=section.sampler,
+            flip=section.flip,
+            seed=section.seed,
+        ),
+        {SELECTION: lambda scores, _: float(average_precision_score(labels, scores))},
+        accelerator,
+        work / "state.pt",
+    )
+    network.load_state_dict(trained.best[SELECTION])
+    scores = predict(network, validation.read, len(validation), accelerator)
+    threshold = f1_threshold(scores, labels)
+    output = work / "attribute"
+    save_network(output, network, section.backbone, {"attribute": attribute, "threshold": threshold})
+    write_json(output / "metrics.json", validation_metrics(scores, labels, validation.groups, threshold))
+    pd.DataFrame(trained.history).to_csv(output / "history.csv", index=False)
+    publish(output, OUTPUT / attribute)
+    (work / "state.pt").unlink()
+
+
+if __name__ == "__main__":
+    run_stage(main)

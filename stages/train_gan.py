@@ -1,0 +1,64 @@
+"""train_gan: real training images -> out/generator/: weights, card, losses, sample grids."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from generators.latents import sample_latents
+from generators.synthesis import render, save_generator
+from generators.training import GANTraining, train
+from pipeline.errors import UserError
+from pipeline.parameters import read_parameters
+from pipeline.pictures import save_grid
+from pipeline.runtime import resolve_device
+from pipeline.stage import run_stage
+from pipeline.stores import Store
+from pipeline.work import publish, work_folder
+from stages.inputs import REAL, real_images
+
+OUTPUT = Path("out/generator")
+GRID = 64  # images in a sample grid
+
+
+def main() -> None:
+    """Train the progressive GAN; going on where an interrupted run of the same training was."""
+    parameters = read_parameters()
+    section = parameters.train_gan
+    store = Store(REAL)
+    if store.item_shape[0] < section.resolution:
+        raise UserError(
+            f"train_gan.resolution is {section.resolution} px, but the prepared images have "
+            f"{store.item_shape[0]} px: raise prepare.resolution or lower train_gan.resolution."
+        )
+    images = real_images(parameters, "train", store)
+    device = resolve_device(parameters.runtime)
+    work = work_folder("train_gan", [REAL], section.model_dump())
+    output = work / "generator"
+    training = GANTraining(section, images.read, len(images), device, parameters.runtime)
+    latents = sample_latents(section.seed, "grid", 0, GRID, section.latent_dim)
+
+    def save_samples(resolution: int) -> None:
+        def averaged_at(z):  # type: ignore[no-untyped-def]
+            return training.averaged(z, resolution)
+
+        pictures = render(averaged_at, latents, GRID, device, parameters.runtime)
+        save_grid(output / "samples" / f"{resolution:04d}.png", pictures, columns=16)
+
+    generator = train(training, work / "state.pt", save_samples)
+    card = {
+        "architecture": section.model_dump(
+            include={"latent_dim", "resolution", "channels", "mapping_layers", "mapping_width"}
+        ),
+        "made_by": "zprime, stage train_gan: the average (EMA) of the generator's weights",
+        "parameters": section.model_dump(),
+        "trained_on": {"images": len(images), "attributes": parameters.attributes},
+        "normalises_latents": True,
+    }
+    save_generator(output, generator, card)
+    pd.DataFrame(training.losses.records).to_csv(output / "losses.csv", index=False)
+    publish(output, OUTPUT)
+    (work / "state.pt").unlink()
+
+
+if __name__ == "__main__":
+    run_stage(main)
