@@ -16,6 +16,7 @@ from sklearn.metrics import precision_recall_curve
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]
 
+HALF = 0.5  # the score from which on 1 is predicted, wherever no other threshold is named
 KL_BINS = 50
 KL_EPSILON = 1e-6
 

@@ -1,6 +1,5 @@
 """How a stage is run: ``python -m stages.NAME [ARGUMENTS]``, errors in one sentence."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -17,7 +16,6 @@ def run_stage(main: Callable[..., Any]) -> None:
     A `UserError` becomes one line on stderr and exit status 1. Any other exception is a defect of
     zprime and keeps its traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     application.command()(main)
     try:

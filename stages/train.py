@@ -9,7 +9,7 @@ import typer
 from numpy.typing import NDArray
 
 from classifiers.backbones import new_backbone, save_network
-from classifiers.metrics import accuracy, count_matching_threshold, count_table, worst_group_accuracy
+from classifiers.metrics import HALF, accuracy, count_table, worst_group_accuracy
 from classifiers.objectives import OBJECTIVES
 from classifiers.training import LabelledImages, Settings, predict, train_classifier
 from pipeline.errors import UserError
@@ -63,8 +63,8 @@ def training_images(data: str, parameters: AllParameters, store: Store) -> Label
 
 
 def selection_value(name: str, scores: NDArray[np.float64], validation: LabelledImages) -> float:
-    """A metric on validation, at the threshold that validation gives."""
-    predictions = (scores >= count_matching_threshold(scores, validation.targets)).astype(np.int64)
+    """A metric of the predictions on validation."""
+    predictions = (scores >= HALF).astype(np.int64)
     counts = count_table(validation.targets, validation.groups % 2, predictions)
     return float(SELECTIONS[name](counts))
 

@@ -37,11 +37,11 @@ HAIR_PATH = np.array(
     ],
     dtype=np.float64,
 )
-BLOND_TONE = (0.77, 0.11)  # mean and standard deviation
-OTHER_TONE = (0.27, 0.14)
-BEARD_TONE = (0.25, 0.12)  # whatever the hair's: a dark beard says nothing about the hair
-LIGHT = (0.65, 1.15)  # neutral brightness of the whole picture, uniform
-NOISE = 5.0  # standard deviation of a pixel's value, of 255
+BLOND_TONE = (0.765, 0.095)  # mean and standard deviation
+OTHER_TONE = (0.265, 0.135)
+BEARD_SHADE = 0.08  # by how much of the path a beard is darker than the hair
+LIGHT = (0.72, 1.1)  # neutral brightness of the whole picture, uniform
+NOISE = 3.0  # standard deviation of a pixel's value, of 255
 
 HAIR = {
     0: ("BOB", "STRAIGHT_STRAND", "LONG_NOT_TOO_LONG", "CURLY", "MIA_WALLACE", "STRAIGHT_1",
@@ -162,14 +162,14 @@ def _draw(row: Mapping[str, Any], random: np.random.Generator) -> str:
     def part(kind: Any, names: tuple[str, ...]) -> Any:
         return kind[names[int(random.integers(len(names)))]]
 
-    hair = tone(random.normal(*(BLOND_TONE if row["Blond_Hair"] else OTHER_TONE)))
+    hair = random.normal(*(BLOND_TONE if row["Blond_Hair"] else OTHER_TONE))
     has_beard = row["Male"] and random.random() < BEARD_PROBABILITY
     avatar = pa.Avatar(
         style=pa.AvatarStyle.TRANSPARENT,
         top=part(pa.HairType, HAIR[row["Male"]]),
-        hair_color=hair,
+        hair_color=tone(hair),
         facial_hair=part(pa.FacialHairType, BEARDS if has_beard else ("NONE",)),
-        facial_hair_color=tone(random.normal(*BEARD_TONE)),
+        facial_hair_color=tone(hair - BEARD_SHADE),
         mouth=part(pa.MouthType, SMILING_MOUTHS if row["Smiling"] else OTHER_MOUTHS),
         eyes=part(pa.EyeType, EYES),
         eyebrows=part(pa.EyebrowType, EYEBROWS),

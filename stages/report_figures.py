@@ -1,0 +1,308 @@
+"""The report's figures: tables in, SVG out. One look for all, and the same bytes for the same tables."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+# Okabe and Ito's colours, told apart by the colour-blind. Of groups: the hue is the target, the darker
+# of a hue is the protected attribute's 1.
+GROUP_COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00")
+DATA_COLOURS = {"original": "#4D4D4D", "augmented": "#009E73", "oracle": "#CC79A7"}
+DATA_MARKERS = {"original": "o", "augmented": "s", "oracle": "^"}
+SOURCE_COLOURS = {"z": "#4D4D4D", "z_prime": "#009E73"}
+SOURCE_LABELS = {"z": "G(z)", "z_prime": "G(z′)"}
+INK = "#333333"
+WIDTH = 11.2  # inches, of every figure: the page shows them at one scale
+LEAST_SHARE = 0.05  # %, where the logarithmic axis of the histograms begins
+
+matplotlib.rcParams.update(
+    {
+        "svg.hashsalt": "zprime",  # or the ids in the file would differ from run to run
+        "font.size": 9.5,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#888888",
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#E6E6E6",
+        "grid.linewidth": 0.8,
+        "legend.frameon": False,
+    }
+)
+
+
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
+    figure.legend(handles=list(handles), loc="outside upper left", ncols=len(handles), borderaxespad=0.2)
+
+
+def _data_handles(data: Sequence[str]) -> list[Line2D]:
+    return [
+        Line2D([], [], color=DATA_COLOURS[d], marker=DATA_MARKERS[d], markersize=5, label=d) for d in data
+    ]
+
+
+def group_accuracies(table: pd.DataFrame, groups: Sequence[str]) -> bytes:
+    """The accuracy of every group: a panel per recipe, a marker per data set.
+
+    Args:
+        table: data, recipe, group (number), mean and deviation (shares).
+        groups: their names, in the order of their numbers.
+    """
+    recipes, data = table["recipe"].unique(), table["data"].unique().tolist()
+    figure = _figure(2.7)
+    panels = figure.subplots(1, len(recipes), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, recipe in zip(panels, recipes, strict=True):
+        for k, name in enumerate(data):
+            rows = table[(table["recipe"] == recipe) & (table["data"] == name)]
+            axes.errorbar(
+                rows["mean"] * 100,
+                rows["group"] + (k - (len(data) - 1) / 2) * 0.24,
+                xerr=rows["deviation"] * 100,
+                fmt=DATA_MARKERS[name],
+                color=DATA_COLOURS[name],
+                markersize=5,
+                capsize=2.5,
+                linewidth=1.2,
+            )
+        axes.set_title(recipe)
+        axes.set_yticks(range(len(groups)), groups)
+        axes.set_xlabel("accuracy on test (%)")
+        axes.grid(axis="y", visible=False)
+    panels[0].set_ylim(len(groups) - 0.5, -0.5)
+    panels[0].set_xlim(-2, 102)
+    _legend(figure, _data_handles(data))
+    return _svg(figure)
+
+
+def _two_lines(group: str) -> str:
+    return group.replace(", ", "\n")
+
+
+def data_sets(summaries: Mapping[str, Mapping[str, float]], groups: Sequence[str]) -> bytes:
+    """Group sizes and KL divergences of the training data.
+
+    Args:
+        summaries: data set -> group_0, ..., group_3 (images), kl_joint and kl_uniform (nats).
+        groups: their names.
+    """
+    figure = _figure(2.9)
+    sizes, divergences = figure.subplots(1, 2, width_ratios=[2.1, 1])
+    labels = [_two_lines(group) for group in groups]
+    _bars(sizes, summaries, [f"group_{k}" for k in range(4)], labels, "{:,.0f}")
+    sizes.set_ylabel("training images")
+    sizes.set_title("Group sizes")
+    names = ["kl_joint", "kl_uniform"]
+    labels = ["D(p(t,g) ‖ p(t) p(g))\nkl_joint", "D(p(t,g) ‖ uniform)\nkl_uniform"]
+    _bars(divergences, summaries, names, labels, "{:.3f}")
+    divergences.set_ylabel("KL divergence (nats)")
+    divergences.set_title("Distance from balance")
+    _legend(figure, [Patch(color=DATA_COLOURS[name], label=name) for name in summaries])
+    return _svg(figure)
+
+
+def _bars(
+    axes: Axes,
+    summaries: Mapping[str, Mapping[str, float]],
+    names: Sequence[str],
+    labels: Sequence[str],
+    number: str,
+) -> None:
+    width = 0.8 / len(summaries)
+    for k, (data, summary) in enumerate(summaries.items()):
+        places = np.arange(len(names)) + (k - (len(summaries) - 1) / 2) * width
+        bars = axes.bar(places, [summary[name] for name in names], width * 0.92, color=DATA_COLOURS[data])
+        axes.bar_label(bars, fmt=number, fontsize=7.5, padding=1.5)
+    axes.set_xticks(range(len(names)), labels, fontsize=8.5)
+    axes.grid(axis="x", visible=False)
+    axes.margins(y=0.12)
+
+
+def target_scores(
+    histograms: Mapping[tuple[str, int], pd.DataFrame], target: str, protected: str, recipe: str
+) -> bytes:
+    """Histograms of the target score on test: a row per true class, a column per data set.
+
+    Args:
+        histograms: (data set, true class) -> score, protected_0 and protected_1 (% of that group).
+    """
+    data = list(dict.fromkeys(name for name, _ in histograms))
+    figure = _figure(4.6)
+    panels = figure.subplots(2, len(data), sharex=True, sharey=True, squeeze=False)
+    for (name, truth), table in histograms.items():
+        axes = panels[truth, data.index(name)]
+        for value in (0, 1):
+            _histogram(axes, table, f"protected_{value}", GROUP_COLOURS[2 * truth + value])
+        axes.set_title(f"{recipe} on {name}, true {target}={truth}")
+        axes.legend(
+            handles=[
+                Patch(color=GROUP_COLOURS[2 * truth + value], alpha=0.75, label=f"{protected}={value}")
+                for value in (0, 1)
+            ],
+            loc="upper center",
+            ncols=2,
+            fontsize=8.5,
+        )
+    for axes in panels[-1]:
+        axes.set_xlabel(f"score of {target}")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("share of the group (%)")
+    return _svg(figure)
+
+
+def _histogram(axes: Axes, table: pd.DataFrame, column: str, colour: str) -> None:
+    edges = np.linspace(0, 1, len(table) + 1)
+    heights = table[column].to_numpy()
+    axes.stairs(heights, edges, baseline=LEAST_SHARE, fill=True, color=colour, alpha=0.28)
+    axes.stairs(heights, edges, baseline=LEAST_SHARE, color=colour, linewidth=1.4)
+    axes.set_yscale("log")
+    axes.set_ylim(LEAST_SHARE, 130)
+    axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
+    axes.minorticks_off()
+    axes.set_xlim(0, 1)
+
+
+def synthetic_scores(histograms: Mapping[str, pd.DataFrame], thresholds: Mapping[str, float]) -> bytes:
+    """Histograms of the attribute classifiers' scores of the pairs.
+
+    Args:
+        histograms: attribute -> score, z and z_prime (% of the images).
+        thresholds: attribute -> where its classifier cuts.
+    """
+    figure = _figure(2.8)
+    panels = figure.subplots(1, len(histograms), sharey=True, squeeze=False)[0]
+    for axes, (attribute, table) in zip(panels, histograms.items(), strict=True):
+        for source, colour in SOURCE_COLOURS.items():
+            _histogram(axes, table, source, colour)
+        axes.axvline(thresholds[attribute], color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
+        axes.set_title(f"Classifier of {attribute}")
+        axes.set_xlabel(f"score of {attribute}")
+    panels[0].set_ylabel("share of the images (%)")
+    handles: list[Line2D | Patch] = [
+        Patch(color=colour, alpha=0.75, label=SOURCE_LABELS[source])
+        for source, colour in SOURCE_COLOURS.items()
+    ]
+    threshold = Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 3)), label="threshold")
+    _legend(figure, [*handles, threshold])
+    return _svg(figure)
+
+
+def gan_losses(losses: pd.DataFrame) -> bytes:
+    """The losses of both networks over the steps, the resolutions as bands.
+
+    Args:
+        losses: step, resolution (px), discriminator and generator.
+    """
+    figure = _figure(2.7)
+    axes = figure.subplots()
+    axes.plot(losses["step"], losses["discriminator"], color="#0072B2", linewidth=1.3)
+    axes.plot(losses["step"], losses["generator"], color="#D55E00", linewidth=1.3)
+    start = 0.0
+    for k, (resolution, rows) in enumerate(losses.groupby("resolution")):
+        end = float(rows["step"].max())
+        axes.axvspan(start, end, color="#F2F2F2" if k % 2 else "#FFFFFF", zorder=0)
+        axes.annotate(
+            f"{resolution} px", ((start + end) / 2, 1.0), xycoords=("data", "axes fraction"),
+            ha="center", va="bottom", fontsize=8.5,
+        )  # fmt: skip
+        start = end
+    axes.set_xlim(0, start)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    handles = [
+        Line2D([], [], color="#0072B2", label="discriminator"),
+        Line2D([], [], color="#D55E00", label="generator"),
+    ]
+    _legend(figure, handles)
+    return _svg(figure)
+
+
+def training_curves(histories: pd.DataFrame) -> bytes:
+    """Training loss and worst-group accuracy on validation: a column per recipe, a line per data set.
+
+    Args:
+        histories: data, recipe, seed, step, loss, worst_group_accuracy. Lines are means over the seeds,
+            bands reach from the lowest to the highest.
+    """
+    recipes, data = histories["recipe"].unique(), histories["data"].unique().tolist()
+    figure = _figure(4.6)
+    panels = figure.subplots(2, len(recipes), sharex=True, sharey="row", squeeze=False)
+    for column, recipe in zip(panels.T, recipes, strict=True):
+        for name in data:
+            rows = histories[(histories["recipe"] == recipe) & (histories["data"] == name)]
+            _curve(column[0], rows, "loss", DATA_COLOURS[name], DATA_MARKERS[name])
+            _curve(
+                column[1], rows, "worst_group_accuracy", DATA_COLOURS[name], DATA_MARKERS[name], scale=100.0
+            )
+        column[0].set_title(recipe)
+        column[1].set_xlabel("step")
+        column[1].set_ylim(-3, 103)
+    panels[0, 0].set_ylabel("training loss")
+    panels[0, 0].set_ylim(bottom=0)
+    panels[0, 0].set_xlim(left=0)
+    panels[1, 0].set_ylabel("worst-group accuracy\non validation (%)")
+    _legend(figure, _data_handles(data))
+    return _svg(figure)
+
+
+def _curve(axes: Axes, rows: pd.DataFrame, column: str, colour: str, marker: str, scale: float = 1.0) -> None:
+    over_seeds = rows.groupby("step")[column].agg(["mean", "min", "max"]) * scale
+    axes.plot(over_seeds.index, over_seeds["mean"], color=colour, marker=marker, linewidth=1.4, markersize=4)
+    axes.fill_between(
+        over_seeds.index, over_seeds["min"], over_seeds["max"], color=colour, alpha=0.15, linewidth=0
+    )
+
+
+def group_weights(histories: pd.DataFrame, groups: Sequence[str]) -> bytes:
+    """Group DRO's weights q over the steps: a row per recipe, a column per data set.
+
+    Args:
+        histories: data, recipe, seed, step, q_0, ..., q_3; of recipes with Group DRO only.
+        groups: their names.
+    """
+    recipes, data = histories["recipe"].unique(), histories["data"].unique()
+    figure = _figure(0.5 + 2.0 * len(recipes))
+    panels = figure.subplots(len(recipes), len(data), sharex=True, sharey=True, squeeze=False)
+    markers = ("o", "s", "^", "D")
+    for row, recipe in zip(panels, recipes, strict=True):
+        for axes, name in zip(row, data, strict=True):
+            rows = histories[(histories["recipe"] == recipe) & (histories["data"] == name)]
+            for group, (colour, marker) in enumerate(zip(GROUP_COLOURS, markers, strict=True)):
+                _curve(axes, rows, f"q_{group}", colour, marker)
+            axes.set_title(f"{recipe} on {name}")
+        row[0].set_ylabel("weight q of the group")
+    for axes in panels[-1]:
+        axes.set_xlabel("step")
+    panels[0, 0].set_ylim(0, None)
+    panels[0, 0].set_xlim(left=0)
+    _legend(
+        figure,
+        [
+            Line2D([], [], color=colour, marker=marker, markersize=5, label=group)
+            for colour, marker, group in zip(GROUP_COLOURS, markers, groups, strict=True)
+        ],
+    )
+    return _svg(figure)

@@ -1,0 +1,468 @@
+"""Classifier training: samplers, the learning rate, a toy problem solved, exact resumption."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from classifiers.backbones import SmallResNet, new_backbone
+from classifiers.objectives import ERM, GroupDRO
+from classifiers.training import (
+    GroupBalancedSampler,
+    LabelledImages,
+    Settings,
+    Trained,
+    UniformSampler,
+    _batch,
+    learning_rate,
+    predict,
+    train_classifier,
+)
+from pipeline.errors import UserError
+from pipeline.parameters import Backbone, Optimizer, Runtime
+from pipeline.runtime import images_to_tensor, new_accelerator
+
+GROUPS = np.array([0] * 70 + [1] * 20 + [2] * 9 + [3])
+
+
+@pytest.fixture(scope="module")
+def accelerator():
+    AcceleratorState._reset_state(True)
+    yield new_accelerator(Runtime(device="cpu", precision="fp32"))
+    AcceleratorState._reset_state(True)
+
+
+def toy_images(n: int, seed: int) -> LabelledImages:
+    """Images of noise, redder on the left half where the target is 1, bluer in protected group 1."""
+    random = np.random.default_rng(seed)
+    targets, protected = random.integers(0, 2, (2, n))
+    pixels = random.integers(60, 160, (n, 8, 8, 3))
+    pixels[:, :, :4, 0] += 80 * targets[:, None, None]
+    pixels[:, :, :, 2] += 40 * protected[:, None, None]
+    images = pixels.astype(np.uint8)
+    return LabelledImages(lambda positions: images[positions], targets, targets * 2 + protected)
+
+
+TRAINING, VALIDATION = toy_images(256, 0), toy_images(200, 1)
+
+
+def settings_of(**changes) -> Settings:
+    values = {
+        "optimizer": Optimizer(name="sgd", learning_rate=0.05, schedule="cosine"),
+        "weight_decay": 1e-4,
+        "steps": 12,
+        "batch_size": 16,
+        "evaluations": 4,
+        "sampler": "uniform",
+        "flip": True,
+        "seed": 0,
+    }
+    return Settings(**(values | changes))
+
+
+def accuracy_of(scores: np.ndarray, images: LabelledImages) -> float:
+    return float(((scores > 0.5) == images.targets).mean())
+
+
+def certainty_of(scores: np.ndarray, images: LabelledImages) -> float:
+    return float(np.abs(scores - 0.5).mean())
+
+
+SELECTIONS = {"accuracy": accuracy_of, "certainty": certainty_of}
+
+
+# Samplers
+
+
+def drawn(sampler, steps: int) -> np.ndarray:
+    return np.concatenate([sampler(step) for step in range(steps)])
+
+
+@pytest.mark.parametrize("batch_size", [10, 7, 33, 100, 250])
+def test_the_uniform_sampler_gives_every_image_once_per_epoch(batch_size):
+    """Also where batches reach over the end of an epoch, or over several."""
+    order = drawn(UniformSampler(GROUPS, batch_size, seed=0), 1000 // batch_size + 1)[:1000]
+    epochs = order.reshape(10, 100)
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(100))
+    assert len(np.unique(epochs, axis=0)) == 10
+    assert not np.array_equal(epochs[0], np.arange(100))
+
+
+def test_the_balanced_sampler_gives_all_groups_and_their_images_with_the_same_probability():
+    positions = drawn(GroupBalancedSampler(GROUPS, 100, seed=0), 200)  # 20,000 draws
+    shares = np.bincount(GROUPS[positions], minlength=4) / len(positions)
+    np.testing.assert_allclose(shares, 0.25, atol=0.015)
+    of_second = np.bincount(positions[GROUPS[positions] == 1])[70:90]
+    np.testing.assert_allclose(of_second / of_second.sum(), 1 / 20, atol=0.015)
+
+
+def test_the_balanced_sampler_does_without_groups_that_are_empty():
+    groups = np.array([0, 0, 0, 3])
+    positions = drawn(GroupBalancedSampler(groups, 50, seed=0), 20)
+    assert (positions == 3).mean() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("sampler", [UniformSampler, GroupBalancedSampler])
+def test_a_batch_depends_on_seed_and_step_alone(sampler):
+    first, again, other = (sampler(GROUPS, 16, seed) for seed in (0, 0, 1))
+    for step in (30, 2, 17):  # in any order
+        assert first(step).shape == (16,)
+        np.testing.assert_array_equal(first(step), again(step))
+        np.testing.assert_array_equal(first(step), first(step))
+        assert not np.array_equal(first(step), other(step))
+    assert not np.array_equal(first(0), first(1))
+
+
+# The learning rate
+
+
+def test_the_learning_rate_by_hand():
+    cosine = Optimizer(learning_rate=0.2, schedule="cosine")
+    rates = [learning_rate(cosine, step, 12) for step in (0, 4, 6, 8, 12)]
+    assert rates == pytest.approx([0.2, 0.15, 0.1, 0.05, 0], abs=1e-12)  # cos 60° = 1/2
+    constant = Optimizer(learning_rate=0.2, schedule="constant")
+    assert {learning_rate(constant, step, 12) for step in range(12)} == {0.2}
+
+
+def test_the_schedules_rate_is_the_one_that_is_used(accelerator, tmp_path):
+    """With plain gradients of a single weight, every step's change is its rate times the gradient."""
+
+    class OneWeight(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, images):
+            return self.weight.expand(len(images))
+
+    class Sum(torch.nn.Module):
+        """Has the gradient 1, and notes the weight."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = []
+
+        def forward(self, logits, batch):
+            self.seen.append(logits[0].item())
+            return logits.mean()
+
+    objective = Sum()
+    settings = settings_of(steps=4, evaluations=1, weight_decay=0.0)
+    train_classifier(
+        "toy", OneWeight(), objective, TRAINING, VALIDATION, settings, {}, accelerator, tmp_path / "state.pt"
+    )
+    # Momentum 0.9: velocities 1, 1.9, 2.71; rates 0.05 (1, 0.853553, 0.5).
+    rates = [0.05 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(3)]
+    expected = np.cumsum(
+        [0, *(-rate * velocity for rate, velocity in zip(rates, (1, 1.9, 2.71), strict=True))]
+    )
+    assert objective.seen == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+# Batches
+
+
+def test_a_batch_holds_the_images_and_their_labels_mirrored_or_not(accelerator):
+    positions = np.arange(64)
+    batch = _batch(TRAINING, positions, settings_of(), 0, accelerator)
+    originals = images_to_tensor(TRAINING.read(positions), accelerator.device)
+    as_is = (batch.images == originals).all(dim=(1, 2, 3))
+    mirrored = (batch.images == originals.flip(3)).all(dim=(1, 2, 3))
+    assert (as_is ^ mirrored).all()
+    assert 15 < mirrored.sum() < 49
+    assert batch.targets.tolist() == TRAINING.targets[:64].tolist()
+    assert batch.groups.tolist() == TRAINING.groups[:64].tolist()
+    unmirrored = _batch(TRAINING, positions, settings_of(flip=False), 0, accelerator)
+    assert torch.equal(unmirrored.images, originals)
+
+
+def test_the_parts_of_two_processes_are_the_batch_of_one(accelerator):
+    positions = np.random.default_rng(0).permutation(256)[:33]
+    whole = _batch(TRAINING, positions, settings_of(), 5, accelerator)
+    cpu = torch.device("cpu")
+    parts = [
+        _batch(
+            TRAINING,
+            positions,
+            settings_of(),
+            5,
+            SimpleNamespace(process_index=k, num_processes=2, device=cpu),
+        )
+        for k in range(2)
+    ]
+    for name in ("images", "targets", "groups"):
+        together, of_one = torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)
+        order = [*range(0, 33, 2), *range(1, 33, 2)]
+        assert torch.equal(together, of_one[order])
+
+
+def test_group_counts_include_empty_groups():
+    images = LabelledImages(TRAINING.read, np.array([0, 1, 1]), np.array([0, 2, 2]))
+    assert images.group_counts() == [1, 0, 2, 0]
+
+
+# Prediction
+
+
+def test_predictions_do_not_depend_on_the_batch_size(accelerator):
+    network = SmallResNet(8)
+    together = predict(network, VALIDATION.read, 200, accelerator)
+    assert together.shape == (200,)
+    assert together.dtype == np.float64
+    assert together.std() > 1e-3
+    for batch_size in (1, 7, 199):
+        done = []
+        scores = predict(network, VALIDATION.read, 200, accelerator, batch_size, done.append)
+        np.testing.assert_allclose(scores, together, atol=1e-6)
+        assert sum(done) == 200
+
+
+def test_predictions_are_the_sigmoid_of_the_logits_in_order(accelerator):
+    network = SmallResNet(8)
+    with torch.no_grad():
+        logits = network(images_to_tensor(VALIDATION.read(np.arange(10)), accelerator.device))
+    scores = predict(network, VALIDATION.read, 10, accelerator, batch_size=3)
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logits.numpy())), atol=1e-6)
+    assert network.training
+
+
+# Training
+
+
+def new_objective(name: str) -> torch.nn.Module:
+    return GroupDRO(TRAINING.group_counts(), step_size=0.5) if name == "group_dro" else ERM()
+
+
+def trained(accelerator, checkpoint, objective=None, training=TRAINING, **changes):
+    network = new_backbone(Backbone(width=8), seed=0)
+    objective = objective or ERM()
+    result = train_classifier(
+        "toy",
+        network,
+        objective,
+        training,
+        VALIDATION,
+        settings_of(**changes),
+        SELECTIONS,
+        accelerator,
+        checkpoint,
+    )
+    return network, objective, result
+
+
+@pytest.mark.parametrize("objective", ["erm", "group_dro"])
+@pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer(name="adam", learning_rate=5e-3)])
+def test_a_separable_toy_problem_is_learnt(objective, optimizer, accelerator, tmp_path):
+    network, _, result = trained(
+        accelerator,
+        tmp_path / "state.pt",
+        new_objective(objective),
+        optimizer=optimizer,
+        steps=60,
+        batch_size=32,
+        sampler="group_balanced",
+        flip=False,
+    )
+    untrained = predict(new_backbone(Backbone(width=8), seed=0), VALIDATION.read, 200, accelerator)
+    assert accuracy_of(untrained, VALIDATION) < 0.7
+    assert result.history[-1]["accuracy"] > 0.95
+    network.load_state_dict(result.best["accuracy"])
+    assert accuracy_of(predict(network, VALIDATION.read, 200, accelerator), VALIDATION) > 0.95
+
+
+def test_the_best_weights_of_each_selection_are_kept_the_earliest_of_equals(accelerator, tmp_path):
+    """The selections see each evaluation's scores; what they say is decided here."""
+    values = {
+        "falling": iter([3.0, 2.0, 1.0, 0.0]),
+        "rising": iter([0.0, 1.0, 2.0, 3.0]),
+        "even": iter([1.0] * 4),
+    }
+    seen: list[np.ndarray] = []
+
+    def selection(name: str):
+        def select(scores: np.ndarray, images: LabelledImages) -> float:
+            assert images is VALIDATION
+            if name == "even":
+                seen.append(scores)
+            return next(values[name])
+
+        return select
+
+    network = new_backbone(Backbone(width=8), seed=0)
+    result = train_classifier(
+        "toy",
+        network,
+        ERM(),
+        TRAINING,
+        VALIDATION,
+        settings_of(),
+        {name: selection(name) for name in values},
+        accelerator,
+        tmp_path / "state.pt",
+    )
+    assert [record["step"] for record in result.history] == [3, 6, 9, 12]
+    assert [record["falling"] for record in result.history] == [3, 2, 1, 0]
+    for name, evaluation in (("falling", 0), ("even", 0), ("rising", 3)):
+        network.load_state_dict(result.best[name])
+        scores = predict(network, VALIDATION.read, 200, accelerator)
+        np.testing.assert_allclose(scores, seen[evaluation], atol=1e-6)
+    assert not np.allclose(seen[0], seen[3], atol=1e-4)
+
+
+def test_the_history_has_the_mean_loss_and_q(accelerator, tmp_path):
+    losses: list[float] = []
+
+    class Noted(GroupDRO):
+        def forward(self, logits, batch):
+            loss = super().forward(logits, batch)
+            losses.append(loss.item())
+            return loss
+
+    objective = Noted(TRAINING.group_counts(), step_size=0.5)
+    _, _, result = trained(accelerator, tmp_path / "state.pt", objective)
+    means = np.array(losses).reshape(4, 3).mean(axis=1)
+    assert [record["loss"] for record in result.history] == pytest.approx(means.tolist(), rel=1e-5)
+    assert [result.history[-1][f"q_{g}"] for g in range(4)] == pytest.approx(objective.q.tolist())
+
+
+def test_weight_decay_shrinks_the_weights(accelerator, tmp_path):
+    norms = []
+    for decay in (0.0, 1.0):
+        network, _, _ = trained(accelerator, tmp_path / f"{decay}.pt", weight_decay=decay)
+        norms.append(sum(parameter.square().sum().item() for parameter in network.parameters()))
+    assert norms[1] < 0.9 * norms[0]
+
+
+# Resumption
+
+
+class Killed(Exception):
+    """Stands for whatever ends a training from outside."""
+
+
+def killed_after(batches: int, images: LabelledImages) -> LabelledImages:
+    """The same images, until so many batches have been read."""
+    left = iter(range(batches))
+
+    def read(positions: np.ndarray) -> np.ndarray:
+        if next(left, None) is None:
+            raise Killed
+        return images.read(positions)
+
+    return LabelledImages(read, images.targets, images.groups)
+
+
+def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.mark.parametrize("objective", ["erm", "group_dro"])
+@pytest.mark.parametrize("sampler", ["uniform", "group_balanced"])
+@pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer(name="adam", learning_rate=5e-3)])
+def test_an_interrupted_training_resumes_to_the_same_bits(
+    objective, sampler, optimizer, accelerator, tmp_path
+):
+    """Killed before the first evaluation, right after one, and between two."""
+    changes = {"sampler": sampler, "optimizer": optimizer}
+    network, of_all, result = trained(accelerator, tmp_path / "whole.pt", new_objective(objective), **changes)
+    for batches in (2, 3, 5):
+        with pytest.raises(Killed):
+            trained(
+                accelerator,
+                tmp_path / "state.pt",
+                new_objective(objective),
+                killed_after(batches, TRAINING),
+                **changes,
+            )
+    # 0 steps were kept of the first try, 3 of the second, 6 of the third.
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == 6
+    resumed, of_resumed, resumed_result = trained(
+        accelerator, tmp_path / "state.pt", new_objective(objective), killed_after(6, TRAINING), **changes
+    )
+    assert_same_weights(resumed.state_dict(), network.state_dict())
+    assert_same_weights(of_resumed.state_dict(), of_all.state_dict())
+    assert resumed_result.history == result.history
+    assert resumed_result.best.keys() == result.best.keys() == SELECTIONS.keys()
+    for name in SELECTIONS:
+        assert_same_weights(resumed_result.best[name], result.best[name])
+
+
+def test_the_best_so_far_survives_a_kill(accelerator, tmp_path):
+    """The best weights are those before the kill; later evaluations are worse."""
+
+    def with_values(values: list[float], training: LabelledImages) -> Trained:
+        left = iter(values)
+        return train_classifier(
+            "toy",
+            new_backbone(Backbone(width=8), seed=0),
+            ERM(),
+            training,
+            VALIDATION,
+            settings_of(),
+            {"given": lambda scores, images: next(left)},
+            accelerator,
+            tmp_path / "state.pt",
+        )
+
+    with pytest.raises(Killed):
+        with_values([5.0, 1.0], killed_after(7, TRAINING))
+    kept = torch.load(tmp_path / "state.pt", weights_only=True)["result"]["best"]["given"]
+    result = with_values([2.0, 3.0], TRAINING)
+    assert [record["given"] for record in result.history] == [5, 1, 2, 3]
+    assert_same_weights(result.best["given"], kept)
+
+
+def test_a_selection_may_give_a_numpy_number(accelerator, tmp_path):
+    """A checkpoint is read as tensors and plain values only; metrics give NumPy's."""
+
+    def numpy_accuracy(scores: np.ndarray, images: LabelledImages) -> np.float64:
+        return np.mean((scores > 0.5) == images.targets)
+
+    for _ in range(2):
+        result = train_classifier(
+            "toy",
+            new_backbone(Backbone(width=8), seed=0),
+            ERM(),
+            TRAINING,
+            VALIDATION,
+            settings_of(),
+            {"accuracy": numpy_accuracy},
+            accelerator,
+            tmp_path / "state.pt",
+        )
+        assert len(result.history) == 4
+
+
+# Divergence
+
+
+@pytest.mark.parametrize("checks_for_nan", [False, True])
+def test_a_diverging_training_is_ended_with_what_to_do(checks_for_nan, accelerator, tmp_path):
+    """Also where the selection itself refuses scores that are not numbers, as scikit-learn's metrics do."""
+
+    def select(scores: np.ndarray, images: LabelledImages) -> float:
+        if checks_for_nan and not np.isfinite(scores).all():
+            raise ValueError("Input contains NaN.")
+        return 0.0
+
+    with pytest.raises(
+        UserError, match=r"toy: the loss is not finite at step 12: lower optimizer\.learning_rate"
+    ):
+        train_classifier(
+            "toy",
+            new_backbone(Backbone(width=8), seed=0),
+            ERM(),
+            TRAINING,
+            VALIDATION,
+            settings_of(optimizer=Optimizer(learning_rate=1e30), evaluations=1),
+            {"given": select},
+            accelerator,
+            tmp_path / "state.pt",
+        )
+    assert not (tmp_path / "state.pt").exists()

@@ -1,0 +1,180 @@
+"""The real pipeline, tiny: `dvc repro` of the smoke preset in a fresh repository, then what users do next."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from generators.hyperplanes import load_hyperplanes
+from pipeline.stores import Store, faults_of_store
+
+PROJECT = Path(__file__).parents[2]
+SECONDS_FOR_SMOKE = 90 * 2  # the target is 90; the machine that tests may be busy with other work
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def run(repository: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    scripts = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        "PATH": scripts + os.pathsep + os.environ["PATH"],
+        "PYTHONPATH": str(repository),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+    return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+
+
+def checked(repository: Path, *command: str) -> str:
+    done = run(repository, *command)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def edit(repository: Path, section: str, **values: object) -> None:
+    path = repository / "params.yaml"
+    parameters = yaml.safe_load(path.read_text())
+    parameters[section] |= values
+    path.write_text(yaml.safe_dump(parameters))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh repository with the project's files, after its first `dvc repro` of the smoke preset."""
+    folder = tmp_path_factory.mktemp("zprime")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if (PROJECT / name).is_file() and name not in ("dvc.lock", "metrics.json"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    shutil.copy(folder / "presets" / "smoke.yaml", folder / "params.yaml")
+    checked(folder, "git", "init", "--quiet")
+    checked(folder, "git", "add", ".")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    checked(folder, "git", *identity, "commit", "--quiet", "-m", "start")
+    start = time.monotonic()
+    checked(folder, "dvc", "repro")
+    assert time.monotonic() - start < SECONDS_FOR_SMOKE
+    return folder
+
+
+def test_every_store_is_whole_and_no_state_is_left(repository: Path) -> None:
+    stores = sorted(path.parent for path in (repository / "out").rglob("index.json"))
+    names = [str(store.relative_to(repository / "out")) for store in stores]
+    assert names == ["latents/z", "latents/z_prime", "real", "synthetic/z", "synthetic/z_prime"]
+    assert [fault for store in stores for fault in faults_of_store(store)] == []
+    assert not list(repository.rglob("*.tmp"))
+    assert not [path for path in (repository / ".work").rglob("*") if path.is_file()]
+    assert "are whole" in checked(repository, sys.executable, "-m", "pipeline.verify", "out")
+
+
+def test_complements_flip_protected_and_keep_target(repository: Path) -> None:
+    planes = load_hyperplanes(repository / "out/hyperplanes/hyperplanes.json")
+    z, z_prime = (Store(repository / "out/latents" / name) for name in ("z", "z_prime"))
+    moved = z_prime.read(np.arange(len(z_prime)))
+    latents = z.read(z.positions(z_prime.rows["pair_id"]))
+    for attribute, factor in (("Blond_Hair", 1), ("Male", -1)):
+        plane = planes[attribute]
+        np.testing.assert_allclose(plane.distance(moved), factor * plane.distance(latents), atol=1e-5)
+
+
+def test_the_manifest_joins_to_images_and_labels(repository: Path) -> None:
+    manifest = pd.read_parquet(repository / "out/balanced/manifest.parquet")
+    for name, rows in manifest.groupby("store"):
+        assert len(Store(repository / str(name)).positions(rows["id"])) == len(rows)
+    labels = pd.read_parquet(repository / "out/labels/z/labels.parquet").set_index("id")
+    of_z = manifest[manifest["source"] == "z"].set_index("id")
+    pd.testing.assert_series_equal(
+        of_z["target"], labels.loc[of_z.index, "Blond_Hair"], check_names=False, check_dtype=False
+    )
+    of_prime = manifest[manifest["source"] == "z_prime"].set_index("pair_id")
+    assert (of_prime["protected"] == 1 - of_z.loc[of_prime.index, "protected"].to_numpy()).all()
+    datasheet = json.loads((repository / "out/balanced/datasheet.json").read_text())
+    assert datasheet["after"]["kl_joint"] < datasheet["before"]["kl_joint"]
+
+
+def test_metrics_nest_as_promised(repository: Path) -> None:
+    metrics = json.loads((repository / "metrics.json").read_text())
+    assert list(metrics) == sorted(["original", "augmented", "oracle"])
+    for data in metrics.values():
+        assert set(data) == {"data", "erm", "group_dro"}
+        assert set(data["erm"]["worst_group_accuracy"]) == {"mean", "std"}
+        assert data["data"]["kl_joint"] >= 0
+    predictions = pd.read_parquet(repository / "out/runs/oracle/erm/0/predictions.parquet")
+    test = predictions[
+        (predictions["split"] == "test") & (predictions["selection"] == "worst_group_accuracy")
+    ]
+    accuracy = ((test["score"] >= 0.5) == test["target"]).mean()
+    assert metrics["oracle"]["erm"]["accuracy"]["mean"] == pytest.approx(accuracy, abs=1e-6)
+    assert "worst_group_accuracy" in checked(repository, "dvc", "metrics", "show")
+
+
+def test_the_report_is_one_file(repository: Path) -> None:
+    page = (repository / "out/report/index.html").read_text()
+    assert "data:image/" in page
+    assert 'src="http' not in page
+    assert str(repository) not in page
+
+
+def test_nothing_to_do_takes_seconds(repository: Path) -> None:
+    start = time.monotonic()
+    assert "up to date" in checked(repository, "dvc", "repro")
+    assert time.monotonic() - start < 10
+
+
+def test_a_changed_complement_leaves_the_baselines_alone(repository: Path) -> None:
+    edit(repository, "complement", variant="perpendicular")
+    changed = set(json.loads(checked(repository, "dvc", "status", "--json")))
+    assert changed == {"complement", "report"}
+    plan = checked(repository, "dvc", "repro", "--dry")
+    edit(repository, "complement", variant="complement")
+    for stage in ("complement", "synthesize@z_prime", "label@z_prime", "balance", "train_augmented@erm-0"):
+        assert f"'{stage}'" in plan
+    # DVC's plan names stages downstream of a change, whether or not they will run.
+    running = [line for line in plan.splitlines() if line.startswith("Running stage")]
+    assert not [line for line in running if "train_real" in line or "train_gan" in line]
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "stage", "sentence"),
+    [
+        ("train_gan", {"resolution": 32}, "stages.train_gan", "train_gan.channels has no entry for 32 px"),
+        ("balance", {"policy": "all"}, "stages.balance", "balance.policy (it is 'all')"),
+        ("train", {"recipes": ["jtt"]}, "stages.evaluate", "recipe 'jtt' is not defined"),
+        ("sample", {"pairs": 3}, "stages.sample", "sample.pairs is not a parameter"),
+    ],
+)
+def test_a_wrong_parameter_is_one_sentence(repository, section, values, stage, sentence) -> None:
+    before = (repository / "params.yaml").read_text()
+    edit(repository, section, **values)
+    done = run(repository, sys.executable, "-m", stage)
+    (repository / "params.yaml").write_text(before)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_missing_input_is_one_sentence(tmp_path: Path, repository: Path) -> None:
+    shutil.copy(repository / "params.yaml", tmp_path / "params.yaml")
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.balance"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: out/real/labels.parquet is missing: run `dvc repro` to make it."

@@ -1,0 +1,96 @@
+"""Generators on disk, and rendering: the same images in batches of any size."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from generators.latents import sample_latents
+from generators.networks import Generator
+from generators.synthesis import load_generator, render, save_generator
+from pipeline.errors import UserError
+from pipeline.parameters import Runtime
+from pipeline.runtime import tensor_to_images
+
+CPU = torch.device("cpu")
+FP32 = Runtime(device="cpu", precision="fp32")
+ARCHITECTURE = {
+    "latent_dim": 6,
+    "resolution": 8,
+    "channels": {4: 4, 8: 3},
+    "mapping_layers": 2,
+    "mapping_width": 5,
+}
+LATENTS = sample_latents(0, "z", 0, 11, 6)
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    torch.manual_seed(0)
+    save_generator(
+        tmp_path / "generator", Generator(**ARCHITECTURE), {"architecture": ARCHITECTURE, "note": 1}
+    )
+    return tmp_path / "generator"
+
+
+def test_a_loaded_generator_makes_the_same_images(saved):
+    torch.manual_seed(0)
+    original = Generator(**ARCHITECTURE)
+    loaded = load_generator(saved, CPU)
+    z = torch.from_numpy(LATENTS)
+    torch.testing.assert_close(loaded(z), original(z), rtol=0, atol=1e-6)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert json.loads((saved / "card.json").read_text())["note"] == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
+def test_images_do_not_depend_on_the_batch_size(batch_size, saved):
+    generator, done = load_generator(saved, CPU), []
+    images = render(generator, LATENTS, batch_size, CPU, FP32, done.append)
+    assert images.shape == (11, 8, 8, 3)
+    assert images.dtype == np.uint8
+    with torch.no_grad():
+        whole = tensor_to_images(generator(torch.from_numpy(LATENTS)))
+    assert np.abs(images.astype(int) - whole).max() <= 1
+    assert len(done) == -(-11 // batch_size)
+    assert sum(done) == 11
+
+
+def test_rendering_maps_minus_one_to_one_onto_0_to_255():
+    def generator(z: torch.Tensor) -> torch.Tensor:
+        return z[:, :, None, None].expand(len(z), 3, 2, 2)
+
+    latents = np.array([[-1.0, 0.2, 1.0], [-9.0, -0.6, 9.0]], np.float32)
+    images = render(generator, latents, 1, CPU, FP32)
+    assert images[:, 1, 0].tolist() == [[0, 153, 255], [0, 51, 255]]
+
+
+def without_card(folder: Path) -> None:
+    (folder / "card.json").unlink()
+
+
+def with_another_card(folder: Path) -> None:
+    (folder / "card.json").write_text(json.dumps({"architecture": {**ARCHITECTURE, "latent_dim": 7}}))
+
+
+def with_an_unknown_key(folder: Path) -> None:
+    (folder / "card.json").write_text(json.dumps({"architecture": {**ARCHITECTURE, "depth": 7}}))
+
+
+def with_truncated_weights(folder: Path) -> None:
+    os.truncate(folder / "generator.safetensors", 1000)
+
+
+@pytest.mark.parametrize(
+    "damage", [without_card, with_another_card, with_an_unknown_key, with_truncated_weights]
+)
+def test_a_broken_folder_is_refused_and_named(damage, saved):
+    damage(saved)
+    with pytest.raises(UserError) as raised:
+        load_generator(saved, CPU)
+    assert str(saved) in str(raised.value)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,389 @@
+"""GAN training: the schedule by hand, averages by hand, and a killed training that resumes exactly."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from generators.networks import upsample
+from generators.training import GANTraining, Step, schedule, shrink, train
+from pipeline.errors import UserError
+from pipeline.parameters import DiffAugment, Runtime, TrainGAN
+from pipeline.runtime import images_to_tensor
+
+CPU = torch.device("cpu")
+FP32 = Runtime(device="cpu", precision="fp32")
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def tiny(**changes) -> TrainGAN:
+    """8 px in 8 steps; some of everything that has a state."""
+    values = {
+        "resolution": 8,
+        "latent_dim": 4,
+        "mapping_layers": 1,
+        "channels": {4: 4, 8: 4},
+        "batch_size": {4: 8, 8: 8},
+        "steps": {4: 3, 8: 5},
+        "fade_in": 0.5,
+        "penalty_interval": 2,
+        "checkpoint_seconds": 1e-9,  # after every step
+    }
+    return TrainGAN.model_validate(values | changes)
+
+
+def new_training(parameters: TrainGAN, images: np.ndarray = IMAGES) -> GANTraining:
+    return GANTraining(parameters, lambda positions: images[positions], len(images), CPU, FP32)
+
+
+def tensors_of(state: object, place: str = "") -> dict[str, torch.Tensor]:
+    """All tensors in nested dicts and lists, by their place."""
+    if isinstance(state, torch.Tensor):
+        return {place: state}
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
+    return {
+        name: tensor for key, value in items for name, tensor in tensors_of(value, f"{place}/{key}").items()
+    }
+
+
+def assert_same_state(first: GANTraining, second: GANTraining) -> None:
+    """Weights, averages and optimisers bit by bit, and the history of the losses."""
+    one, other = tensors_of(first.state(0)), tensors_of(second.state(0))
+    assert one.keys() == other.keys()
+    assert sum("optimizer" in name and "exp_avg_sq" in name for name in one) > 10
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+    assert first.losses == second.losses
+
+
+# The schedule
+
+
+def test_the_schedule_by_hand():
+    """Half-lives: half of the images seen at the resolution, at most 8; decay 0.5^(batch / half-life)."""
+    steps = schedule(
+        tiny(steps={4: 2, 8: 4}, batch_size={4: 8, 8: 4}, fade_in=0.5, ema_share=0.5, ema_images=8)
+    )
+    assert [step.number for step in steps] == [0, 1, 2, 3, 4, 5]
+    assert [step.resolution for step in steps] == [4, 4, 8, 8, 8, 8]
+    assert [step.batch_size for step in steps] == [8, 8, 4, 4, 4, 4]
+    assert [step.alpha for step in steps] == [1, 1, 0.5, 1, 1, 1]
+    half_lives = [4, 8, 2, 4, 6, 8]
+    decays = [0.5 ** (8 / 4), 0.5 ** (8 / 8), *(0.5 ** (4 / h) for h in half_lives[2:])]
+    assert [step.ema_decay for step in steps] == pytest.approx(decays)
+    assert decays == pytest.approx([0.25, 0.5, 0.25, 0.5, 0.62996, 0.70711], abs=1e-5)
+
+
+def test_the_half_life_is_capped():
+    steps = schedule(tiny(steps={4: 50, 8: 50}, ema_share=0.5, ema_images=16))
+    assert steps[-1].ema_decay == pytest.approx(0.5 ** (8 / 16))
+
+
+def test_the_fade_in_rises_evenly_to_one():
+    alphas = [step.alpha for step in schedule(tiny(steps={4: 2, 8: 10}, fade_in=0.4)) if step.resolution == 8]
+    assert alphas == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1])
+    without = schedule(tiny(fade_in=0))
+    assert {step.alpha for step in without} == {1.0}
+
+
+def test_fixed_resolution_is_that_resolution_alone_without_fading():
+    steps = schedule(tiny(growing=False, steps={8: 6}, batch_size={8: 8}))
+    assert [(step.number, step.resolution, step.alpha) for step in steps] == [(k, 8, 1.0) for k in range(6)]
+
+
+# Real images
+
+
+def test_real_images_are_shrunk_by_the_mean():
+    images = torch.arange(2 * 3 * 64, dtype=torch.float32).reshape(2, 3, 8, 8)
+    means = images.reshape(2, 3, 4, 2, 4, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(shrink(images, 4, 1.0), means)
+    torch.testing.assert_close(shrink(images, 8, 1.0), images)
+
+
+def test_real_images_fade_in_as_the_generator_does():
+    images = torch.randn(2, 3, 8, 8)
+    expected = 0.7 * upsample(shrink(images, 4, 1.0)) + 0.3 * images
+    torch.testing.assert_close(shrink(images, 8, 0.3), expected)
+
+
+def test_half_of_the_real_images_are_mirrored_and_each_comes_from_the_data():
+    steps = [Step(number=k, resolution=8, alpha=1.0, batch_size=8, ema_decay=0.5) for k in range(30)]
+    originals = images_to_tensor(IMAGES, CPU)
+    both = torch.cat([originals, originals.flip(3)]).flatten(1)
+
+    def places(flip: bool) -> list[int]:
+        training = new_training(tiny(flip=flip))
+        images = torch.cat([training._real_images(step) for step in steps]).flatten(1)
+        found = (images[:, None] == both[None]).all(dim=2)
+        assert found.any(dim=1).all()
+        return found.int().argmax(dim=1).tolist()
+
+    share = np.mean([place >= len(IMAGES) for place in places(True)])
+    assert 0.4 < share < 0.6
+    unmirrored = places(False)
+    assert max(unmirrored) < len(IMAGES)
+    assert len(set(unmirrored)) == len(IMAGES)
+
+
+# One step
+
+
+def test_the_average_by_hand_for_two_steps():
+    training = new_training(tiny())
+    steps = schedule(tiny(ema_share=0.3))[:2]
+    assert 0 < steps[0].ema_decay < steps[1].ema_decay < 1
+    expected = copy.deepcopy(training.generator.state_dict())
+    for step in steps:
+        before = copy.deepcopy(training.generator.state_dict())
+        training.step(step)
+        after = training.generator.state_dict()
+        assert any(not torch.equal(before[name], after[name]) for name in after)
+        expected = {
+            name: step.ema_decay * value + (1 - step.ema_decay) * after[name]
+            for name, value in expected.items()
+        }
+    for name, value in training.averaged.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": "wgan_gp", "gradient_penalty": 10.0, "penalty_interval": 1},
+        {"loss": "non_saturating"},
+        {"loss": "relativistic", "r2": True},
+        {"loss": "non_saturating", "augment": DiffAugment(translation=0.25, cutout=0.5, color=True)},
+        {"loss": "relativistic", "growing": False, "steps": {8: 4}, "batch_size": {8: 8}},
+    ],
+    ids=["wgan_gp", "non_saturating", "relativistic_r2", "diffaugment", "fixed_resolution"],
+)
+def test_each_loss_runs_and_changes_all_weights_that_take_part(changes, tmp_path):
+    training = new_training(tiny(**changes))
+    before = copy.deepcopy(training.state(0))
+    averaged = train(training, tmp_path / "state.pt", lambda resolution: None)
+    idle = {"logit.bias"}  # a relativistic loss sees differences of logits only
+    if changes.get("growing") is False:
+        idle |= {"to_rgb.0.weight", "to_rgb.0.bias", "from_rgb.0.weight", "from_rgb.0.bias"}
+    for name in ("generator", "discriminator", "averaged"):
+        for key, value in getattr(training, name).state_dict().items():
+            assert torch.isfinite(value).all()
+            assert not torch.equal(value, before[name][key]) or key in idle, f"{name}.{key}"
+    assert averaged is training.averaged
+    assert all(np.isfinite(list(record.values())).all() for record in training.losses.records)
+
+
+def test_the_lazy_penalty_is_taken_every_nth_step_and_weighted_by_n():
+    eager, lazy = (new_training(tiny(penalty_interval=n)) for n in (1, 4))
+    real, fake = torch.randn(8, 3, 8, 8), torch.randn(8, 3, 8, 8)
+
+    def penalty(training: GANTraining, number: int) -> float:
+        step = Step(number=number, resolution=8, alpha=1.0, batch_size=8, ema_decay=0.5)
+        return training._penalty(real, fake, step, torch.Generator()).item()
+
+    assert penalty(eager, 0) > 0
+    assert [penalty(lazy, k) for k in (1, 2, 3, 5)] == [0, 0, 0, 0]
+    assert penalty(lazy, 0) == pytest.approx(4 * penalty(eager, 0))
+    assert penalty(lazy, 4) == pytest.approx(4 * penalty(eager, 4))
+
+
+def test_r2_adds_the_penalty_at_generated_images():
+    real, fake = torch.randn(8, 3, 8, 8), torch.randn(8, 3, 8, 8)
+    step = Step(number=0, resolution=8, alpha=1.0, batch_size=8, ema_decay=0.5)
+    only_r1, both = (new_training(tiny(r2=r2)) for r2 in (False, True))
+    at_real, at_fake = (only_r1._penalty(x, x, step, torch.Generator()).item() for x in (real, fake))
+    assert both._penalty(real, fake, step, torch.Generator()).item() == pytest.approx(at_real + at_fake)
+
+
+def test_steps_depend_on_the_seed():
+    first, again, other = (new_training(tiny(seed=seed)) for seed in (0, 0, 1))
+    for training in (first, again, other):
+        training.step(schedule(training.parameters)[0])
+    assert_same_state(first, again)
+    assert not torch.equal(first.generator.first.weight, other.generator.first.weight)
+
+
+def test_the_averaged_generator_comes_to_make_what_it_is_shown():
+    """On images of one colour: its images come nearer to that colour."""
+    bright = np.full((16, 8, 8, 3), 230, np.uint8)
+    parameters = tiny(resolution=4, mapping_layers=0, steps={4: 100}, learning_rate=1e-2)
+    training = new_training(parameters, bright)
+    z = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    target = 230 / 127.5 - 1
+
+    def distance() -> float:
+        with torch.no_grad():
+            return (training.averaged(z) - target).abs().mean().item()
+
+    before = distance()
+    for step in schedule(parameters):
+        training.step(step)
+    assert distance() < 0.5 * before
+
+
+# The whole training
+
+
+def test_every_resolution_is_announced_when_it_is_finished(tmp_path):
+    parameters = tiny()
+    training = new_training(parameters)
+    seen = []
+    train(
+        training,
+        tmp_path / "state.pt",
+        lambda resolution: seen.append((resolution, len(training.losses.records))),
+    )
+    assert seen == [(4, 3), (8, 8)]
+    assert [record["step"] for record in training.losses.records] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [record["resolution"] for record in training.losses.records] == [4] * 3 + [8] * 5
+
+
+def test_records_are_means_over_the_steps_between_them(tmp_path):
+    fine, coarse = (new_training(tiny()) for _ in range(2))
+    train(fine, tmp_path / "fine.pt", lambda resolution: None)
+    train(coarse, tmp_path / "coarse.pt", lambda resolution: None, records=2)
+    assert [record["step"] for record in coarse.losses.records] == [4, 8]
+    for name in ("generator", "discriminator"):
+        values = [record[name] for record in fine.losses.records]
+        means = [np.mean(values[:4]), np.mean(values[4:])]
+        assert [record[name] for record in coarse.losses.records] == pytest.approx(means)
+
+
+class Killed(Exception):
+    """Stands for whatever ends a training from outside."""
+
+
+def interrupt_after(training: GANTraining, steps: int) -> None:
+    """Make the training fail in the step after `steps` more ones."""
+    original, left = training.step, iter(range(steps))
+
+    def step(step: Step) -> None:
+        if next(left, None) is None:
+            raise Killed
+        original(step)
+
+    training.step = step
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> GANTraining:
+    training = new_training(tiny())
+    train(training, tmp_path_factory.mktemp("undisturbed") / "state.pt", lambda resolution: None, records=3)
+    return training
+
+
+@pytest.mark.parametrize("stops", [(1,), (3,), (7,), (2, 3, 1)])
+def test_an_interrupted_training_resumes_to_the_same_bits(stops, undisturbed, tmp_path):
+    """Also in the middle of a record of the losses (every 2 steps) and of the fade-in."""
+    checkpoint = tmp_path / "state.pt"
+    for steps in stops:
+        training = new_training(tiny())
+        interrupt_after(training, steps)
+        with pytest.raises(Killed):
+            train(training, checkpoint, lambda resolution: None, records=3)
+    resumed, seen = new_training(tiny()), []
+    train(resumed, checkpoint, seen.append, records=3)
+    assert_same_state(resumed, undisturbed)
+    assert seen == ([4, 8] if sum(stops) < 3 else [8])
+
+
+def test_a_finished_training_is_not_run_again(undisturbed, tmp_path):
+    checkpoint = tmp_path / "state.pt"
+    train(new_training(tiny()), checkpoint, lambda resolution: None, records=3)
+    again = new_training(tiny())
+    interrupt_after(again, 0)
+    train(again, checkpoint, lambda resolution: None, records=3)
+    assert_same_state(again, undisturbed)
+
+
+def test_between_checkpoints_only_the_steps_since_the_last_one_are_lost(undisturbed, tmp_path, monkeypatch):
+    """A clock of one second per look at it, and a checkpoint every 2.5 s: after the third step, of five."""
+    clock = iter(range(1000))
+    monkeypatch.setattr("generators.training.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    training = new_training(tiny(checkpoint_seconds=2.5))
+    interrupt_after(training, 5)
+    with pytest.raises(Killed):
+        train(training, tmp_path / "state.pt", lambda resolution: None, records=3)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == 3
+    resumed = new_training(tiny())
+    train(resumed, tmp_path / "state.pt", lambda resolution: None, records=3)
+    assert_same_state(resumed, undisturbed)
+
+
+KILLED_PROCESS = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads({threads})
+spec = importlib.util.spec_from_file_location("killed_training", {module!r})
+tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tests)
+tests.kill_while_a_checkpoint_is_written(Path(sys.argv[1]))
+"""
+
+
+def kill_while_a_checkpoint_is_written(checkpoint: Path) -> None:
+    """Train, and end this process by SIGKILL before the state after step 5 has got its name."""
+    import pipeline.checkpoints
+
+    commit, commits = pipeline.checkpoints.commit_file, []
+
+    def commit_or_die(temporary: Path, path: Path) -> None:
+        commits.append(path)
+        if len(commits) == 5:
+            os.truncate(temporary, 1000)
+            os.kill(os.getpid(), signal.SIGKILL)
+        commit(temporary, path)
+
+    pipeline.checkpoints.commit_file = commit_or_die
+    train(new_training(tiny()), checkpoint, lambda resolution: None, records=3)
+
+
+def test_a_training_that_was_really_killed_resumes_to_the_same_bits(undisturbed, tmp_path):
+    checkpoint = tmp_path / "state.pt"
+    script = KILLED_PROCESS.format(threads=torch.get_num_threads(), module=__file__)
+    process = subprocess.run(
+        [sys.executable, "-c", script, str(checkpoint)], cwd=Path(__file__).parents[2], capture_output=True
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    assert torch.load(checkpoint, weights_only=True)["done"] == 4
+    resumed = new_training(tiny())
+    train(resumed, checkpoint, lambda resolution: None, records=3)
+    assert_same_state(resumed, undisturbed)
+
+
+# What goes wrong
+
+
+def test_a_diverging_training_is_ended_with_what_to_do(tmp_path):
+    with pytest.raises(UserError, match=r"losses are not finite at step \d+ \([48] px\).*learning_rate"):
+        train(new_training(tiny(learning_rate=1e30)), tmp_path / "state.pt", lambda resolution: None)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_training_at_its_record(tmp_path):
+    training = new_training(tiny())
+    original = training.step
+
+    def step(step: Step) -> None:
+        original(step)
+        if step.number == 4:
+            with torch.no_grad():
+                training.losses.add(discriminator=torch.tensor(float("nan")))
+
+    training.step = step
+    with pytest.raises(UserError, match=r"step 6 \(8 px\)"):
+        train(training, tmp_path / "state.pt", lambda resolution: None, records=4)

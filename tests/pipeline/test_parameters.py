@@ -1,0 +1,285 @@
+"""params.yaml: presets are valid, mistakes are named in one sentence, presets never overwrite edits."""
+
+import copy
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import preset
+from pipeline.errors import UserError
+from pipeline.parameters import AllParameters, TrainGAN, read_parameters
+
+ROOT = Path(__file__).parents[2]
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+AVATARS = yaml.safe_load((ROOT / "presets" / "avatars.yaml").read_text())
+
+
+def changed(changes: dict[str, object]) -> dict:
+    """The avatars preset with other values: dotted place -> value; `...` takes the key away."""
+    content = copy.deepcopy(AVATARS)
+    for place, value in changes.items():
+        *sections, key = place.split(".")
+        section = content
+        for name in sections:
+            section = section[name]
+        if value is ...:
+            del section[key]
+        else:
+            section[key] = value
+    return content
+
+
+def read(tmp_path: Path, changes: dict[str, object]) -> AllParameters:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(changed(changes)))
+    return read_parameters(path)
+
+
+def complaint(tmp_path: Path, changes: dict[str, object]) -> str:
+    """What is said of the avatars preset with these changes: one sentence that begins with the file."""
+    with pytest.raises(UserError) as raised:
+        read(tmp_path, changes)
+    message = str(raised.value)
+    assert message.startswith(f"{tmp_path / 'params.yaml'}: ")
+    assert "\n" not in message
+    assert "pydantic" not in message
+    return message.removeprefix(f"{tmp_path / 'params.yaml'}: ")
+
+
+# What is valid
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_is_valid_and_complete(path):
+    """Complete: what a preset leaves to a default would change when the default does."""
+    parameters = read_parameters(path)
+    content = yaml.safe_load(path.read_text())
+    assert set(content) == set(AllParameters.model_fields)
+    for section in ("train_attribute", "train_gan", "sample", "complement", "balance", "evaluate"):
+        assert set(content[section]) == set(type(getattr(parameters, section)).model_fields), section
+
+
+def test_params_yaml_is_valid():
+    read_parameters(ROOT / "params.yaml")
+
+
+def test_values_are_read_as_they_stand(tmp_path):
+    parameters = read(tmp_path, {"train_gan.learning_rate": 0.002, "attributes": ["Smiling", "Young"]})
+    assert parameters.train_gan.learning_rate == 0.002
+    assert parameters.train_gan.channels == AVATARS["train_gan"]["channels"]
+    assert (parameters.target, parameters.protected) == ("Smiling", "Young")
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path):
+    """YAML 1.1 takes 1e-4, without a dot, for a string."""
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(changed({"train_attribute.weight_decay": "HERE"})).replace("HERE", "1e-4"))
+    assert read_parameters(path).train_attribute.weight_decay == 1e-4
+
+
+def test_the_data_of_the_matrix_are_in_the_tables_order(tmp_path):
+    assert read(tmp_path, {"train.real_data": ["oracle", "original"]}).train.data == [
+        "original",
+        "augmented",
+        "oracle",
+    ]
+    assert read(tmp_path, {"train.real_data": []}).train.data == ["augmented"]
+
+
+def test_parameters_cannot_be_changed_after_reading(tmp_path):
+    with pytest.raises(ValueError, match="frozen"):
+        read(tmp_path, {}).train_gan.seed = 5
+
+
+# What is not
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"sample.fitt": 3}, ["sample.fitt is not a parameter", "spelling"]),
+        ({"smaple": {"fit": 3}}, ["smaple is not a parameter"]),
+        ({"train.definitions.erm.eta": 1}, ["train.definitions.erm.eta is not a parameter"]),
+        ({"evaluate": ...}, ["evaluate is missing"]),
+        ({"prepare.source": ...}, ["prepare.source is missing"]),
+        ({"train_attribute.steps": "many"}, ["train_attribute.steps (it is 'many')", "integer"]),
+        ({"train_attribute.steps": 1.5}, ["train_attribute.steps (it is 1.5)", "integer"]),
+        ({"train_attribute.steps": None}, ["train_attribute.steps (it is None)", "integer"]),
+        ({"train_attribute.steps": 0}, ["train_attribute.steps (it is 0)", "greater than or equal to 1"]),
+        ({"train_gan.flip": "perhaps"}, ["train_gan.flip (it is 'perhaps')", "boolean"]),
+        ({"train_gan": [1, 2]}, ["train_gan: "]),
+        (
+            {"complement.variant": "mirror"},
+            ["complement.variant (it is 'mirror')", "'complement'", "'perpendicular'"],
+        ),
+        ({"train_gan.loss": "hinge"}, ["train_gan.loss (it is 'hinge')", "'wgan_gp'", "'relativistic'"]),
+        ({"train.definitions.erm.objective": "jtt"}, ["train.definitions.erm.objective", "'group_dro'"]),
+        ({"train.recipes": ["erm", "jtt"]}, ["train: ", "recipe 'jtt' is not defined"]),
+        ({"attributes": ["Male"]}, ["attributes: ", "name two attributes"]),
+        ({"attributes": ["Male", "Male"]}, ["attributes: ", "name two attributes"]),
+        ({"train_gan.resolution": 48}, ["train_gan: ", "48 is not a power of two"]),
+        ({"train_gan.resolution": 64}, ["train_gan: ", "channels has no entry for 64 px"]),
+        ({"train_gan.augment.translation": 0.7}, ["train_gan.augment.translation (it is 0.7)"]),
+        ({"train_gan.batch_size": {4: 0, 8: 32, 16: 32, 32: 32}}, ["train_gan.batch_size.4 (it is 0)"]),
+        ({"train_gan.steps": {4: -5, 8: 600, 16: 1000, 32: 1500}}, ["train_gan.steps.4 (it is -5)"]),
+        ({"train_gan.channels": {4: 128, 8: 128, 16: 64, 32: 0}}, ["train_gan.channels.32 (it is 0)"]),
+        ({"train.seeds": []}, ["train.seeds"]),
+        ({"train.recipes": []}, ["train.recipes"]),
+        ({"train_attribute.backbone": {"name": "resnet18", "weights": "w.pth"}}, ["sha256"]),
+        ({"train_attribute.backbone": {"name": "small", "weights": "w.pth", "sha256": "0"}}, ["resnet18"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_one_sentence_that_names_the_place(changes, parts, tmp_path):
+    message = complaint(tmp_path, changes)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("key", ["steps", "batch_size", "channels"])
+@pytest.mark.parametrize("size", [4, 16, 32])
+def test_a_resolution_that_is_missing_is_named(key, size, tmp_path):
+    values = {r: value for r, value in AVATARS["train_gan"][key].items() if r != size}
+    assert f"{key} has no entry for {size} px" in complaint(tmp_path, {f"train_gan.{key}": values})
+
+
+def test_fixed_resolution_needs_steps_and_batches_of_that_resolution_only():
+    fixed = {"growing": False, "resolution": 16, "steps": {16: 5}, "batch_size": {16: 4}}
+    assert TrainGAN.model_validate(fixed).steps == {16: 5}
+    with pytest.raises(ValueError, match="steps has no entry for 16 px"):
+        TrainGAN.model_validate(fixed | {"steps": {32: 5}})
+
+
+@pytest.mark.parametrize(("interval", "r2"), [(16, False), (1, True)])
+def test_wgan_gp_takes_its_penalty_at_every_step(interval, r2, tmp_path):
+    changes = {"train_gan.loss": "wgan_gp", "train_gan.gradient_penalty": 10.0}
+    assert read(tmp_path, changes | {"train_gan.penalty_interval": 1}).train_gan.loss == "wgan_gp"
+    refused = changes | {"train_gan.penalty_interval": interval, "train_gan.r2": r2}
+    message = complaint(tmp_path, refused)
+    assert "wgan_gp takes its penalty every step: penalty_interval 1, r2 false" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"attributes: [Blond_Hair", "is not YAML"),
+        (b"a: b: c", "is not YAML"),
+        (b"a:\n\t- tab", "is not YAML"),
+        (b"attributes: [M\xfcnnlich, \xff]\n", "is not YAML"),
+        (b"", "should hold one section per stage"),
+        (b"- 1\n- 2\n", "should hold one section per stage"),
+        (b"just a sentence", "should hold one section per stage"),
+    ],
+    ids=["open_bracket", "two_colons", "tab", "latin_1", "empty", "list", "text"],
+)
+def test_a_file_that_is_no_table_of_sections_is_refused(content, sentence, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        read_parameters(path)
+    assert str(raised.value).startswith(f"{path} {sentence}")
+    assert "\n" not in str(raised.value)
+
+
+def test_yaml_cannot_make_objects(tmp_path):
+    path, trace = tmp_path / "params.yaml", tmp_path / "trace"
+    path.write_text(f"attributes: !!python/object/apply:os.mkdir ['{trace}']\n")
+    with pytest.raises(UserError, match="is not YAML"):
+        read_parameters(path)
+    assert not trace.exists()
+
+
+def test_a_missing_file_is_named_with_the_command_that_writes_it(tmp_path):
+    with pytest.raises(UserError, match=r"params\.yaml is missing: `make repro PRESET=avatars` writes one"):
+        read_parameters(tmp_path / "params.yaml")
+
+
+# Presets
+
+
+def git(*arguments: str) -> None:
+    """Git as it is on a machine without any configuration of its own."""
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, env=environment)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A git repository with two presets, and the first of them committed as params.yaml."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "presets").mkdir()
+    for name, seed in (("first", 1), ("second", 2)):
+        text = yaml.safe_dump(changed({"sample.seed": seed}))
+        (tmp_path / "presets" / f"{name}.yaml").write_text(text)
+    preset.main("first")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "start")
+    return tmp_path
+
+
+def seed_in(project: Path) -> int:
+    return read_parameters(project / "params.yaml").sample.seed
+
+
+def test_a_preset_becomes_params_yaml(project):
+    assert seed_in(project) == 1
+    preset.main("second")
+    assert seed_in(project) == 2
+    assert (project / "params.yaml").read_bytes() == (project / "presets" / "second.yaml").read_bytes()
+
+
+def test_edits_that_are_not_committed_are_kept(project):
+    edited = yaml.safe_dump(changed({"sample.seed": 77}))
+    (project / "params.yaml").write_text(edited)
+    with pytest.raises(UserError, match=r"params\.yaml has edits that are not committed.*PRESET=second"):
+        preset.main("second")
+    assert (project / "params.yaml").read_text() == edited
+
+
+def test_edits_that_are_staged_only_are_kept(project):
+    (project / "params.yaml").write_text(yaml.safe_dump(changed({"sample.seed": 77})))
+    git("add", "params.yaml")
+    with pytest.raises(UserError, match="not committed"):
+        preset.main("second")
+    assert seed_in(project) == 77
+
+
+def test_committed_edits_can_be_had_again_and_give_way(project):
+    (project / "params.yaml").write_text(yaml.safe_dump(changed({"sample.seed": 77})))
+    git("commit", "--quiet", "-a", "-m", "edit")
+    preset.main("second")
+    assert seed_in(project) == 2
+
+
+def test_another_preset_gives_way_without_a_commit(project):
+    preset.main("second")
+    preset.main("first")
+    assert seed_in(project) == 1
+
+
+def test_edits_without_a_git_repository_are_kept(project, monkeypatch):
+    (project / "params.yaml").write_text(yaml.safe_dump(changed({"sample.seed": 77})))
+    (project / ".git").rename(project / "no_git")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    with pytest.raises(UserError, match="not committed"):
+        preset.main("second")
+    assert seed_in(project) == 77
+
+
+def test_an_unknown_preset_is_named_beside_the_known_ones(project):
+    with pytest.raises(UserError, match=r"no preset 'third': presets/ has first, second"):
+        preset.main("third")
+
+
+def test_a_broken_preset_leaves_params_yaml_as_it_is(project):
+    (project / "presets" / "second.yaml").write_text("attributes: [A]\n")
+    with pytest.raises(UserError, match=r"second\.yaml"):
+        preset.main("second")
+    assert seed_in(project) == 1

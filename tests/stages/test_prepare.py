@@ -1,0 +1,110 @@
+"""The stage prepare on real files: bad images stop it or are listed, and the same seed gives the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline.stores import Store, faults_of_store
+
+PROJECT = Path(__file__).parents[2]
+
+
+def run_prepare(folder: Path, source: dict, **changes: object) -> subprocess.CompletedProcess[str]:
+    parameters = yaml.safe_load((PROJECT / "presets" / "smoke.yaml").read_text())
+    parameters["prepare"] |= {"source": source, "resolution": 8, **changes}
+    if source["kind"] == "table":
+        parameters["attributes"] = ["blond", "male"]
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", "stages.prepare"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> dict:
+    """A folder of 24 pictures, two per group and split, coloured by number; and its source."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    rows = []
+    for number in range(24):
+        Image.new("RGB", (12, 12), (number * 10, 0, 255 - number * 10)).save(folder / f"{number}.png")
+        split = ("train", "validation", "test")[number // 8]
+        rows.append({"path": f"{number}.png", "blond": number % 2, "male": number // 2 % 2, "split": split})
+    pd.DataFrame(rows).sample(frac=1, random_state=0).to_csv(folder / "labels.csv", index=False)
+    return {
+        "kind": "table", "folder": str(folder), "table": "labels.csv", "path_column": "path",
+        "attribute_columns": ["blond", "male"], "split_column": "split",
+    }  # fmt: skip
+
+
+def test_labels_stay_with_their_pictures(tmp_path: Path, pictures: dict) -> None:
+    done = run_prepare(tmp_path, pictures, shard_size=5)
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path / "out/real")
+    labels = pd.read_parquet(tmp_path / "out/real/labels.parquet").sample(frac=1, random_state=1)
+    images = store.read(store.positions(labels["id"]))
+    for row, image in zip(labels.to_dict("records"), images, strict=True):
+        number = int(row["id"].removesuffix(".png"))
+        assert image[4, 4].tolist() == [number * 10, 0, 255 - number * 10]
+        assert (row["blond"], row["male"]) == (number % 2, number // 2 % 2)
+    assert faults_of_store(tmp_path / "out/real") == []
+
+
+def test_a_truncated_picture_stops_with_one_sentence(tmp_path: Path, pictures: dict) -> None:
+    broken = Path(pictures["folder"]) / "3.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    done = run_prepare(tmp_path, pictures)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "3.png" in done.stderr
+    assert "of labels.csv" in done.stderr
+    assert not (tmp_path / "out/real").exists()
+
+
+def test_bad_pictures_are_left_out_listed_and_counted(tmp_path: Path, pictures: dict) -> None:
+    (Path(pictures["folder"]) / "3.png").write_bytes(b"not a picture")
+    (Path(pictures["folder"]) / "12.png").unlink()
+    done = run_prepare(tmp_path, pictures, on_bad_image="skip", shard_size=5)
+    assert done.returncode == 0, done.stderr
+    assert "2 bad images" in done.stdout
+    bad = pd.read_parquet(tmp_path / "out/real/bad_images.parquet")
+    assert sorted(bad["id"]) == ["12.png", "3.png"]
+    labels = pd.read_parquet(tmp_path / "out/real/labels.parquet")
+    store = Store(tmp_path / "out/real")
+    assert len(labels) == len(store) == 22
+    for row in labels.to_dict("records"):
+        (image,) = store.read(store.positions([row["id"]]))
+        assert image[0, 0, 0] == int(row["id"].removesuffix(".png")) * 10
+
+
+def test_a_group_that_bad_pictures_empty_is_named(tmp_path: Path, pictures: dict) -> None:
+    for number in (1, 5):  # of train, blond=1 and male=0
+        (Path(pictures["folder"]) / f"{number}.png").unlink()
+    done = run_prepare(tmp_path, pictures, on_bad_image="skip")
+    assert done.returncode == 1
+    assert "the train split has no image of the group blond=1, male=0" in done.stderr
+
+
+def test_avatars_drawn_twice_and_on_two_workers_are_the_same(tmp_path: Path) -> None:
+    source = {
+        "kind": "avatars", "train": 60, "validation": 20, "validation_minimum": 2, "test_per_group": 4,
+        "oracle": 20, "seed": 1,
+    }  # fmt: skip
+    stores = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        done = run_prepare(folder, source, shard_size=30 if name == "one" else 7)
+        assert done.returncode == 0, done.stderr
+        stores.append(Store(folder / "out/real"))
+    ids = stores[0].ids
+    np.testing.assert_array_equal(
+        stores[0].read(stores[0].positions(ids)), stores[1].read(stores[1].positions(ids))
+    )
