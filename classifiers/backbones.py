@@ -156,4 +156,5 @@ def load_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{folder} holds no classifier that zprime wrote: {error}.") from error
-    return network.eval().requires_grad_(False), card
+    network.eval().requires_grad_(False)
+    return network.to(memory_format=torch.channels_last), card

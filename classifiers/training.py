@@ -21,7 +21,7 @@ from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import UserError
 from pipeline.parameters import Optimizer
 from pipeline.progress import progress
-from pipeline.runtime import images_to_tensor
+from pipeline.runtime import images_to_tensor, reduce_gradients
 from pipeline.seeds import generator_for
 
 MOMENTUM = 0.9
@@ -201,7 +201,7 @@ def train_classifier(
             loss = objective(logits.float(), batch)
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
-            _sum_gradients(network, accelerator)
+            reduce_gradients(network, accelerator, "sum")
             optimizer.step()
             losses.append(loss.detach())
             advance(1)
@@ -256,14 +256,6 @@ def _batch(
         targets=torch.from_numpy(data.targets[positions]).to(accelerator.device),
         groups=torch.from_numpy(data.groups[positions]).to(accelerator.device),
     )
-
-
-def _sum_gradients(network: nn.Module, accelerator: Accelerator) -> None:
-    """Sum the gradients over the processes: each has computed its share of the global loss."""
-    if accelerator.num_processes > 1:
-        for parameter in network.parameters():
-            if parameter.grad is not None:
-                parameter.grad = accelerator.reduce(parameter.grad, "sum")
 
 
 def _copy_of_weights(network: nn.Module) -> dict[str, Tensor]:

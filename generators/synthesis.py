@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from generators.networks import Generator
 from pipeline.errors import UserError
-from pipeline.parameters import Runtime
-from pipeline.runtime import autocast, tensor_to_images
+from pipeline.runtime import tensor_to_images
 from pipeline.stores import write_json
 
 WEIGHTS = "generator.safetensors"
@@ -46,15 +46,14 @@ def render(
     generator: Callable[[torch.Tensor], torch.Tensor],
     latents: NDArray[np.float32],
     batch_size: int,
-    device: torch.device,
-    runtime: Runtime,
+    accelerator: Accelerator,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> NDArray[np.uint8]:
     """The images G(z) of latents [n, D]: uint8 [n, H, W, 3], [-1, 1] mapped to [0, 255]."""
     images = []
     for start in range(0, len(latents), batch_size):
-        batch = torch.from_numpy(latents[start : start + batch_size]).to(device)
-        with autocast(runtime, device):
+        batch = torch.from_numpy(latents[start : start + batch_size]).to(accelerator.device)
+        with accelerator.autocast():
             rendered = generator(batch)
         images.append(tensor_to_images(rendered))
         on_batch(len(batch))

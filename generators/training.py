@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,9 +23,9 @@ from generators.networks import Discriminator, Generator, resolutions_up_to
 from generators.objectives import LOSSES, wasserstein_penalty, zero_centred_penalty
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import UserError
-from pipeline.parameters import Runtime, TrainGAN
+from pipeline.parameters import TrainGAN
 from pipeline.progress import progress
-from pipeline.runtime import autocast, images_to_tensor
+from pipeline.runtime import images_to_tensor, reduce_gradients
 from pipeline.seeds import derived_seed, generator_for
 
 ADAM_BETAS = (0.0, 0.99)
@@ -103,8 +104,8 @@ class GANTraining:
         parameters: the section `train_gan`.
         read: gives the real images at positions [n]: uint8 [n, H, W, 3], H at least the resolution.
         count: how many real images there are.
-        device: for the networks.
-        runtime: the precision.
+        accelerator: the device, the precision and the processes. Each of several processes sees its
+            share of every batch, and their gradients are averaged.
     """
 
     def __init__(
@@ -112,19 +113,18 @@ class GANTraining:
         parameters: TrainGAN,
         read: ReadImages,
         count: int,
-        device: torch.device,
-        runtime: Runtime,
+        accelerator: Accelerator,
     ) -> None:
         self.parameters = parameters
         self.read = read
         self.count = count
-        self.device = device
-        self.runtime = runtime
+        self.accelerator = accelerator
+        self.device = accelerator.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(parameters.seed, "networks"))
             generator = new_generator(parameters)
             discriminator = Discriminator(parameters.resolution, parameters.channels)
-        place: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
+        place: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}
         self.generator = generator.to(**place)
         self.discriminator = discriminator.to(**place)
         self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
@@ -138,44 +138,53 @@ class GANTraining:
 
     def step(self, step: Step) -> None:
         """Update the discriminator, the generator and the generator's average once."""
-        random = torch.Generator().manual_seed(derived_seed(self.parameters.seed, "step", step.number))
+        process = self.accelerator.process_index
+        random = torch.Generator().manual_seed(
+            derived_seed(self.parameters.seed, "step", step.number, process)
+        )
         real = self._real_images(step)
-        with autocast(self.runtime, self.device):
+        with self.accelerator.autocast():
             fake = self.generator(self._latents(step, random), step.resolution, step.alpha)
         fake = fake.float()
 
         self.discriminator.requires_grad_(True)
-        with autocast(self.runtime, self.device):
+        with self.accelerator.autocast():
             real_logits = self._criticise(real, step, random)
             fake_logits = self._criticise(fake.detach(), step, random)
         discriminator_loss = self.loss.discriminator(real_logits, fake_logits)
         penalty = self._penalty(real, fake, step, random)
-        self._descend(self.discriminator_optimizer, discriminator_loss + penalty)
+        self._descend(self.discriminator, self.discriminator_optimizer, discriminator_loss + penalty)
 
         # The same generated images serve both updates: one forward pass of the generator saved.
         self.discriminator.requires_grad_(False)
-        with autocast(self.runtime, self.device):
+        with self.accelerator.autocast():
             fake_logits = self._criticise(fake, step, random)
         generator_loss = self.loss.generator(real_logits.detach(), fake_logits)
-        self._descend(self.generator_optimizer, generator_loss)
+        self._descend(self.generator, self.generator_optimizer, generator_loss)
         self._average(step.ema_decay)
         self.losses.add(discriminator=discriminator_loss, generator=generator_loss)
 
-    def _descend(self, optimizer: torch.optim.Adam, loss: Tensor) -> None:
+    def _descend(self, network: nn.Module, optimizer: torch.optim.Adam, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self.accelerator.backward(loss)
+        reduce_gradients(network, self.accelerator, "mean")
         optimizer.step()
 
     def _real_images(self, step: Step) -> Tensor:
-        random = generator_for(self.parameters.seed, "real", step.number)
-        images = images_to_tensor(self.read(random.integers(self.count, size=step.batch_size)), self.device)
+        random = generator_for(self.parameters.seed, "real", step.number, self.accelerator.process_index)
+        count = self._share_of(step)
+        images = images_to_tensor(self.read(random.integers(self.count, size=count)), self.device)
         if self.parameters.flip:
-            mirrored = torch.from_numpy(random.random(step.batch_size) < 0.5).to(self.device)
+            mirrored = torch.from_numpy(random.random(count) < 0.5).to(self.device)
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         return shrink(images, step.resolution, step.alpha)
 
     def _latents(self, step: Step, random: torch.Generator) -> Tensor:
-        return torch.randn(step.batch_size, self.parameters.latent_dim, generator=random).to(self.device)
+        shape = (self._share_of(step), self.parameters.latent_dim)
+        return torch.randn(shape, generator=random).to(self.device)
+
+    def _share_of(self, step: Step) -> int:
+        return step.batch_size // self.accelerator.num_processes
 
     def _criticise(self, images: Tensor, step: Step, random: torch.Generator) -> Tensor:
         augmented = augment(images, self.parameters.augment, random)
@@ -268,7 +277,8 @@ def train(
                 _refuse_divergence(training.losses, step)
             if is_last or steps[step.number + 1].resolution != step.resolution:
                 on_resolution(step.resolution)
-            if time.monotonic() - last_saved > training.parameters.checkpoint_seconds or is_last:
+            is_due = time.monotonic() - last_saved > training.parameters.checkpoint_seconds or is_last
+            if is_due and training.accelerator.is_main_process:
                 save_checkpoint(checkpoint, training.state(step.number + 1))
                 last_saved = time.monotonic()
             advance(1, f"{step.resolution} px")

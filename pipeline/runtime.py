@@ -1,11 +1,12 @@
 """What a computation runs on: device, precision, images on their way there and back."""
 
-from contextlib import AbstractContextManager
+from typing import Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
@@ -40,7 +41,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def new_accelerator(runtime: Runtime) -> Accelerator:
-    """Accelerate's handle on the device, the precision and the processes of a training."""
+    """Accelerate's handle on the device, the precision and the processes of networks."""
     device = resolve_device(runtime)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
@@ -50,9 +51,12 @@ def new_accelerator(runtime: Runtime) -> Accelerator:
     )
 
 
-def autocast(runtime: Runtime, device: torch.device) -> AbstractContextManager[None]:
-    """The autocast context for networks on `device`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=computes_in_bf16(runtime, device))
+def reduce_gradients(network: nn.Module, accelerator: Accelerator, reduction: Literal["sum", "mean"]) -> None:
+    """Replace every gradient by its sum or mean over the processes of the training."""
+    if accelerator.num_processes > 1:
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter.grad = accelerator.reduce(parameter.grad, reduction)
 
 
 def images_to_tensor(images: NDArray[np.uint8], device: torch.device) -> torch.Tensor:

@@ -9,7 +9,7 @@ import typer
 from generators.synthesis import load_generator, render
 from pipeline.parameters import read_parameters
 from pipeline.progress import progress
-from pipeline.runtime import resolve_device
+from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.stores import Store, StoreWriter, write_shard
 from pipeline.work import publish, work_folder
@@ -23,8 +23,8 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
     """Render every latent of a store; a shard that an interrupted run finished is kept."""
     parameters = read_parameters()
     section = parameters.synthesize
-    device = resolve_device(parameters.runtime)
-    generator = load_generator(GENERATOR, device)
+    accelerator = new_accelerator(parameters.runtime)
+    generator = load_generator(GENERATOR, accelerator.device)
     store = Store(LATENTS / latents)
     work = work_folder("synthesize", [GENERATOR, LATENTS / latents], section.shard_size)
     shape = (generator.resolution, generator.resolution, 3)
@@ -36,9 +36,7 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
         for shard in missing:
             start = shard * section.shard_size
             positions = np.arange(start, start + len(writer.rows_of(shard)))
-            images = render(
-                generator, store.read(positions), section.batch_size, device, parameters.runtime, advance
-            )
+            images = render(generator, store.read(positions), section.batch_size, accelerator, advance)
             writer.record(shard, write_shard(work, shard, "images", images))
     writer.finish()
     publish(work, OUTPUT / latents)

@@ -1,5 +1,6 @@
 """train_gan: real training images -> out/generator/: weights, card, losses, sample grids."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from generators.training import GANTraining, train
 from pipeline.errors import UserError
 from pipeline.parameters import read_parameters
 from pipeline.pictures import save_grid
-from pipeline.runtime import resolve_device
+from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.stores import Store
 from pipeline.work import publish, work_folder
@@ -31,17 +32,15 @@ def main() -> None:
             f"{store.item_shape[0]} px: raise prepare.resolution or lower train_gan.resolution."
         )
     images = real_images(parameters, "train", store)
-    device = resolve_device(parameters.runtime)
+    accelerator = new_accelerator(parameters.runtime)
     work = work_folder("train_gan", [REAL], section.model_dump())
     output = work / "generator"
-    training = GANTraining(section, images.read, len(images), device, parameters.runtime)
+    training = GANTraining(section, images.read, len(images), accelerator)
     latents = sample_latents(section.seed, "grid", 0, GRID, section.latent_dim)
 
     def save_samples(resolution: int) -> None:
-        def averaged_at(z):  # type: ignore[no-untyped-def]
-            return training.averaged(z, resolution)
-
-        pictures = render(averaged_at, latents, GRID, device, parameters.runtime)
+        averaged = partial(training.averaged, resolution=resolution)
+        pictures = render(averaged, latents, GRID, accelerator)
         save_grid(output / "samples" / f"{resolution:04d}.png", pictures, columns=16)
 
     generator = train(training, work / "state.pt", save_samples)
