@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
-from sklearn.metrics import precision_recall_curve
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]
@@ -23,6 +21,8 @@ KL_EPSILON = 1e-6
 
 def f1_threshold(scores: FloatArray, targets: IntArray) -> float:
     """The score from which on to predict 1 for the best F1: scores, targets [n]."""
+    from sklearn.metrics import precision_recall_curve  # a second to import, and most stages do without
+
     precision, recall, thresholds = precision_recall_curve(targets, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     return float(thresholds[int(np.argmax(f1[:-1]))])
@@ -207,6 +207,8 @@ def kl_scores(
         scores: in [0, 1], [n]; targets, protected: in {0, 1}, [n].
         weights: how often each sample counts, [..., n].
     """
+    from scipy.ndimage import gaussian_filter1d
+
     bins = np.clip((scores * KL_BINS).astype(int), 0, KL_BINS - 1)
     cells = (targets * 2 + protected) * KL_BINS + bins
     histograms = _weighted_bincount(cells, 4 * KL_BINS, weights, (2, 2, KL_BINS))

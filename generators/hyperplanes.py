@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.svm import LinearSVC
 
 from pipeline.errors import UserError
 from pipeline.stores import write_json
@@ -44,6 +42,8 @@ def fit_hyperplane(
 
     Raises `UserError` where only one label occurs. Source: METHODS 1.3 (Ramaswamy et al., 2021).
     """
+    from sklearn.svm import LinearSVC  # a second to import, and most stages do without
+
     counts = np.bincount(labels, minlength=2)
     if counts.min() == 0:
         only = int(counts.argmax())
@@ -62,6 +62,8 @@ def fit_hyperplane(
 
 def balanced_accuracy(plane: Hyperplane, latents: FloatArray, labels: NDArray[np.int_]) -> float:
     """(TPR + TNR) / 2 of the plane's sign against labels [n]."""
+    from sklearn.metrics import balanced_accuracy_score
+
     return float(balanced_accuracy_score(labels, plane.distance(latents) > 0))
 
 

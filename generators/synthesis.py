@@ -1,6 +1,5 @@
 """Rendering latents: a generator on disk, and images in batches."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from generators.cards import CARD, read_card
 from generators.networks import Generator
 from pipeline.errors import UserError
 from pipeline.runtime import tensor_to_images
 from pipeline.stores import write_json
 
 WEIGHTS = "generator.safetensors"
-CARD = "card.json"
 
 
 def save_generator(folder: Path, generator: Generator, card: dict[str, Any]) -> None:
@@ -31,7 +30,7 @@ def save_generator(folder: Path, generator: Generator, card: dict[str, Any]) -> 
 def load_generator(folder: Path, device: torch.device) -> Generator:
     """Read a generator that `save_generator` wrote: in evaluation mode, without gradients."""
     try:
-        architecture = json.loads((folder / CARD).read_text())["architecture"]
+        architecture = read_card(folder)["architecture"]
         channels = {int(size): width for size, width in architecture.pop("channels").items()}
         generator = Generator(channels=channels, **architecture)
         generator.load_state_dict(load_file(folder / WEIGHTS))

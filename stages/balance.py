@@ -1,6 +1,5 @@
 """balance: real and synthetic images with their labels -> out/balanced/: manifest and datasheet."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,11 +9,7 @@ from data.balancing import SYNTHETIC_SOURCES, candidates_of, counts_of, manifest
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import Store, join_by_id, read_table, write_json, write_table
-from stages.inputs import REAL
-
-SYNTHETIC = Path("out/synthetic")
-LABELS = Path("out/labels")
-OUTPUT = Path("out/balanced")
+from stages.paths import BALANCED, LABELS, REAL, SYNTHETIC
 
 
 def labelled_rows(source: str, parameters: AllParameters) -> pd.DataFrame:
@@ -62,9 +57,8 @@ def main() -> None:
         "target_kept": float((both[names[0]] == both[f"z_{names[0]}"]).mean()),
         "protected_flipped": float((both[names[1]] != both[f"z_{names[1]}"]).mean()),
     }
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    write_table(OUTPUT / "manifest.parquet", manifest)
-    write_json(OUTPUT / "datasheet.json", datasheet)
+    write_table(BALANCED / "manifest.parquet", manifest)
+    write_json(BALANCED / "datasheet.json", datasheet)
     print(f"balance: {len(synthetic):,} synthetic images join {datasheet['before']['images']:,} real ones")
 
 

@@ -1,7 +1,5 @@
 """complement: out/latents/z and out/hyperplanes -> out/latents/z_prime/, with pair ids."""
 
-from pathlib import Path
-
 import numpy as np
 
 from generators.complements import complement, condition_number, constraints_of
@@ -11,10 +9,8 @@ from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import Store, StoreWriter, write_json, write_shard
 from pipeline.work import publish, work_folder
+from stages.paths import HYPERPLANES, LATENTS
 
-LATENTS = Path("out/latents/z")
-HYPERPLANES = Path("out/hyperplanes/hyperplanes.json")
-OUTPUT = Path("out/latents/z_prime")
 SHARD = 65536  # latents
 
 
@@ -22,10 +18,10 @@ def main() -> None:
     """Move each latent to pair to its complement; the complement's pair_id is the latent's id."""
     parameters = read_parameters()
     section = parameters.complement
-    planes = load_hyperplanes(HYPERPLANES)
+    planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
     target, protected = planes[parameters.target], planes[parameters.protected]
     constraints = constraints_of(section.variant, target, [protected])
-    store = Store(LATENTS)
+    store = Store(LATENTS / "z")
     covariance = None
     if section.metric == "mahalanobis":
         fitted = store.read(np.flatnonzero(store.rows["part"] == "fit"))
@@ -33,7 +29,7 @@ def main() -> None:
 
     paired = store.rows[store.rows["part"] == "pair"][["id"]].rename(columns={"id": "pair_id"})
     paired.insert(0, "id", "z_prime-" + paired["pair_id"].str.removeprefix("z-"))
-    work = work_folder("complement", [LATENTS, HYPERPLANES], section.model_dump())
+    work = work_folder("complement", [LATENTS / "z", HYPERPLANES], section.model_dump())
     writer = StoreWriter(work, "latents", store.item_shape, "float32", paired, SHARD)
     lengths, flipped = [], []
     for shard in range(writer.shards):
@@ -54,7 +50,7 @@ def main() -> None:
     }
     write_json(work / "metrics.json", metrics)
     print(f"complement: median move {metrics['move_length_median']:.2f}")
-    publish(work, OUTPUT)
+    publish(work, LATENTS / "z_prime")
 
 
 if __name__ == "__main__":

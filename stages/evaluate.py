@@ -1,7 +1,6 @@
 """evaluate: out/runs and out/balanced -> metrics.json and out/evaluation/: every metric of every run."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,8 @@ from pipeline.seeds import generator_for
 from pipeline.stage import run_stage
 from pipeline.stores import read_table, write_json, write_table
 from stages.balance import summary_of
-from stages.inputs import REAL
+from stages.paths import BALANCED, EVALUATION, METRICS, REAL, RUNS
 
-RUNS = Path("out/runs")
-BALANCED = Path("out/balanced")
-OUTPUT = Path("out/evaluation")
-METRICS = Path("metrics.json")
 SELECTION = "worst_group_accuracy"  # the one that metrics.json reports
 
 CountMetric = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -144,11 +139,11 @@ def main() -> None:
             advance()
     runs = pd.DataFrame(records)
     summaries = training_summaries(parameters)
-    write_table(OUTPUT / "runs.parquet", runs)
-    write_json(OUTPUT / "data.json", summaries)
+    write_table(EVALUATION / "runs.parquet", runs)
+    write_json(EVALUATION / "data.json", summaries)
     chosen = runs[runs["selection"] == SELECTION]
     chosen.groupby(["data", "recipe"], sort=False)[[*ACCURACIES, "kl_scores"]].mean().reset_index().to_csv(
-        OUTPUT / "summary.csv", index=False
+        EVALUATION / "summary.csv", index=False
     )
     write_json(METRICS, nested_metrics(runs, summaries))
 

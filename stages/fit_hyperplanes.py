@@ -1,7 +1,5 @@
 """fit_hyperplanes: out/latents/z and out/labels/z -> out/hyperplanes/: normals, offsets, metrics."""
 
-from pathlib import Path
-
 import numpy as np
 
 from generators.hyperplanes import angle_between, balanced_accuracy, fit_hyperplane, save_hyperplanes
@@ -9,18 +7,16 @@ from generators.latents import to_sphere
 from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import Store, join_by_id, read_table, write_json
-
-LATENTS = Path("out/latents/z")
-LABELS = Path("out/labels/z/labels.parquet")
-OUTPUT = Path("out/hyperplanes")
+from stages.paths import HYPERPLANES, LABELS, LATENTS
 
 
 def main() -> None:
     """Fit each attribute's hyperplane on one part of the latents and validate it on another."""
     parameters = read_parameters()
     section = parameters.fit_hyperplanes
-    store = Store(LATENTS)
-    rows = join_by_id(store.rows, read_table(LABELS, ("id", *parameters.attributes)), str(LABELS))
+    store = Store(LATENTS / "z")
+    path = LABELS / "z" / "labels.parquet"
+    rows = join_by_id(store.rows, read_table(path, ("id", *parameters.attributes)), str(path))
     fit, validation = (rows[rows["part"] == part] for part in ("fit", "validation"))
     fit_latents, validation_latents = (store.read(store.positions(part["id"])) for part in (fit, validation))
     planes, metrics = [], {}
@@ -36,10 +32,9 @@ def main() -> None:
             "positives": float(np.mean(labels)),
         }
         print(f"fit_hyperplanes {attribute}: balanced accuracy {metrics[attribute]['balanced_accuracy']:.3f}")
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    save_hyperplanes(OUTPUT / "hyperplanes.json", planes)
+    save_hyperplanes(HYPERPLANES / "hyperplanes.json", planes)
     angle = angle_between(planes[0], planes[1])
-    write_json(OUTPUT / "metrics.json", {**metrics, "angle_degrees": angle})
+    write_json(HYPERPLANES / "metrics.json", {**metrics, "angle_degrees": angle})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
 """What several stages read: the real images with their labels, split by split."""
 
-from pathlib import Path
-
 import numpy as np
 
 from classifiers.training import LabelledImages
 from pipeline.parameters import AllParameters
 from pipeline.stores import Store, join_by_id, read_table
-
-REAL = Path("out/real")
+from stages.paths import REAL
 
 
 def real_images(

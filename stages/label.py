@@ -1,6 +1,5 @@
 """label LATENTS: out/synthetic/LATENTS and the classifiers -> out/labels/LATENTS/labels.parquet."""
 
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -13,10 +12,7 @@ from pipeline.progress import progress
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.stores import Store, write_table
-
-ATTRIBUTES = Path("out/attributes")
-SYNTHETIC = Path("out/synthetic")
-OUTPUT = Path("out/labels")
+from stages.paths import ATTRIBUTES, LABELS, SYNTHETIC
 
 
 def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
@@ -35,8 +31,7 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
             )
             table[f"{attribute}_score"] = scores
             table[attribute] = (scores >= card["threshold"]).astype(np.int64)
-    (OUTPUT / latents).mkdir(parents=True, exist_ok=True)
-    write_table(OUTPUT / latents / "labels.parquet", table)
+    write_table(LABELS / latents / "labels.parquet", table)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from pipeline.progress import progress
 from pipeline.stage import run_stage
 from pipeline.stores import StoreWriter, write_json, write_shard, write_table
 from pipeline.work import publish, work_folder
-
-OUTPUT = Path("out/real")
+from stages.paths import REAL
 
 
 def prepare_shard(
@@ -87,8 +86,8 @@ def main() -> None:
     write_table(work / "bad_images.parquet", bad)
     write_json(work / "summary.json", summary_of(labels, parameters.attributes, len(bad)))
     if len(bad):
-        print(f"prepare: {len(bad)} bad images left out, listed in {OUTPUT}/bad_images.parquet")
-    publish(work, OUTPUT)
+        print(f"prepare: {len(bad)} bad images left out, listed in {REAL}/bad_images.parquet")
+    publish(work, REAL)
 
 
 if __name__ == "__main__":

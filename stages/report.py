@@ -21,9 +21,20 @@ from pipeline.stage import run_stage
 from pipeline.stores import Store, join_by_id, read_table
 from stages import report_figures as figures
 from stages import report_tables as tables
+from stages.paths import (
+    ATTRIBUTES,
+    BALANCED,
+    EVALUATION,
+    GENERATOR,
+    HYPERPLANES,
+    LABELS,
+    LATENTS,
+    REAL,
+    REPORT,
+    RUNS,
+    SYNTHETIC,
+)  # fmt: skip
 
-OUT = Path("out")
-OUTPUT = OUT / "report"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 SOURCES = {"z": "", "z_prime": "prime_"}  # of synthetic images; the prefix of their columns in `all_pairs`
 PAIRS_PER_GROUP = 4
@@ -67,8 +78,8 @@ def read_json(path: Path) -> Any:
 def all_pairs(parameters: AllParameters) -> pd.DataFrame:
     """Every pair: id (of z), prime_id, group (of z's labels), labels and scores of z and, prefixed, of z'."""
     columns = ("id", *parameters.attributes, *(f"{name}_score" for name in parameters.attributes))
-    z, z_prime = (read_table(OUT / "labels" / s / "labels.parquet", columns) for s in SOURCES)
-    ids = Store(OUT / "synthetic/z_prime").rows[["id", "pair_id"]]
+    z, z_prime = (read_table(LABELS / s / "labels.parquet", columns) for s in SOURCES)
+    ids = Store(SYNTHETIC / "z_prime").rows[["id", "pair_id"]]
     primes = join_by_id(ids, z_prime, "out/labels/z_prime")
     primes = primes.rename(columns=lambda name: "id" if name == "pair_id" else f"prime_{name}")
     pairs = join_by_id(primes, z, "out/labels/z")
@@ -79,7 +90,7 @@ def pair_pictures(pairs: pd.DataFrame, target: str, protected: str) -> list[dict
     """The pairs to show: their group, each half's picture, scores and labels, and what became of z."""
     images = {}
     for source, prefix in SOURCES.items():
-        store = Store(OUT / "synthetic" / source)
+        store = Store(SYNTHETIC / source)
         images[source] = store.read(store.positions(pairs[f"{prefix}id"]))
     return [
         {
@@ -100,10 +111,10 @@ def pair_pictures(pairs: pd.DataFrame, target: str, protected: str) -> list[dict
 
 def real_pictures(parameters: AllParameters) -> dict[int, str]:
     """Real training images of each group: one strip for each."""
-    labels = read_table(OUT / "real/labels.parquet")
+    labels = read_table(REAL / "labels.parquet")
     labels = labels.assign(group=labels[parameters.target] * 2 + labels[parameters.protected])
     chosen = tables.evenly_per_group(labels[labels["split"] == "train"], REAL_PER_GROUP)
-    store = Store(OUT / "real")
+    store = Store(REAL)
     strips = {}
     for group in range(4):
         ids = chosen["id"][chosen["group"] == group]
@@ -113,7 +124,7 @@ def real_pictures(parameters: AllParameters) -> dict[int, str]:
 
 def sample_grids() -> list[tuple[int, str]]:
     """The generator's sample grids: resolution in px, picture."""
-    files = sorted((OUT / "generator/samples").glob("*.png"))
+    files = sorted((GENERATOR / "samples").glob("*.png"))
     return [(int(file.stem), picture_uri(file)) for file in files]
 
 
@@ -121,7 +132,7 @@ def target_histograms(parameters: AllParameters, recipe: str) -> dict[tuple[str,
     """(data set, true class) -> histograms of a recipe's scores on test, all seeds, by protected group."""
     histograms = {}
     for data in [name for name in parameters.train.data if name != "oracle"]:
-        folders = [OUT / "runs" / data / recipe / str(seed) for seed in parameters.train.seeds]
+        folders = [RUNS / data / recipe / str(seed) for seed in parameters.train.seeds]
         rows = pd.concat([read_table(folder / "predictions.parquet") for folder in folders])
         rows = rows[(rows["split"] == "test") & (rows["selection"] == tables.SELECTION)]
         for truth in (0, 1):
@@ -137,7 +148,7 @@ def read_histories(parameters: AllParameters) -> pd.DataFrame:
     matrix = parameters.train
     return pd.concat(
         [
-            pd.read_csv(OUT / "runs" / data / recipe / str(seed) / "history.csv").assign(
+            pd.read_csv(RUNS / data / recipe / str(seed) / "history.csv").assign(
                 data=data, recipe=recipe, seed=seed
             )
             for data in matrix.data
@@ -177,7 +188,7 @@ def write_plots(
     files |= {f"target_scores/{data}_target_{truth}": h for (data, truth), h in histograms.items()}
     files |= {f"synthetic_scores/{attribute}": h for attribute, h in synthetic.items()}
     for name, table in files.items():
-        path = OUTPUT / "plots" / f"{name}.csv"
+        path = REPORT / "plots" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(path, index=False, float_format="%.6g")
 
@@ -187,13 +198,13 @@ def main() -> None:
     parameters = read_parameters()
     matrix, names = parameters.train, (parameters.target, parameters.protected)
     recipe = "erm" if "erm" in matrix.recipes else matrix.recipes[0]
-    runs = read_table(OUT / "evaluation/runs.parquet", ("data", "recipe", "seed", "selection"))
-    datasheet = read_json(OUT / "balanced/datasheet.json")
+    runs = read_table(EVALUATION / "runs.parquet", ("data", "recipe", "seed", "selection"))
+    datasheet = read_json(BALANCED / "datasheet.json")
     group_names = [datasheet["groups"][f"group_{group}"] for group in range(4)]
     summaries = {"original": datasheet["before"], "augmented": datasheet["after"]}
     if "oracle" in matrix.data:
-        summaries["oracle"] = read_json(OUT / "evaluation/data.json")["oracle"]
-    attributes = {name: read_json(OUT / "attributes" / name / "metrics.json") for name in names}
+        summaries["oracle"] = read_json(EVALUATION / "data.json")["oracle"]
+    attributes = {name: read_json(ATTRIBUTES / name / "metrics.json") for name in names}
     pairs = all_pairs(parameters)
     histories, groups = read_histories(parameters), group_table(runs)
     histograms = target_histograms(parameters, recipe)
@@ -209,7 +220,7 @@ def main() -> None:
         "synthetic_scores": figures.synthetic_scores(
             synthetic, {name: metrics["threshold"] for name, metrics in attributes.items()}
         ),
-        "gan_losses": figures.gan_losses(pd.read_csv(OUT / "generator/losses.csv")),
+        "gan_losses": figures.gan_losses(pd.read_csv(GENERATOR / "losses.csv")),
         "training_curves": figures.training_curves(histories),
     }
     if robust:
@@ -245,8 +256,8 @@ def main() -> None:
         samples=sample_grids(),
         real=real_pictures(parameters),
         figures={name: data_uri("svg+xml", svg) for name, svg in drawn.items()},
-        hyperplanes=read_json(OUT / "hyperplanes/metrics.json"),
-        moves=read_json(OUT / "latents/z_prime/metrics.json"),
+        hyperplanes=read_json(HYPERPLANES / "metrics.json"),
+        moves=read_json(LATENTS / "z_prime/metrics.json"),
         train=matrix,
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         parameters=yaml.safe_dump(
@@ -257,8 +268,8 @@ def main() -> None:
         ),
     )
     write_plots(groups, histories, histograms, synthetic)
-    (OUTPUT / "index.html").write_text(page)
-    print(f"report: {OUTPUT / 'index.html'} ({len(page.encode()) / 1e6:.1f} MB)")
+    (REPORT / "index.html").write_text(page)
+    print(f"report: {REPORT / 'index.html'} ({len(page.encode()) / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,15 @@
 """sample: the generator's card -> out/latents/z/: latents, with the part that each plays."""
 
-import json
-from pathlib import Path
-
 import pandas as pd
 
+from generators.cards import CARD, read_card
 from generators.latents import sample_latents
-from generators.synthesis import CARD
 from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import StoreWriter, write_shard
 from pipeline.work import publish, work_folder
+from stages.paths import GENERATOR, LATENTS
 
-GENERATOR = Path("out/generator")
-OUTPUT = Path("out/latents/z")
 SHARD = 65536  # latents
 
 
@@ -21,7 +17,7 @@ def main() -> None:
     """Draw the latents to fit and to validate the hyperplanes with, and those to pair."""
     parameters = read_parameters()
     section = parameters.sample
-    latent_dim = json.loads((GENERATOR / CARD).read_text())["architecture"]["latent_dim"]
+    latent_dim = read_card(GENERATOR)["architecture"]["latent_dim"]
     parts = ["fit"] * section.fit + ["validation"] * section.validation + ["pair"] * section.pair
     rows = pd.DataFrame({"id": [f"z-{number:08d}" for number in range(len(parts))], "part": parts})
     work = work_folder("sample", [GENERATOR / CARD], section.model_dump())
@@ -31,7 +27,7 @@ def main() -> None:
         latents = sample_latents(section.seed, "z", start, count, latent_dim)
         writer.record(shard, write_shard(work, shard, "latents", latents))
     writer.finish()
-    publish(work, OUTPUT)
+    publish(work, LATENTS / "z")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """synthesize LATENTS: generator and out/latents/LATENTS -> out/synthetic/LATENTS/: an image store."""
 
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -13,10 +12,7 @@ from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.stores import Store, StoreWriter, write_shard
 from pipeline.work import publish, work_folder
-
-GENERATOR = Path("out/generator")
-LATENTS = Path("out/latents")
-OUTPUT = Path("out/synthetic")
+from stages.paths import GENERATOR, LATENTS, SYNTHETIC
 
 
 def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
@@ -39,7 +35,7 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
             images = render(generator, store.read(positions), section.batch_size, accelerator, advance)
             writer.record(shard, write_shard(work, shard, "images", images))
     writer.finish()
-    publish(work, OUTPUT / latents)
+    publish(work, SYNTHETIC / latents)
 
 
 if __name__ == "__main__":

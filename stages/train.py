@@ -19,10 +19,8 @@ from pipeline.seeds import derived_seed
 from pipeline.stage import run_stage
 from pipeline.stores import Store, read_table, write_table
 from pipeline.work import publish, work_folder
-from stages.inputs import REAL, real_images
-
-BALANCED = Path("out/balanced")
-OUTPUT = Path("out/runs")
+from stages.inputs import real_images
+from stages.paths import BALANCED, REAL, RUNS
 
 SELECTIONS = {"worst_group_accuracy": worst_group_accuracy, "accuracy": accuracy}
 
@@ -137,7 +135,7 @@ def main(
     save_network(output, network, section.backbone, {"data": data, "recipe": recipe, "seed": seed})
     write_table(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
     pd.DataFrame(trained.history).to_csv(output / "history.csv", index=False)
-    publish(output, OUTPUT / data / recipe / str(seed))
+    publish(output, RUNS / data / recipe / str(seed))
     (work / "state.pt").unlink()
 
 

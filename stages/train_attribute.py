@@ -1,16 +1,14 @@
 """train_attribute NAME: real images -> out/attributes/NAME/: network, threshold, metrics."""
 
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import typer
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from classifiers.backbones import new_backbone, save_network
-from classifiers.metrics import f1_threshold
+from classifiers.metrics import average_precision, f1_threshold
 from classifiers.objectives import ERM
 from classifiers.training import Settings, predict, train_classifier
 from pipeline.errors import UserError
@@ -20,9 +18,9 @@ from pipeline.seeds import derived_seed
 from pipeline.stage import run_stage
 from pipeline.stores import Store, write_json
 from pipeline.work import publish, work_folder
-from stages.inputs import REAL, real_images
+from stages.inputs import real_images
+from stages.paths import ATTRIBUTES, REAL
 
-OUTPUT = Path("out/attributes")
 SELECTION = "average_precision"
 
 
@@ -32,7 +30,7 @@ def validation_metrics(
     """AP, accuracy, and the accuracy and size of every group of (target, protected)."""
     correct = (scores >= threshold) == labels
     metrics = {
-        "average_precision": float(average_precision_score(labels, scores)),
+        "average_precision": float(average_precision(scores, labels)),
         "accuracy": float(correct.mean()),
         "threshold": threshold,
     }
@@ -73,7 +71,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
             flip=section.flip,
             seed=section.seed,
         ),
-        {SELECTION: lambda scores, _: float(average_precision_score(labels, scores))},
+        {SELECTION: lambda scores, _: float(average_precision(scores, labels))},
         accelerator,
         work / "state.pt",
     )
@@ -84,7 +82,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     save_network(output, network, section.backbone, {"attribute": attribute, "threshold": threshold})
     write_json(output / "metrics.json", validation_metrics(scores, labels, validation.groups, threshold))
     pd.DataFrame(trained.history).to_csv(output / "history.csv", index=False)
-    publish(output, OUTPUT / attribute)
+    publish(output, ATTRIBUTES / attribute)
     (work / "state.pt").unlink()
 
 

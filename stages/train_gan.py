@@ -1,7 +1,6 @@
 """train_gan: real training images -> out/generator/: weights, card, losses, sample grids."""
 
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 
@@ -15,9 +14,9 @@ from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.stores import Store
 from pipeline.work import publish, work_folder
-from stages.inputs import REAL, real_images
+from stages.inputs import real_images
+from stages.paths import GENERATOR, REAL
 
-OUTPUT = Path("out/generator")
 GRID = 64  # images in a sample grid
 
 
@@ -55,7 +54,7 @@ def main() -> None:
     }
     save_generator(output, generator, card)
     pd.DataFrame(training.losses.records).to_csv(output / "losses.csv", index=False)
-    publish(output, OUTPUT)
+    publish(output, GENERATOR)
     (work / "state.pt").unlink()
 
 

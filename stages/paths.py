@@ -1,0 +1,16 @@
+"""Where each stage's output lives: one writer, any number of readers."""
+
+from pathlib import Path
+
+REAL = Path("out/real")
+ATTRIBUTES = Path("out/attributes")
+GENERATOR = Path("out/generator")
+LATENTS = Path("out/latents")
+SYNTHETIC = Path("out/synthetic")
+LABELS = Path("out/labels")
+HYPERPLANES = Path("out/hyperplanes")
+BALANCED = Path("out/balanced")
+RUNS = Path("out/runs")
+EVALUATION = Path("out/evaluation")
+REPORT = Path("out/report")
+METRICS = Path("metrics.json")
