@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -131,8 +132,10 @@ def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
         missing, unexpected = network.network.load_state_dict(weights, strict=False)  # type: ignore[union-attr]
     except Exception as error:  # torch raises a dozen kinds, all meaning that the file is no state_dict
+        # Not torch's own message: it has many lines, and says how to run an unsafe file after all.
         raise UserError(
-            f"backbone.weights: {path} is no state_dict of {parameters.name}: {error}."
+            f"backbone.weights: {path} is no state_dict of torchvision's {parameters.name}, readable as "
+            f"tensors only ({type(error).__name__})."
         ) from error
     if set(missing) != {"fc.weight", "fc.bias"} or unexpected:
         raise UserError(f"backbone.weights: {path} is not a state_dict of torchvision's {parameters.name}.")
@@ -154,7 +157,9 @@ def load_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         card = json.loads((folder / CARD).read_text())
         network = BACKBONES[card["backbone"]["name"]](Backbone.model_validate(card["backbone"]))
         network.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{folder} holds no classifier that zprime wrote: {error}.") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{folder} holds no classifier that zprime wrote: {' '.join(str(error).split())}."
+        ) from error
     network.eval().requires_grad_(False)
     return network.to(memory_format=torch.channels_last), card

@@ -112,8 +112,8 @@ def reweighted_accuracy(counts: FloatArray, proportions: FloatArray) -> FloatArr
 def balanced_accuracy(counts: FloatArray) -> FloatArray:
     """(TPR + TNR) / 2: [...]."""
     by_class = counts.sum(axis=-2)
-    return (_ratio(by_class[..., 1, 1], by_class[..., 1].sum(axis=-1))
-            + _ratio(by_class[..., 0, 0], by_class[..., 0].sum(axis=-1))) / 2  # fmt: skip
+    return (_ratio(by_class[..., 1, 1], by_class[..., 1, :].sum(axis=-1))
+            + _ratio(by_class[..., 0, 0], by_class[..., 0, :].sum(axis=-1))) / 2  # fmt: skip
 
 
 def positive_rates(counts: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -37,11 +37,13 @@ class LabelledImages:
     """Images that are read as they are needed, and their labels.
 
     Attributes:
+        ids: [N] strings.
         read: positions [n] to uint8 [n, H, W, 3].
         targets: what is to be predicted, [N] in {0, 1}.
         groups: 2 t + g of the data set's target t and protected attribute g, [N].
     """
 
+    ids: NDArray[np.object_]
     read: Callable[[IntArray], NDArray[np.uint8]]
     targets: IntArray
     groups: IntArray
@@ -206,11 +208,11 @@ def train_classifier(
             losses.append(loss.detach())
             advance(1)
             if step + 1 in evaluate_after:
-                scores = predict(network, validation.read, len(validation), accelerator)
-                values = {name: select(scores, validation) for name, select in selections.items()}
                 mean_loss = float(accelerator.reduce(torch.stack(losses).mean(), "sum"))
-                _refuse_divergence(description, mean_loss, step)
                 losses = []
+                scores = predict(network, validation.read, len(validation), accelerator)
+                _refuse_divergence(description, mean_loss, scores, step)
+                values = {name: float(select(scores, validation)) for name, select in selections.items()}
                 for name, value in values.items():
                     if value > best_values[name]:
                         best_values[name] = value
@@ -262,8 +264,8 @@ def _copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: copy.deepcopy(tensor.detach().cpu()) for name, tensor in network.state_dict().items()}
 
 
-def _refuse_divergence(description: str, loss: float, step: int) -> None:
-    if not math.isfinite(loss):
+def _refuse_divergence(description: str, loss: float, scores: NDArray[np.float64], step: int) -> None:
+    if not (math.isfinite(loss) and np.isfinite(scores).all()):
         raise UserError(
             f"{description}: the loss is not finite at step {step + 1}: lower optimizer.learning_rate."
         )

@@ -84,7 +84,8 @@ def complement(
     W = constraints.normals
     spread = W if covariance is None else W @ covariance  # W Σ, [k, D]
     gram = spread @ W.T  # W Σ Wᵀ, [k, k]
-    condition = float(np.linalg.cond(gram))
+    lengths = np.sqrt(np.diag(gram))  # of the normals in the data's metric: no matter of their angles
+    condition = float(np.linalg.cond(gram / np.outer(lengths, lengths)))
     if not condition < LARGEST_CONDITION:
         raise UserError(
             f"complement: the hyperplanes of {' and '.join(constraints.attributes)} are parallel (condition "

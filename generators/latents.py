@@ -1,5 +1,7 @@
 """Latents: z ~ N(0, I), each from (seed, number); where a generator that normalises its input sees them."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,5 +26,5 @@ def sample_latents(seed: int, purpose: str, start: int, count: int, latent_dim: 
 def to_sphere(latents: NDArray[np.float32]) -> NDArray[np.float32]:
     """Latents [n, D] projected to the sphere of radius √D: what pixel normalisation renders."""
     norms = np.linalg.norm(latents, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = latents * (np.sqrt(latents.shape[1]) / norms)
+    scaled: NDArray[np.float32] = latents * (math.sqrt(latents.shape[1]) / norms)
     return scaled

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SLOPE = 0.2  # of the leaky ReLU
+SLOPE = 0.2  # of the leaky ReLU, taken in place: a tenth of a step
 MINIBATCH_GROUP = 4
 
 
@@ -85,8 +85,8 @@ class _GeneratorBlock(nn.Module):
         self.second = EqualizedConv2d(outputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pixel_norm(F.leaky_relu(self.first(x), SLOPE))
-        return pixel_norm(F.leaky_relu(self.second(x), SLOPE))
+        x = pixel_norm(F.leaky_relu(self.first(x), SLOPE, inplace=True))
+        return pixel_norm(F.leaky_relu(self.second(x), SLOPE, inplace=True))
 
 
 class Generator(nn.Module):
@@ -127,7 +127,7 @@ class Generator(nn.Module):
         """The normalised z [n, D], through the mapping network where there is one: w [n, D]."""
         w = pixel_norm(z)
         for layer in self.mapping:
-            w = F.leaky_relu(layer(w), SLOPE)
+            w = F.leaky_relu(layer(w), SLOPE, inplace=True)
         return w
 
     def forward(self, z: Tensor, resolution: int | None = None, alpha: float = 1.0) -> Tensor:
@@ -139,8 +139,8 @@ class Generator(nn.Module):
         level = len(resolutions_up_to(resolution or self.resolution)) - 1
         x = self.first(self.map(z)).reshape(z.shape[0], self.channels[0], 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
-        x = pixel_norm(F.leaky_relu(x, SLOPE))
-        x = pixel_norm(F.leaky_relu(self.first_conv(x), SLOPE))
+        x = pixel_norm(F.leaky_relu(x, SLOPE, inplace=True))
+        x = pixel_norm(F.leaky_relu(self.first_conv(x), SLOPE, inplace=True))
         below = x
         for block in self.blocks[:level]:
             below = x
@@ -160,8 +160,8 @@ class _DiscriminatorBlock(nn.Module):
         self.second = EqualizedConv2d(inputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.leaky_relu(self.first(x), SLOPE)
-        return downsample(F.leaky_relu(self.second(x), SLOPE))
+        x = F.leaky_relu(self.first(x), SLOPE, inplace=True)
+        return downsample(F.leaky_relu(self.second(x), SLOPE, inplace=True))
 
 
 class Discriminator(nn.Module):
@@ -187,13 +187,13 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, alpha: float = 1.0) -> Tensor:
         """Logits of images at any of the network's resolutions; `alpha` as the generator's."""
         level = len(resolutions_up_to(images.shape[-1])) - 1
-        x = F.leaky_relu(self.from_rgb[level](images), SLOPE)
+        x = F.leaky_relu(self.from_rgb[level](images), SLOPE, inplace=True)
         for k in range(level, 0, -1):
             x = self.blocks[k - 1](x)
             if k == level and alpha < 1.0:
-                below = F.leaky_relu(self.from_rgb[k - 1](downsample(images)), SLOPE)
+                below = F.leaky_relu(self.from_rgb[k - 1](downsample(images)), SLOPE, inplace=True)
                 x = torch.lerp(below, x, alpha)
-        x = F.leaky_relu(self.last_conv(minibatch_std(x)), SLOPE)
-        x = F.leaky_relu(self.hidden(x.flatten(1)), SLOPE)
+        x = F.leaky_relu(self.last_conv(minibatch_std(x)), SLOPE, inplace=True)
+        x = F.leaky_relu(self.hidden(x.flatten(1)), SLOPE, inplace=True)
         logits: Tensor = self.logit(x)
         return logits[:, 0].float()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from generators.cards import CARD, read_card
@@ -34,8 +35,10 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
         channels = {int(size): width for size, width in architecture.pop("channels").items()}
         generator = Generator(channels=channels, **architecture)
         generator.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{folder} holds no generator that zprime wrote: {error}.") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{folder} holds no generator that zprime wrote: {' '.join(str(error).split())}."
+        ) from error
     generator.eval().requires_grad_(False)
     return generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

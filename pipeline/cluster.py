@@ -4,6 +4,7 @@ A task is a shard's number and small arguments; it writes its shard to disk and 
 so that a lost worker costs at most its shard.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,8 +62,10 @@ def _client(cluster: Cluster) -> Iterator[Any]:
             LocalCluster(
                 n_workers=cluster.worker_count(os.cpu_count() or 1),
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 local_directory=str(WORK / "dask"),
+                # What fails in a worker is raised here, and said once.
+                silence_logs=logging.CRITICAL,
             ) as local,
             Client(local) as client,
         ):

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.errors import UserError
 
@@ -86,14 +94,14 @@ class TrainGAN(Parameters):
     latent_dim: int = Field(64, ge=1)
     mapping_layers: int = Field(0, ge=0)  # 0: no mapping network
     mapping_width: int = Field(128, ge=1)
-    channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32}  # by resolution
+    channels: dict[int, PositiveInt] = {4: 128, 8: 128, 16: 64, 32: 32}  # by resolution
     loss: Literal["wgan_gp", "non_saturating", "relativistic"] = "non_saturating"
     gradient_penalty: float = Field(0.5, ge=0)  # λ of WGAN-GP, γ of R1 and R2
     penalty_interval: int = Field(16, ge=1)  # steps; WGAN-GP: 1
     r2: bool = False  # penalise the gradient at generated images too
     learning_rate: float = Field(1.5e-3, gt=0)
-    batch_size: dict[int, int] = {4: 32, 8: 32, 16: 32, 32: 32}  # images, by resolution
-    steps: dict[int, int] = {4: 1000, 8: 1000, 16: 1500, 32: 4000}  # by resolution
+    batch_size: dict[int, PositiveInt] = {4: 32, 8: 32, 16: 32, 32: 32}  # images, by resolution
+    steps: dict[int, PositiveInt] = {4: 1000, 8: 1000, 16: 1500, 32: 4000}  # by resolution
     fade_in: float = Field(0.35, ge=0, le=1)  # share of a resolution's steps
     ema_share: float = Field(0.05, gt=0)  # half-life, as a share of the images seen at the resolution
     ema_images: float = Field(5000.0, gt=0)  # half-life in images, at most
@@ -135,7 +143,7 @@ class Label(Parameters):
 
 class FitHyperplanes(Parameters):
     C: float = Field(1.0, gt=0)  # of the linear SVM
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)  # scikit-learn's range
 
 
 class Complement(Parameters):
@@ -161,8 +169,8 @@ class Recipe(Parameters):
 
 class Train(Parameters):
     real_data: list[Literal["original", "oracle"]]  # beside "augmented", which is always trained on
-    recipes: list[str]
-    seeds: list[int]
+    recipes: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
     definitions: dict[str, Recipe]
     backbone: Backbone = Backbone()
     optimizer: Optimizer = Optimizer()
@@ -214,6 +222,16 @@ class AllParameters(Parameters):
             raise ValueError("name two attributes: the target, then the protected attribute")
         return names
 
+    @model_validator(mode="after")
+    def _images_have_one_size(self) -> "AllParameters":
+        if self.train_gan.resolution != self.prepare.resolution:
+            raise ValueError(
+                f"train_gan.resolution is {self.train_gan.resolution} px and prepare.resolution "
+                f"{self.prepare.resolution} px: real and synthetic images train one classifier, so make "
+                "them equal"
+            )
+        return self
+
     @property
     def target(self) -> str:
         return self.attributes[0]
@@ -241,7 +259,7 @@ def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:
     if not path.is_file():
         raise UserError(f"{path} is missing: `make repro PRESET=avatars` writes one.")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):

@@ -60,7 +60,10 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a Parquet table that must have `columns`; `UserError` names what is missing."""
     if not path.is_file():
         raise UserError(f"{path} is missing: run `dvc repro` to make it.")
-    table = pd.read_parquet(path)
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise UserError(f"{path} is no Parquet table ({error}): remove it and run `dvc repro`.") from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise UserError(f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}.")
@@ -187,7 +190,10 @@ class Store:
         self.folder = folder
         if not (folder / INDEX).is_file():
             raise UserError(f"{folder} is not a store: {INDEX} is missing. Run `dvc repro` to make it.")
-        self._index = json.loads((folder / INDEX).read_text())
+        try:
+            self._index = json.loads((folder / INDEX).read_text())
+        except ValueError as error:
+            raise UserError(f"{folder / INDEX} is not an index of a store ({error}).") from error
         self.item_shape: tuple[int, ...] = tuple(self._index["item_shape"])
         self.rows = read_table(folder / ROWS, ("id", "shard", "row"))
         self._positions = pd.Index(self.rows["id"])

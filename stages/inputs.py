@@ -16,6 +16,7 @@ def real_images(
     labels = join_by_id(labels[labels["split"] == split][["id"]], labels, f"{REAL}/labels.parquet")
     positions = store.positions(labels["id"])
     return LabelledImages(
+        ids=labels["id"].to_numpy(dtype=object),
         read=lambda chosen: store.read(positions[chosen]),
         targets=labels[attribute or parameters.target].to_numpy(dtype=np.int64),
         groups=(labels[parameters.target] * 2 + labels[parameters.protected]).to_numpy(dtype=np.int64),

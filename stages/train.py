@@ -44,7 +44,12 @@ def balanced_images() -> LabelledImages:
         return images
 
     targets = training["target"].to_numpy(dtype=np.int64)
-    return LabelledImages(read, targets, targets * 2 + training["protected"].to_numpy(dtype=np.int64))
+    return LabelledImages(
+        ids=training["id"].to_numpy(dtype=object),
+        read=read,
+        targets=targets,
+        groups=targets * 2 + training["protected"].to_numpy(dtype=np.int64),
+    )
 
 
 def training_images(data: str, parameters: AllParameters, store: Store) -> LabelledImages:
@@ -114,7 +119,6 @@ def main(
     )
 
     output = work / "run"
-    ids = read_table(REAL / "labels.parquet", ("id", "split"))
     tables = []
     for selection, weights in trained.best.items():
         network.load_state_dict(weights)
@@ -122,7 +126,7 @@ def main(
             tables.append(
                 pd.DataFrame(
                     {
-                        "id": ids["id"][ids["split"] == split].to_numpy(),
+                        "id": images.ids,
                         "split": split,
                         "selection": selection,
                         "target": images.targets,

@@ -7,7 +7,6 @@ import pandas as pd
 from generators.latents import sample_latents
 from generators.synthesis import render, save_generator
 from generators.training import GANTraining, train
-from pipeline.errors import UserError
 from pipeline.parameters import read_parameters
 from pipeline.pictures import save_grid
 from pipeline.runtime import new_accelerator
@@ -25,11 +24,6 @@ def main() -> None:
     parameters = read_parameters()
     section = parameters.train_gan
     store = Store(REAL)
-    if store.item_shape[0] < section.resolution:
-        raise UserError(
-            f"train_gan.resolution is {section.resolution} px, but the prepared images have "
-            f"{store.item_shape[0]} px: raise prepare.resolution or lower train_gan.resolution."
-        )
     images = real_images(parameters, "train", store)
     accelerator = new_accelerator(parameters.runtime)
     work = work_folder("train_gan", [REAL], section.model_dump())

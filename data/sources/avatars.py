@@ -12,7 +12,7 @@ the balanced ("oracle") training set, predictions at 0.5, one seed:
 
     tones of blond, other (mean, sd)    light          biased   balanced
     0.77, 0.09   0.26, 0.13             0.75 to 1.1    0.60     0.93
-    0.765, 0.095   0.265, 0.135         0.72 to 1.1    TUNED
+    0.765, 0.095   0.265, 0.135         0.72 to 1.1    0.37     0.93
     0.76, 0.10   0.27, 0.14             0.7 to 1.1     0.26     0.92
 
 Grey hair of men, beards of another colour than the hair and coloured light were tried too: they cost the

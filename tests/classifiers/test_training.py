@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from classifiers.backbones import SmallResNet, new_backbone
 from classifiers.objectives import ERM, GroupDRO
@@ -28,11 +27,9 @@ from pipeline.runtime import images_to_tensor, new_accelerator
 GROUPS = np.array([0] * 70 + [1] * 20 + [2] * 9 + [3])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def accelerator():
-    AcceleratorState._reset_state(True)
-    yield new_accelerator(Runtime(device="cpu", precision="fp32"))
-    AcceleratorState._reset_state(True)
+    return new_accelerator(Runtime(device="cpu", precision="fp32"))
 
 
 def toy_images(n: int, seed: int) -> LabelledImages:
@@ -43,7 +40,8 @@ def toy_images(n: int, seed: int) -> LabelledImages:
     pixels[:, :, :4, 0] += 80 * targets[:, None, None]
     pixels[:, :, :, 2] += 40 * protected[:, None, None]
     images = pixels.astype(np.uint8)
-    return LabelledImages(lambda positions: images[positions], targets, targets * 2 + protected)
+    ids = np.array([f"image-{number}" for number in range(n)], dtype=object)
+    return LabelledImages(ids, lambda positions: images[positions], targets, targets * 2 + protected)
 
 
 TRAINING, VALIDATION = toy_images(256, 0), toy_images(200, 1)
@@ -201,7 +199,7 @@ def test_the_parts_of_two_processes_are_the_batch_of_one(accelerator):
 
 
 def test_group_counts_include_empty_groups():
-    images = LabelledImages(TRAINING.read, np.array([0, 1, 1]), np.array([0, 2, 2]))
+    images = LabelledImages(TRAINING.ids[:3], TRAINING.read, np.array([0, 1, 1]), np.array([0, 2, 2]))
     assert images.group_counts() == [1, 0, 2, 0]
 
 
@@ -353,7 +351,7 @@ def killed_after(batches: int, images: LabelledImages) -> LabelledImages:
             raise Killed
         return images.read(positions)
 
-    return LabelledImages(read, images.targets, images.groups)
+    return LabelledImages(images.ids, read, images.targets, images.groups)
 
 
 def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:

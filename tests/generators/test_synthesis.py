@@ -13,7 +13,7 @@ from generators.networks import Generator
 from generators.synthesis import load_generator, render, save_generator
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
-from pipeline.runtime import tensor_to_images
+from pipeline.runtime import new_accelerator, tensor_to_images
 
 CPU = torch.device("cpu")
 FP32 = Runtime(device="cpu", precision="fp32")
@@ -50,7 +50,7 @@ def test_a_loaded_generator_makes_the_same_images(saved):
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
 def test_images_do_not_depend_on_the_batch_size(batch_size, saved):
     generator, done = load_generator(saved, CPU), []
-    images = render(generator, LATENTS, batch_size, CPU, FP32, done.append)
+    images = render(generator, LATENTS, batch_size, new_accelerator(FP32), done.append)
     assert images.shape == (11, 8, 8, 3)
     assert images.dtype == np.uint8
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_rendering_maps_minus_one_to_one_onto_0_to_255():
         return z[:, :, None, None].expand(len(z), 3, 2, 2)
 
     latents = np.array([[-1.0, 0.2, 1.0], [-9.0, -0.6, 9.0]], np.float32)
-    images = render(generator, latents, 1, CPU, FP32)
+    images = render(generator, latents, 1, new_accelerator(FP32))
     assert images[:, 1, 0].tolist() == [[0, 153, 255], [0, 51, 255]]
 
 

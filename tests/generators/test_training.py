@@ -16,7 +16,7 @@ from generators.networks import upsample
 from generators.training import GANTraining, Step, schedule, shrink, train
 from pipeline.errors import UserError
 from pipeline.parameters import DiffAugment, Runtime, TrainGAN
-from pipeline.runtime import images_to_tensor
+from pipeline.runtime import images_to_tensor, new_accelerator
 
 CPU = torch.device("cpu")
 FP32 = Runtime(device="cpu", precision="fp32")
@@ -47,7 +47,7 @@ def tiny(**changes) -> TrainGAN:
 
 
 def new_training(parameters: TrainGAN, images: np.ndarray = IMAGES) -> GANTraining:
-    return GANTraining(parameters, lambda positions: images[positions], len(images), CPU, FP32)
+    return GANTraining(parameters, lambda positions: images[positions], len(images), new_accelerator(FP32))
 
 
 def tensors_of(state: object, place: str = "") -> dict[str, torch.Tensor]:

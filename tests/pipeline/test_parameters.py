@@ -97,41 +97,44 @@ def test_parameters_cannot_be_changed_after_reading(tmp_path):
 # What is not
 
 
+MISTAKES: list[tuple[dict[str, object], list[str]]] = [
+    ({"sample.fitt": 3}, ["sample.fitt is not a parameter", "spelling"]),
+    ({"smaple": {"fit": 3}}, ["smaple is not a parameter"]),
+    ({"train.definitions.erm.eta": 1}, ["train.definitions.erm.eta is not a parameter"]),
+    ({"evaluate": ...}, ["evaluate is missing"]),
+    ({"prepare.source": ...}, ["prepare.source is missing"]),
+    ({"train_attribute.steps": "many"}, ["train_attribute.steps (it is 'many')", "integer"]),
+    ({"train_attribute.steps": 1.5}, ["train_attribute.steps (it is 1.5)", "integer"]),
+    ({"train_attribute.steps": None}, ["train_attribute.steps (it is None)", "integer"]),
+    ({"train_attribute.steps": 0}, ["train_attribute.steps (it is 0)", "greater than or equal to 1"]),
+    ({"train_gan.flip": "perhaps"}, ["train_gan.flip (it is 'perhaps')", "boolean"]),
+    ({"train_gan": [1, 2]}, ["train_gan: "]),
+    (
+        {"complement.variant": "mirror"},
+        ["complement.variant (it is 'mirror')", "'complement'", "'perpendicular'"],
+    ),
+    ({"train_gan.loss": "hinge"}, ["train_gan.loss (it is 'hinge')", "'wgan_gp'", "'relativistic'"]),
+    ({"train.definitions.erm.objective": "jtt"}, ["train.definitions.erm.objective", "'group_dro'"]),
+    ({"train.recipes": ["erm", "jtt"]}, ["train: ", "recipe 'jtt' is not defined"]),
+    ({"attributes": ["Male"]}, ["attributes: ", "name two attributes"]),
+    ({"attributes": ["Male", "Male"]}, ["attributes: ", "name two attributes"]),
+    ({"train_gan.resolution": 48}, ["train_gan: ", "48 is not a power of two"]),
+    ({"train_gan.resolution": 64}, ["train_gan: ", "channels has no entry for 64 px"]),
+    ({"train_gan.augment.translation": 0.7}, ["train_gan.augment.translation (it is 0.7)"]),
+    ({"train_gan.batch_size": {4: 0, 8: 32, 16: 32, 32: 32}}, ["train_gan.batch_size.4 (it is 0)"]),
+    ({"train_gan.steps": {4: -5, 8: 600, 16: 1000, 32: 1500}}, ["train_gan.steps.4 (it is -5)"]),
+    ({"train_gan.channels": {4: 128, 8: 128, 16: 64, 32: 0}}, ["train_gan.channels.32 (it is 0)"]),
+    ({"train.seeds": []}, ["train.seeds"]),
+    ({"train.recipes": []}, ["train.recipes"]),
+    ({"train_attribute.backbone": {"name": "resnet18", "weights": "w.pth"}}, ["sha256"]),
+    ({"train_attribute.backbone": {"name": "small", "weights": "w.pth", "sha256": "0"}}, ["resnet18"]),
+]
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
-    [
-        ({"sample.fitt": 3}, ["sample.fitt is not a parameter", "spelling"]),
-        ({"smaple": {"fit": 3}}, ["smaple is not a parameter"]),
-        ({"train.definitions.erm.eta": 1}, ["train.definitions.erm.eta is not a parameter"]),
-        ({"evaluate": ...}, ["evaluate is missing"]),
-        ({"prepare.source": ...}, ["prepare.source is missing"]),
-        ({"train_attribute.steps": "many"}, ["train_attribute.steps (it is 'many')", "integer"]),
-        ({"train_attribute.steps": 1.5}, ["train_attribute.steps (it is 1.5)", "integer"]),
-        ({"train_attribute.steps": None}, ["train_attribute.steps (it is None)", "integer"]),
-        ({"train_attribute.steps": 0}, ["train_attribute.steps (it is 0)", "greater than or equal to 1"]),
-        ({"train_gan.flip": "perhaps"}, ["train_gan.flip (it is 'perhaps')", "boolean"]),
-        ({"train_gan": [1, 2]}, ["train_gan: "]),
-        (
-            {"complement.variant": "mirror"},
-            ["complement.variant (it is 'mirror')", "'complement'", "'perpendicular'"],
-        ),
-        ({"train_gan.loss": "hinge"}, ["train_gan.loss (it is 'hinge')", "'wgan_gp'", "'relativistic'"]),
-        ({"train.definitions.erm.objective": "jtt"}, ["train.definitions.erm.objective", "'group_dro'"]),
-        ({"train.recipes": ["erm", "jtt"]}, ["train: ", "recipe 'jtt' is not defined"]),
-        ({"attributes": ["Male"]}, ["attributes: ", "name two attributes"]),
-        ({"attributes": ["Male", "Male"]}, ["attributes: ", "name two attributes"]),
-        ({"train_gan.resolution": 48}, ["train_gan: ", "48 is not a power of two"]),
-        ({"train_gan.resolution": 64}, ["train_gan: ", "channels has no entry for 64 px"]),
-        ({"train_gan.augment.translation": 0.7}, ["train_gan.augment.translation (it is 0.7)"]),
-        ({"train_gan.batch_size": {4: 0, 8: 32, 16: 32, 32: 32}}, ["train_gan.batch_size.4 (it is 0)"]),
-        ({"train_gan.steps": {4: -5, 8: 600, 16: 1000, 32: 1500}}, ["train_gan.steps.4 (it is -5)"]),
-        ({"train_gan.channels": {4: 128, 8: 128, 16: 64, 32: 0}}, ["train_gan.channels.32 (it is 0)"]),
-        ({"train.seeds": []}, ["train.seeds"]),
-        ({"train.recipes": []}, ["train.recipes"]),
-        ({"train_attribute.backbone": {"name": "resnet18", "weights": "w.pth"}}, ["sha256"]),
-        ({"train_attribute.backbone": {"name": "small", "weights": "w.pth", "sha256": "0"}}, ["resnet18"]),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+    MISTAKES,
+    ids=[f"{k}-{'-'.join(changes)}" for k, (changes, _) in enumerate(MISTAKES)],
 )
 def test_a_mistake_is_one_sentence_that_names_the_place(changes, parts, tmp_path):
     message = complaint(tmp_path, changes)

@@ -6,7 +6,13 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
-from pipeline.runtime import autocast, computes_in_bf16, images_to_tensor, resolve_device, tensor_to_images
+from pipeline.runtime import (
+    computes_in_bf16,
+    images_to_tensor,
+    new_accelerator,
+    resolve_device,
+    tensor_to_images,
+)
 from pipeline.seeds import derived_seed, generator_for
 
 CPU = torch.device("cpu")
@@ -96,7 +102,7 @@ def test_what_is_no_device_is_refused_in_one_sentence(device):
 def test_the_precision_asked_for_is_the_one_used(precision, dtype):
     runtime = Runtime(device="cpu", precision=precision)
     assert computes_in_bf16(runtime, CPU) == (precision == "bf16")
-    with autocast(runtime, CPU):
+    with new_accelerator(runtime).autocast():
         assert torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == dtype
 
 

@@ -1,0 +1,27 @@
+"""What all tests share."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_accelerator_is_left_over() -> Iterator[None]:
+    """Accelerate keeps one state per process: the next test may want another precision."""
+    yield
+    if "accelerate.state" in sys.modules:
+        sys.modules["accelerate.state"].AcceleratorState._reset_state(True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """Networks as small as a test's are many times slower on two threads where the cores are shared."""
+    torch = sys.modules.get("torch")
+    if torch is None:  # the module's tests do without
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
