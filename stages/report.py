@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.parameters import AllParameters, read_parameters
-from pipeline.pictures import grid
+from pipeline.pictures import grid, save_grid
 from pipeline.stage import run_stage
 from pipeline.stores import Store, join_by_id, read_table
 from stages import report_figures as figures
@@ -86,12 +86,19 @@ def all_pairs(parameters: AllParameters) -> pd.DataFrame:
     return pairs.assign(group=pairs[parameters.target] * 2 + pairs[parameters.protected])
 
 
-def pair_pictures(pairs: pd.DataFrame, target: str, protected: str) -> list[dict[str, Any]]:
-    """The pairs to show: their group, each half's picture, scores and labels, and what became of z."""
+def pair_images(pairs: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
+    """The images of pairs [n]: uint8 [n, H, W, 3] by source."""
     images = {}
     for source, prefix in SOURCES.items():
         store = Store(SYNTHETIC / source)
         images[source] = store.read(store.positions(pairs[f"{prefix}id"]))
+    return images
+
+
+def pair_pictures(
+    pairs: pd.DataFrame, images: dict[str, NDArray[np.uint8]], target: str, protected: str
+) -> list[dict[str, Any]]:
+    """The pairs to show: their group, each half's picture, scores and labels, and what became of z."""
     return [
         {
             "group": row["group"],
@@ -206,6 +213,8 @@ def main() -> None:
         summaries["oracle"] = read_json(EVALUATION / "data.json")["oracle"]
     attributes = {name: read_json(ATTRIBUTES / name / "metrics.json") for name in names}
     pairs = all_pairs(parameters)
+    shown = tables.evenly_per_group(pairs, PAIRS_PER_GROUP)
+    images = pair_images(shown)
     histories, groups = read_histories(parameters), group_table(runs)
     histograms = target_histograms(parameters, recipe)
     synthetic = {
@@ -250,7 +259,7 @@ def main() -> None:
         group_sizes=[int(runs[f"group_{group}_n"].iloc[0]) for group in range(4)],
         summaries=summaries,
         datasheet=datasheet,
-        pairs=pair_pictures(tables.evenly_per_group(pairs, PAIRS_PER_GROUP), *names),
+        pairs=pair_pictures(shown, images, *names),
         count_of_pairs=len(pairs),
         attributes=attributes,
         samples=sample_grids(),
@@ -268,6 +277,7 @@ def main() -> None:
         ),
     )
     write_plots(groups, histories, histograms, synthetic)
+    save_grid(REPORT / "pairs.png", np.concatenate(list(images.values())), columns=len(shown))
     (REPORT / "index.html").write_text(page)
     print(f"report: {REPORT / 'index.html'} ({len(page.encode()) / 1e6:.1f} MB)")
 

@@ -104,6 +104,19 @@ def test_the_manifest_joins_to_images_and_labels(repository: Path) -> None:
     assert datasheet["after"]["kl_joint"] < datasheet["before"]["kl_joint"]
 
 
+def test_the_same_seed_gives_the_same_dataset_twice(repository: Path, tmp_path: Path) -> None:
+    shutil.copy(repository / "presets" / "smoke.yaml", tmp_path / "params.yaml")
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    for stage in ("prepare", "train_gan", "sample", "synthesize"):
+        arguments = ["z"] if stage == "synthesize" else []
+        command = [sys.executable, "-m", f"stages.{stage}", *arguments]
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    # An index has the sha256 of every file of its store.
+    for store in ("out/real", "out/latents/z", "out/synthetic/z"):
+        index = (tmp_path / store / "index.json").read_text()
+        assert index == (repository / store / "index.json").read_text()
+
+
 def test_metrics_nest_as_promised(repository: Path) -> None:
     metrics = json.loads((repository / "metrics.json").read_text())
     assert list(metrics) == sorted(["original", "augmented", "oracle"])
