@@ -244,14 +244,17 @@ class AllParameters(Parameters):
 def sentence_of(error: ValidationError, where: str) -> str:
     """A Pydantic error as one sentence: the place, what stood there, and what was expected."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the file"
+    place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{where}: {place} is not a parameter: check its spelling against presets/avatars.yaml."
     if first["type"] == "missing":
         return f"{where}: {place} is missing: presets/avatars.yaml shows a complete file."
+    message = first["msg"].removeprefix("Value error, ")
+    if not place:
+        return f"{where}: {message}."
     given = first["input"]
     shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool | type(None)) else ""
-    return f"{where}: {place}{shown}: {first['msg'].removeprefix('Value error, ')}."
+    return f"{where}: {place}{shown}: {message}."
 
 
 def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:

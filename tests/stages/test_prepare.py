@@ -19,6 +19,7 @@ PROJECT = Path(__file__).parents[2]
 def run_prepare(folder: Path, source: dict, **changes: object) -> subprocess.CompletedProcess[str]:
     parameters = yaml.safe_load((PROJECT / "presets" / "smoke.yaml").read_text())
     parameters["prepare"] |= {"source": source, "resolution": 8, **changes}
+    parameters["train_gan"]["resolution"] = 8
     if source["kind"] == "table":
         parameters["attributes"] = ["blond", "male"]
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
