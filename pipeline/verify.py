@@ -22,7 +22,8 @@ def main(
         print(fault)
     if faults:
         raise UserError(
-            f"{len(faults)} faults in {len(folders)} stores; `dvc repro --force` makes them again."
+            f"{len(folders)} stores were checked and have faults: {len(faults)}. `dvc repro --force` makes "
+            "them again."
         )
     print(f"{len(folders)} stores are whole")
 

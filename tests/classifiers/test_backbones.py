@@ -75,7 +75,8 @@ def test_a_saved_network_gives_the_same_scores(tmp_path):
 def test_a_saved_network_does_not_need_the_pretrained_file_it_came_from(tmp_path):
     gone = Backbone.model_construct(name="small", width=4, weights=tmp_path / "gone.pth", sha256="0")
     save_network(tmp_path / "network", new_backbone(SMALL, seed=0), gone, {})
-    load_network(tmp_path / "network")
+    _, card = load_network(tmp_path / "network")
+    assert card["backbone"] == {"name": "small", "width": 4}
 
 
 def remove_all(folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_every_preset_is_valid_and_complete(path):
 
 
 def test_params_yaml_is_valid():
-    read_parameters(ROOT / "params.yaml")
+    assert len(read_parameters(ROOT / "params.yaml").attributes) == 2
 
 
 def test_values_are_read_as_they_stand(tmp_path):

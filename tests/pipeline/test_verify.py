@@ -36,7 +36,7 @@ def test_whole_stores_are_counted(stores, capsys):
 def test_faults_of_all_stores_are_named(stores, capsys):
     os.truncate(stores / "real" / "shard-00000.h5", 10)
     (stores / "synthetic/z" / "shard-00001.h5").unlink()
-    with pytest.raises(UserError, match="2 faults in 2 stores"):
+    with pytest.raises(UserError, match="2 stores were checked and have faults: 2"):
         main([stores / "real", stores / "synthetic"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{stores / 'real' / 'shard-00000.h5'}: 10 bytes")
