@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from classifiers.objectives import Batch
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import UserError
-from pipeline.parameters import Optimizer
+from pipeline.parameters import Optimizer, Training
 from pipeline.progress import progress
 from pipeline.runtime import images_to_tensor, reduce_gradients
 from pipeline.seeds import generator_for
@@ -54,20 +54,6 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.targets)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long and how a network is trained; the same for all recipes that are compared."""
-
-    optimizer: Optimizer
-    weight_decay: float
-    steps: int
-    batch_size: int
-    evaluations: int
-    sampler: str
-    flip: bool
-    seed: int
 
 
 class UniformSampler:
@@ -160,7 +146,7 @@ def train_classifier(
     objective: nn.Module,
     training: LabelledImages,
     validation: LabelledImages,
-    settings: Settings,
+    settings: Training,
     selections: Mapping[str, Selection],
     accelerator: Accelerator,
     checkpoint: Path,
@@ -234,7 +220,7 @@ def train_classifier(
     return result
 
 
-def _new_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def _new_optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:
     rate = settings.optimizer.learning_rate
     if settings.optimizer.name == "sgd":
         return torch.optim.SGD(
@@ -244,7 +230,7 @@ def _new_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimi
 
 
 def _batch(
-    data: LabelledImages, positions: IntArray, settings: Settings, step: int, accelerator: Accelerator
+    data: LabelledImages, positions: IntArray, settings: Training, step: int, accelerator: Accelerator
 ) -> Batch:
     """This process's part of the batch at `positions`, mirrored at random, on the device."""
     mirrored = generator_for(settings.seed, "flip", step).random(len(positions)) < 0.5

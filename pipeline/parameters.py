@@ -70,15 +70,22 @@ class Optimizer(Parameters):
     schedule: Literal["constant", "cosine"] = "cosine"
 
 
-class TrainAttribute(Parameters):
+class Budget(Parameters):
+    """What all classifiers that are compared have in common."""
+
     backbone: Backbone = Backbone()
     optimizer: Optimizer = Optimizer()
-    weight_decay: float = Field(1e-4, ge=0)
     steps: int = Field(400, ge=1)
     batch_size: int = Field(128, ge=1)  # images
     evaluations: int = Field(5, ge=1)  # on validation, evenly over the steps; the best is kept
-    sampler: Literal["uniform", "group_balanced"] = "uniform"
     flip: bool = True  # mirror every other image at random
+
+
+class Training(Budget):
+    """How one classifier is trained."""
+
+    weight_decay: float = Field(1e-4, ge=0)
+    sampler: Literal["uniform", "group_balanced"] = "uniform"
     seed: int = 0
 
 
@@ -167,17 +174,15 @@ class Recipe(Parameters):
     adjustment: float = Field(0.0, ge=0)  # C of Group DRO's C/√n_g
 
 
-class Train(Parameters):
+class Train(Budget):
     real_data: list[Literal["original", "oracle"]]  # beside "augmented", which is always trained on
     recipes: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     definitions: dict[str, Recipe]
-    backbone: Backbone = Backbone()
-    optimizer: Optimizer = Optimizer()
-    steps: int = Field(400, ge=1)
-    batch_size: int = Field(128, ge=1)  # images
-    evaluations: int = Field(5, ge=1)
-    flip: bool = True
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(**{name: getattr(self, name) for name in Budget.model_fields})
 
     @property
     def data(self) -> list[str]:
@@ -204,7 +209,7 @@ class AllParameters(Parameters):
     runtime: Runtime = Runtime()
     cluster: Cluster = Cluster()
     prepare: Prepare
-    train_attribute: TrainAttribute
+    train_attribute: Training
     train_gan: TrainGAN
     sample: Sample
     synthesize: Synthesize

@@ -1,5 +1,6 @@
 """train DATA RECIPE SEED: real or balanced images -> out/runs/DATA/RECIPE/SEED/: network, predictions."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,16 +12,17 @@ from numpy.typing import NDArray
 from classifiers.backbones import new_backbone, save_network
 from classifiers.metrics import HALF, accuracy, count_table, worst_group_accuracy
 from classifiers.objectives import OBJECTIVES
-from classifiers.training import LabelledImages, Settings, predict, train_classifier
+from classifiers.training import LabelledImages, predict, train_classifier
+from data.balancing import SYNTHETIC_SOURCES
 from pipeline.errors import UserError
-from pipeline.parameters import AllParameters, read_parameters
+from pipeline.parameters import AllParameters, Training, read_parameters
 from pipeline.runtime import new_accelerator
 from pipeline.seeds import derived_seed
 from pipeline.stage import run_stage
 from pipeline.stores import Store, read_table, write_table
 from pipeline.work import publish, work_folder
 from stages.inputs import real_images
-from stages.paths import BALANCED, REAL, RUNS
+from stages.paths import BALANCED, REAL, RUNS, SYNTHETIC
 
 SELECTIONS = {"worst_group_accuracy": worst_group_accuracy, "accuracy": accuracy}
 
@@ -86,9 +88,15 @@ def main(
     store = Store(REAL)
     training = training_images(data, parameters, store)
     validation, test = (real_images(parameters, split, store) for split in ("validation", "test"))
-    budget = section.model_dump(exclude={"real_data", "recipes", "seeds", "definitions"})
-    inputs = [REAL, BALANCED] if data == "augmented" else [REAL]
-    work = work_folder("train", inputs, [data, recipe, seed, budget, definition.model_dump()])
+    settings = Training(
+        **dict(section.budget),
+        weight_decay=definition.weight_decay,
+        sampler=definition.sampler,
+        seed=seed,
+    )
+    synthetic = [BALANCED, *(SYNTHETIC / source for source in SYNTHETIC_SOURCES)]
+    inputs = [REAL, *synthetic] if data == "augmented" else [REAL]
+    work = work_folder("train", inputs, [data, settings.model_dump(), definition.model_dump()])
     accelerator = new_accelerator(parameters.runtime)
     network = new_backbone(section.backbone, derived_seed(seed, "weights"))
     objective = OBJECTIVES[definition.objective](
@@ -100,20 +108,8 @@ def main(
         objective,
         training,
         validation,
-        Settings(
-            optimizer=section.optimizer,
-            weight_decay=definition.weight_decay,
-            steps=section.steps,
-            batch_size=section.batch_size,
-            evaluations=section.evaluations,
-            sampler=definition.sampler,
-            flip=section.flip,
-            seed=seed,
-        ),
-        {
-            name: lambda scores, images, name=name: selection_value(name, scores, images)  # type: ignore[misc]
-            for name in SELECTIONS
-        },
+        settings,
+        {name: partial(selection_value, name) for name in SELECTIONS},
         accelerator,
         work / "state.pt",
     )

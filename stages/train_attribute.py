@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from classifiers.backbones import new_backbone, save_network
 from classifiers.metrics import average_precision, f1_threshold
 from classifiers.objectives import ERM
-from classifiers.training import Settings, predict, train_classifier
+from classifiers.training import predict, train_classifier
 from pipeline.errors import UserError
 from pipeline.parameters import read_parameters
 from pipeline.runtime import new_accelerator
@@ -61,16 +61,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         ERM(lambda tensor: accelerator.reduce(tensor, "sum")),
         training,
         validation,
-        Settings(
-            optimizer=section.optimizer,
-            weight_decay=section.weight_decay,
-            steps=section.steps,
-            batch_size=section.batch_size,
-            evaluations=section.evaluations,
-            sampler=section.sampler,
-            flip=section.flip,
-            seed=section.seed,
-        ),
+        section,
         {SELECTION: lambda scores, _: float(average_precision(scores, labels))},
         accelerator,
         work / "state.pt",

@@ -12,7 +12,6 @@ from classifiers.objectives import ERM, GroupDRO
 from classifiers.training import (
     GroupBalancedSampler,
     LabelledImages,
-    Settings,
     Trained,
     UniformSampler,
     _batch,
@@ -21,7 +20,7 @@ from classifiers.training import (
     train_classifier,
 )
 from pipeline.errors import UserError
-from pipeline.parameters import Backbone, Optimizer, Runtime
+from pipeline.parameters import Backbone, Optimizer, Runtime, Training
 from pipeline.runtime import images_to_tensor, new_accelerator
 
 GROUPS = np.array([0] * 70 + [1] * 20 + [2] * 9 + [3])
@@ -47,7 +46,7 @@ def toy_images(n: int, seed: int) -> LabelledImages:
 TRAINING, VALIDATION = toy_images(256, 0), toy_images(200, 1)
 
 
-def settings_of(**changes) -> Settings:
+def settings_of(**changes) -> Training:
     values = {
         "optimizer": Optimizer(name="sgd", learning_rate=0.05, schedule="cosine"),
         "weight_decay": 1e-4,
@@ -58,7 +57,7 @@ def settings_of(**changes) -> Settings:
         "flip": True,
         "seed": 0,
     }
-    return Settings(**(values | changes))
+    return Training(**(values | changes))
 
 
 def accuracy_of(scores: np.ndarray, images: LabelledImages) -> float:
