@@ -53,5 +53,5 @@ def test_the_command_ends_with_status_1_and_one_line_on_stderr(stores):
     command = [sys.executable, "-m", "pipeline.verify", str(stores)]
     process = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert process.returncode == 1
-    assert process.stderr.startswith("error: 1 fault")
+    assert process.stderr.startswith("error: 2 stores were checked and have faults: 1")
     assert len(process.stderr.splitlines()) == 1
