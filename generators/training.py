@@ -6,7 +6,7 @@ checkpoint computes what an undisturbed one does.
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -269,7 +269,7 @@ def train(
     done = training.load_state(state) if state else 0
     last_saved = time.monotonic()
     with progress("train_gan", len(steps), "steps", done) as advance:
-        for step in _from(steps, done):
+        for step in steps[done:]:
             training.step(step)
             is_last = step.number + 1 == len(steps)
             if (step.number + 1) % every == 0 or is_last:
@@ -283,10 +283,6 @@ def train(
                 last_saved = time.monotonic()
             advance(1, f"{step.resolution} px")
     return training.averaged
-
-
-def _from(steps: list[Step], done: int) -> Iterator[Step]:
-    return iter(steps[done:])
 
 
 def _refuse_divergence(losses: Losses, step: Step) -> None:
