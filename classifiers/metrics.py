@@ -84,12 +84,6 @@ def group_accuracies(counts: FloatArray) -> FloatArray:
     return accuracy.reshape(*accuracy.shape[:-2], -1)
 
 
-def group_sizes(counts: FloatArray) -> FloatArray:
-    """How many samples each group t * n_g + g has: [..., 2 n_g]."""
-    sizes = counts.sum(axis=-1)
-    return sizes.reshape(*sizes.shape[:-2], -1)
-
-
 def worst_group_accuracy(counts: FloatArray) -> FloatArray:
     """The lowest accuracy of the groups that have samples: [...]."""
     worst: FloatArray = np.nanmin(group_accuracies(counts), axis=-1)

@@ -237,6 +237,15 @@ class AllParameters(Parameters):
             )
         return self
 
+    @model_validator(mode="after")
+    def _inherited_labels_have_a_meaning(self) -> "AllParameters":
+        if self.complement.variant.endswith("on_hyperplane") and self.balance.label == "inherited":
+            raise ValueError(
+                f"complement.variant {self.complement.variant} moves z' to where the protected attribute is "
+                "undecided, so that balance.label inherited would invent it: use rescored or agreed"
+            )
+        return self
+
     @property
     def target(self) -> str:
         return self.attributes[0]

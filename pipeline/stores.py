@@ -12,7 +12,7 @@ then recorded in the index: what the index names is whole.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,12 +224,6 @@ class Store:
             here = np.flatnonzero(shards == shard)
             items[here] = self._map(int(shard))[self._row[positions[here]]]
         return items
-
-    def batches(self, size: int) -> Iterator[tuple[NDArray[np.object_], NDArray[Any]]]:
-        """All (ids, items) in the store's order, at most `size` at a time."""
-        for start in range(0, len(self), size):
-            positions = np.arange(start, min(start + size, len(self)))
-            yield self.ids[positions], self.read(positions)
 
     def _map(self, shard: int) -> NDArray[Any]:
         if shard not in self._maps:

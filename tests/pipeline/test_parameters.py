@@ -286,3 +286,11 @@ def test_a_broken_preset_leaves_params_yaml_as_it_is(project):
     with pytest.raises(UserError, match=r"second\.yaml"):
         preset.main("second")
     assert seed_in(project) == 1
+
+
+@pytest.mark.parametrize("variant", ["on_hyperplane", "perpendicular_on_hyperplane"])
+def test_what_lies_on_the_hyperplane_inherits_no_label(variant, tmp_path):
+    message = complaint(tmp_path, {"complement.variant": variant})
+    assert "balance.label inherited would invent it: use rescored or agreed" in message
+    allowed = {"complement.variant": variant, "balance.label": "rescored"}
+    assert read(tmp_path, allowed).complement.variant == variant

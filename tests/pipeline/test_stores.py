@@ -87,14 +87,6 @@ def test_an_unknown_id_is_named(shared):
         shared.positions(["item-3", "item-77", "item-78"])
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 10, 99])
-def test_batches_give_all_items_with_their_ids_in_order(size, shared):
-    ids, items = zip(*shared.batches(size), strict=True)
-    assert max(map(len, ids)) <= size
-    assert np.concatenate(ids).tolist() == TABLE["id"].tolist()
-    np.testing.assert_array_equal(np.concatenate(items), ITEMS)
-
-
 def test_what_is_read_is_a_copy_that_may_be_changed(shared):
     positions = np.array([0, 1])
     shared.read(positions)[:] = 0
