@@ -5,6 +5,7 @@ Batches depend on (seed, step number) only, and a checkpoint holds all that the 
 
 import copy
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -150,15 +151,23 @@ def train_classifier(
     selections: Mapping[str, Selection],
     accelerator: Accelerator,
     checkpoint: Path,
+    checkpoint_seconds: float,
 ) -> Trained:
     """Train a network; its state survives a kill in the file `checkpoint`.
+
+    Every process of several computes all scores of validation: their weights are the same.
 
     Args:
         selections: name -> a figure of (scores, validation) to be high; the weights with the highest one
             are kept for each, the earliest of equals.
+        checkpoint: a file for the state, written by the main process after every evaluation, and every
+            `checkpoint_seconds`.
 
     Raises `UserError` where the loss is no longer finite.
     """
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        # torchvision's networks normalise by batch: by all of it, not by this process's part.
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
     network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective.to(accelerator.device)
     optimizer = _new_optimizer(network, settings)
@@ -168,17 +177,20 @@ def train_classifier(
     }
     result = Trained(best={}, history=[])
     best_values = dict.fromkeys(selections, -math.inf)
-    losses: list[Tensor] = []
+    loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)  # since the last evaluation
     done = 0
 
+    accelerator.wait_for_everyone()  # the main process has locked the folder: the state stays
     state = load_checkpoint(checkpoint)
     if state is not None:
         network.load_state_dict(state["network"])
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
+        loss_sum.copy_(state["loss_sum"])
         result, best_values, done = Trained(**state["result"]), state["best_values"], state["done"]
 
     network.train()
+    last_saved = time.monotonic()
     with progress(description, settings.steps, "steps", done) as advance:
         for step in range(done, settings.steps):
             batch = _batch(training, sampler(step), settings, step, accelerator)
@@ -191,11 +203,14 @@ def train_classifier(
             accelerator.backward(loss)
             reduce_gradients(network, accelerator, "sum")
             optimizer.step()
-            losses.append(loss.detach())
+            # Reduced at every step, so that the main process's state is that of all.
+            loss_sum += accelerator.reduce(loss.detach(), "sum")
             advance(1)
-            if step + 1 in evaluate_after:
-                mean_loss = float(accelerator.reduce(torch.stack(losses).mean(), "sum"))
-                losses = []
+            is_evaluated = step + 1 in evaluate_after
+            if is_evaluated:
+                last_evaluation = result.history[-1]["step"] if result.history else 0
+                mean_loss = float(loss_sum) / (step + 1 - last_evaluation)
+                loss_sum.zero_()
                 scores = predict(network, validation.read, len(validation), accelerator)
                 _refuse_divergence(description, mean_loss, scores, step)
                 values = {name: float(select(scores, validation)) for name, select in selections.items()}
@@ -205,18 +220,21 @@ def train_classifier(
                         result.best[name] = _copy_of_weights(network)
                 q = {f"q_{g}": float(v) for g, v in enumerate(getattr(objective, "q", []))}
                 result.history.append({"step": step + 1, "loss": mean_loss, **values, **q})
-                if accelerator.is_main_process:
-                    save_checkpoint(
-                        checkpoint,
-                        {
-                            "done": step + 1,
-                            "network": network.state_dict(),
-                            "objective": objective.state_dict(),
-                            "optimizer": optimizer.state_dict(),
-                            "result": vars(result),
-                            "best_values": best_values,
-                        },
-                    )
+            is_due = is_evaluated or time.monotonic() - last_saved > checkpoint_seconds
+            if is_due and accelerator.is_main_process:
+                save_checkpoint(
+                    checkpoint,
+                    {
+                        "done": step + 1,
+                        "network": network.state_dict(),
+                        "objective": objective.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "loss_sum": loss_sum,
+                        "result": vars(result),
+                        "best_values": best_values,
+                    },
+                )
+                last_saved = time.monotonic()
     return result
 
 

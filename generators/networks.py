@@ -16,31 +16,60 @@ SLOPE = 0.2  # of the leaky ReLU, taken in place: a tenth of a step
 MINIBATCH_GROUP = 4
 
 
-class EqualizedConv2d(nn.Conv2d):
-    """A convolution whose weights are N(0, 1) and scaled by gain / √fan_in at every use."""
+def _parts(layer: "EqualizedConv2d | EqualizedLinear", x: Tensor) -> tuple[Tensor, Tensor, float]:
+    """The weight and the bias to use on x, and what to multiply the outcome by.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = math.sqrt(2)) -> None:
+    pytorch_GAN_zoo computes scale (W x + b), bias and all. In float32 so do layers with `scales_bias`, since
+    every other order of the same formula rounds otherwise; in bfloat16 the weights are scaled, which is
+    quicker.
+    """
+    assert layer.bias is not None
+    if not layer.scales_bias:
+        return layer.weight * layer.scale, layer.bias, 1.0
+    if torch.is_autocast_enabled(x.device.type):
+        return layer.weight * layer.scale, layer.bias * layer.scale, 1.0
+    return layer.weight, layer.bias, layer.scale
+
+
+class EqualizedConv2d(nn.Conv2d):
+    """A convolution whose weights are N(0, 1) and scaled by gain / √fan_in at every use.
+
+    Args:
+        scales_bias: the scale multiplies the bias too.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, gain: float = math.sqrt(2), scales_bias: bool = False
+    ) -> None:
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
         self.scale = gain / math.sqrt(inputs * kernel * kernel)
+        self.scales_bias = scales_bias
         nn.init.normal_(self.weight)
         assert self.bias is not None
         nn.init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.weight * self.scale, self.bias)
+        weight, bias, scale = _parts(self, input)
+        output = self._conv_forward(input, weight, bias)
+        return output if scale == 1.0 else output * scale
 
 
 class EqualizedLinear(nn.Linear):
     """A linear layer, equalised as `EqualizedConv2d` is."""
 
-    def __init__(self, inputs: int, outputs: int, gain: float = math.sqrt(2)) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, gain: float = math.sqrt(2), scales_bias: bool = False
+    ) -> None:
         super().__init__(inputs, outputs)
         self.scale = gain / math.sqrt(inputs)
+        self.scales_bias = scales_bias
         nn.init.normal_(self.weight)
         nn.init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight * self.scale, self.bias)
+        weight, bias, scale = _parts(self, input)
+        output = F.linear(input, weight, bias)
+        return output if scale == 1.0 else output * scale
 
 
 def pixel_norm(x: Tensor) -> Tensor:
@@ -79,10 +108,10 @@ def resolutions_up_to(resolution: int) -> list[int]:
 class _GeneratorBlock(nn.Module):
     """Two convolutions with leaky ReLU and pixel norm, at one resolution."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, scales_bias: bool) -> None:
         super().__init__()
-        self.first = EqualizedConv2d(inputs, outputs, 3)
-        self.second = EqualizedConv2d(outputs, outputs, 3)
+        self.first = EqualizedConv2d(inputs, outputs, 3, scales_bias=scales_bias)
+        self.second = EqualizedConv2d(outputs, outputs, 3, scales_bias=scales_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = pixel_norm(F.leaky_relu(self.first(x), SLOPE, inplace=True))
@@ -98,6 +127,7 @@ class Generator(nn.Module):
         channels: of each resolution's features, by px.
         mapping_layers: of the network from the normalised z to w; 0 for none.
         mapping_width: of its hidden layers.
+        scales_bias: the networks of pytorch_GAN_zoo, whose layers all have the gain √2 and scale their bias.
     """
 
     def __init__(
@@ -107,21 +137,26 @@ class Generator(nn.Module):
         channels: Mapping[int, int],
         mapping_layers: int = 0,
         mapping_width: int = 128,
+        scales_bias: bool = False,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.resolution = resolution
+        self.scales_bias = scales_bias
         sizes = resolutions_up_to(resolution)
         self.channels = [channels[size] for size in sizes]
         widths = [latent_dim, *[mapping_width] * (mapping_layers - 1), latent_dim]
         self.mapping = nn.ModuleList(EqualizedLinear(widths[k], widths[k + 1]) for k in range(mapping_layers))
-        # The gain is that of Karras et al.: the 4 x 4 features have the variance of a convolution's.
-        self.first = EqualizedLinear(latent_dim, self.channels[0] * 16, gain=math.sqrt(2) / 4)
-        self.first_conv = EqualizedConv2d(self.channels[0], self.channels[0], 3)
+        # The gains are those of Karras et al.: the 4 x 4 features have the variance of a convolution's.
+        first_gain, rgb_gain = (math.sqrt(2), math.sqrt(2)) if scales_bias else (math.sqrt(2) / 4, 1.0)
+        self.first = EqualizedLinear(latent_dim, self.channels[0] * 16, first_gain, scales_bias)
+        self.first_conv = EqualizedConv2d(self.channels[0], self.channels[0], 3, scales_bias=scales_bias)
         self.blocks = nn.ModuleList(
-            _GeneratorBlock(self.channels[k - 1], self.channels[k]) for k in range(1, len(sizes))
+            _GeneratorBlock(self.channels[k - 1], self.channels[k], scales_bias) for k in range(1, len(sizes))
         )
-        self.to_rgb = nn.ModuleList(EqualizedConv2d(width, 3, 1, gain=1.0) for width in self.channels)
+        self.to_rgb = nn.ModuleList(
+            EqualizedConv2d(width, 3, 1, rgb_gain, scales_bias) for width in self.channels
+        )
 
     def map(self, z: Tensor) -> Tensor:
         """The normalised z [n, D], through the mapping network where there is one: w [n, D]."""
@@ -138,7 +173,9 @@ class Generator(nn.Module):
         """
         level = len(resolutions_up_to(resolution or self.resolution)) - 1
         x = self.first(self.map(z)).reshape(z.shape[0], self.channels[0], 4, 4)
-        x = x.contiguous(memory_format=torch.channels_last)
+        # Quicker, but its sums round otherwise: in float32 the images of pytorch_GAN_zoo are to be its own.
+        if not self.scales_bias or torch.is_autocast_enabled(z.device.type):
+            x = x.contiguous(memory_format=torch.channels_last)
         x = pixel_norm(F.leaky_relu(x, SLOPE, inplace=True))
         x = pixel_norm(F.leaky_relu(self.first_conv(x), SLOPE, inplace=True))
         below = x

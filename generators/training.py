@@ -88,7 +88,7 @@ class Losses:
 
     def add(self, **losses: Tensor) -> None:
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.count += 1
 
     def record(self, step: Step) -> None:
@@ -106,6 +106,8 @@ class GANTraining:
         count: how many real images there are.
         accelerator: the device, the precision and the processes. Each of several processes sees its
             share of every batch, and their gradients are averaged.
+
+    Raises `UserError` where a batch cannot be shared evenly.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class GANTraining:
         self.count = count
         self.accelerator = accelerator
         self.device = accelerator.device
+        _refuse_uneven_shares(parameters, accelerator.num_processes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(parameters.seed, "networks"))
             generator = new_generator(parameters)
@@ -162,7 +165,10 @@ class GANTraining:
         generator_loss = self.loss.generator(real_logits.detach(), fake_logits)
         self._descend(self.generator, self.generator_optimizer, generator_loss)
         self._average(step.ema_decay)
-        self.losses.add(discriminator=discriminator_loss, generator=generator_loss)
+        # Reduced at every step, so that the main process's state is that of all.
+        losses = torch.stack([discriminator_loss.detach(), generator_loss.detach()])
+        losses = self.accelerator.reduce(losses, "mean")
+        self.losses.add(discriminator=losses[0], generator=losses[1])
 
     def _descend(self, network: nn.Module, optimizer: torch.optim.Adam, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -252,22 +258,25 @@ def train(
     training: GANTraining,
     checkpoint: Path,
     on_resolution: Callable[[int], None],
+    checkpoint_seconds: float,
     records: int = 200,
 ) -> Generator:
     """Run the whole schedule, or what an interrupted run left of it; gives the averaged generator.
 
     Args:
-        checkpoint: a file for the state, written every `checkpoint_seconds`.
-        on_resolution: called with the resolution (px) whenever one is finished.
+        checkpoint: a file for the state, written by the main process every `checkpoint_seconds`.
+        on_resolution: called with the resolution (px) whenever one is finished, in the main process.
         records: how many points of the losses to keep.
 
     Raises `UserError` where the losses are no longer finite.
     """
     steps = schedule(training.parameters)
     every = max(1, len(steps) // records)
+    training.accelerator.wait_for_everyone()  # the main process has locked the folder: the state stays
     state = load_checkpoint(checkpoint)
     done = training.load_state(state) if state else 0
     last_saved = time.monotonic()
+    is_main = training.accelerator.is_main_process
     with progress("train_gan", len(steps), "steps", done) as advance:
         for step in steps[done:]:
             training.step(step)
@@ -275,14 +284,23 @@ def train(
             if (step.number + 1) % every == 0 or is_last:
                 training.losses.record(step)
                 _refuse_divergence(training.losses, step)
-            if is_last or steps[step.number + 1].resolution != step.resolution:
+            if is_main and (is_last or steps[step.number + 1].resolution != step.resolution):
                 on_resolution(step.resolution)
-            is_due = time.monotonic() - last_saved > training.parameters.checkpoint_seconds or is_last
-            if is_due and training.accelerator.is_main_process:
+            is_due = is_last or time.monotonic() - last_saved > checkpoint_seconds
+            if is_due and is_main:
                 save_checkpoint(checkpoint, training.state(step.number + 1))
                 last_saved = time.monotonic()
             advance(1, f"{step.resolution} px")
     return training.averaged
+
+
+def _refuse_uneven_shares(parameters: TrainGAN, processes: int) -> None:
+    for step in schedule(parameters):
+        if step.batch_size % processes:
+            raise UserError(
+                f"train_gan.batch_size is {step.batch_size} at {step.resolution} px, which {processes} "
+                "processes cannot share evenly: use a multiple, or another runtime.processes."
+            )
 
 
 def _refuse_divergence(losses: Losses, step: Step) -> None:

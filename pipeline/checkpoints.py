@@ -1,24 +1,56 @@
-"""State of a training on disk: committed atomically, loaded as tensors and plain values only."""
+"""State of a training on disk: committed atomically, hashed, loaded as tensors and plain values only.
 
+A file is the sha256 of what follows it (32 bytes), and what `torch.save` wrote.
+"""
+
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.stores import commit_file
+from pipeline.errors import UserError
+from pipeline.stores import committed
+
+DIGEST_BYTES = 32
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Commit a training's state, so that a kill leaves either the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(state, temporary)
-    commit_file(temporary, path)
+    body = io.BytesIO()
+    torch.save(state, body)
+    with committed(path) as temporary, temporary.open("wb") as file:
+        file.write(hashlib.sha256(body.getbuffer()).digest())
+        file.write(body.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state that `save_checkpoint` wrote, on the CPU; None where there is none."""
+    """The state that `save_checkpoint` wrote, on the CPU; None where there is none.
+
+    Raises `UserError` where the file is not what was written, or holds what is no plain value; nothing
+    in it is ever run.
+    """
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:
+        digest, body = file.read(DIGEST_BYTES), file.read()
+    if digest != hashlib.sha256(body).digest():
+        raise UserError(f"{path} is damaged: remove it to train from the start.")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds
+        raise UserError(
+            f"{path} is no state of a training, readable as tensors and plain values only: remove it to "
+            "train from the start."
+        ) from error
     return state
+
+
+def fault_of_checkpoint(path: Path) -> str | None:
+    """What is wrong with a file of `save_checkpoint`, in one line; None where nothing is."""
+    try:
+        load_checkpoint(path)
+    except UserError as error:
+        return str(error)
+    return None

@@ -1,88 +1,175 @@
-"""Maps a function over shards: in this process, on local processes, or on a running Dask scheduler.
+"""Makes the shards of a store: in this process, on local processes, or on a running Dask scheduler.
 
-A task is a shard's number and small arguments; it writes its shard to disk and returns a small record,
-so that a lost worker costs at most its shard.
+A worker is set up once: it loads what it needs (a generator, a table) and keeps the function that makes a
+shard from its number. A task is that number; the worker commits the shard to disk and gives its small
+record back. So completion lives on disk: a lost worker costs the shard that it was making, no more.
 """
 
-import logging
-import os
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
 
-from pipeline.errors import UserError
-from pipeline.parameters import Cluster
-from pipeline.work import WORK
+from pipeline.errors import UserError, sentence_of_os_error
+from pipeline.parameters import Cluster, Runtime
+from pipeline.progress import Advance, progress
+from pipeline.stores import committed_shard, committed_shards
 
-Result = TypeVar("Result")
+Record = dict[str, Any]
+Advancing = Callable[[int], object]  # called with the number of items just done
+MakeShard = Callable[[int, Advancing], Record]  # commits the shard of a number
+SetUp = Callable[[], MakeShard]  # picklable: it may run in another process
 
-CONNECT_SECONDS = 30
 
-
-def map_shards(
-    function: Callable[..., Result],
-    shards: Sequence[int],
-    arguments: Callable[[int], tuple[Any, ...]],
+def make_shards(
+    description: str,
+    folder: Path,
+    sizes: Sequence[int],
+    set_up: SetUp,
     cluster: Cluster,
-    on_result: Callable[[int, Result], None],
-) -> None:
-    """Call ``function(shard, *arguments(shard))`` for every shard; results come in any order.
+    unit: str = "images",
+    runtime: Runtime | None = None,
+) -> dict[int, Record]:
+    """Make every shard of the store in `folder` that is not committed there; the records of all, by number.
 
     Args:
-        function: importable by name, as it may run in another process.
-        arguments: the further arguments of a shard, small and picklable.
-        on_result: called in this process with (shard, result) as soon as each is there.
+        sizes: the number of items in each shard, for the progress.
+        set_up: gives a worker its function, once; it runs where the function will.
+        runtime: what the workers compute on; None where that is no matter of torch. On a GPU a worker makes
+            two shards at once, so that one computes while the other is written, and local workers are one
+            per GPU.
 
-    An exception of the function is raised here, after the shards that run have been let go.
+    A shard that fails does not stop the others: a `UserError` names it at the end.
     """
-    if not shards:
+    records = committed_shards(folder)
+    missing = [shard for shard in range(len(sizes)) if shard not in records]
+    if not missing:
+        return records
+    on_gpu = runtime is not None and is_on_gpu(runtime)
+    # One shard is quicker made here than local workers are started.
+    inline = cluster.mode == "inline" or (cluster.mode == "local" and len(missing) == 1)
+    run = _run_inline if inline else _run_on_dask
+    failures: dict[int, BaseException] = {}
+    done = sum(sizes[shard] for shard in records)
+    with progress(description, sum(sizes), unit, done) as advance:
+        shown = _Shown(advance, sizes)
+        for shard, outcome in run(missing, folder, set_up, cluster, on_gpu, shown.at):
+            if isinstance(outcome, BaseException):
+                failures[shard] = outcome
+            else:
+                records[shard] = outcome
+                shown.at(shard, sizes[shard])
+    if failures:
+        raise _error_of(description, failures, len(missing)) from failures[min(failures)]
+    return records
+
+
+def is_on_gpu(runtime: Runtime) -> bool:
+    """Whether the parameters' device is a GPU."""
+    from pipeline.runtime import resolve_device  # torch takes seconds to import
+
+    return resolve_device(runtime).type == "cuda"
+
+
+class _Shown:
+    """The progress of shards that are made at the same time, or once more after a worker was lost."""
+
+    def __init__(self, advance: Advance, sizes: Sequence[int]) -> None:
+        self.advance, self.sizes = advance, sizes
+        self.items: dict[int, int] = {}
+        self.lock = threading.Lock()
+
+    def at(self, shard: int, items: int) -> None:
+        """`items` of a shard are done."""
+        with self.lock:
+            more = min(items, self.sizes[shard]) - self.items.get(shard, 0)
+            if more > 0:
+                self.items[shard] = self.items.get(shard, 0) + more
+                self.advance(more)
+
+
+def _error_of(description: str, failures: dict[int, BaseException], tried: int) -> UserError:
+    """What went wrong with the shards, in one sentence; the traceback of a defect goes before it."""
+    shard, error = min(failures.items())
+    if isinstance(error, UserError):
+        reason = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        reason = sentence_of_os_error(error)
+    elif type(error).__name__ == "KilledWorker":
+        reason = "every worker that made it died, killed or out of memory."
+    else:
+        traceback.print_exception(error)
+        reason = f"{type(error).__name__}: {error}."
+    others = f" {len(failures)} shards failed;" if len(failures) > 1 else ""
+    return UserError(
+        f"{description}: shard {shard} failed: {reason}{others} {tried - len(failures)} of {tried} were made "
+        "and are kept."
+    )
+
+
+class Worker:
+    """What makes shards in one process. `start` sets it up, where it is to run."""
+
+    def __init__(self, folder: Path, set_up: SetUp) -> None:
+        self.folder, self.set_up = folder, set_up
+
+    def start(self) -> None:
+        self.make = self.set_up()
+
+    def __call__(self, shard: int, at: Callable[[int, int], object]) -> Record:
+        """The record of a shard: made now, unless a worker that was lost had just committed it."""
+        record = committed_shard(self.folder, shard)
+        if record is not None:
+            return record
+        done = 0
+
+        def advance(items: int) -> None:
+            nonlocal done
+            done += items
+            at(shard, done)
+
+        return self.make(shard, advance)
+
+
+Outcomes = Iterator[tuple[int, Record | BaseException]]
+
+
+def _run_inline(
+    missing: Sequence[int],
+    folder: Path,
+    set_up: SetUp,
+    cluster: Cluster,
+    on_gpu: bool,
+    at: Callable[[int, int], object],
+) -> Outcomes:
+    worker = Worker(folder, set_up)
+    worker.start()
+    if not on_gpu:
+        for shard in missing:
+            try:
+                yield shard, worker(shard, at)
+            except Exception as error:
+                yield shard, error
         return
-    if cluster.mode == "inline":
-        for shard in shards:
-            on_result(shard, function(shard, *arguments(shard)))
-        return
-    from distributed import as_completed
-
-    with _client(cluster) as client:
-        futures = {}
-        for shard in shards:
-            future = client.submit(function, shard, *arguments(shard), pure=False)
-            futures[future] = shard
-        for future in as_completed(list(futures)):
-            on_result(futures.pop(future), future.result())
-
-
-@contextmanager
-def _client(cluster: Cluster) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
-
-    if cluster.mode == "local":
-        (WORK / "dask").mkdir(parents=True, exist_ok=True)
-        with (
-            LocalCluster(
-                n_workers=cluster.worker_count(os.cpu_count() or 1),
-                threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",
-                local_directory=str(WORK / "dask"),
-                # What fails in a worker is raised here, and said once.
-                silence_logs=logging.CRITICAL,
-            ) as local,
-            Client(local) as client,
-        ):
-            yield client
-        return
-    address = cluster.address or os.environ.get("DASK_SCHEDULER_ADDRESS")
-    if not address:
-        raise UserError("cluster.mode is scheduler: set cluster.address or DASK_SCHEDULER_ADDRESS.")
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise UserError(
-            f"cluster: no Dask scheduler answers at {address} within {CONNECT_SECONDS} s."
-        ) from error
-    with client:
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        futures: dict[Future[Record], int] = {threads.submit(worker, shard, at): shard for shard in missing}
         try:
-            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-        except TimeoutError as error:
-            raise UserError(f"cluster: the scheduler at {address} has no worker.") from error
-        yield client
+            for future in as_completed(futures):
+                yield futures[future], future.exception() or future.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _run_on_dask(
+    missing: Sequence[int],
+    folder: Path,
+    set_up: SetUp,
+    cluster: Cluster,
+    on_gpu: bool,
+    at: Callable[[int, int], object],
+) -> Outcomes:
+    from pipeline.dask_cluster import run  # a second to import, and most runs do without
+
+    return run(missing, Worker(folder, set_up), cluster, on_gpu, at)

@@ -1,4 +1,8 @@
-"""The one exception that a user may see."""
+"""What a user sees when something goes wrong: one sentence."""
+
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -6,3 +10,13 @@ class UserError(Exception):
 
     Stages print it without a traceback and exit with status 1 (``pipeline.stage``).
     """
+
+
+def sentence_of_os_error(error: OSError) -> str:
+    """What a disk or a file system refused, where, and what to do about it."""
+    where = f" at {error.filename}" if error.filename else ""
+    remedy = "make room" if error.errno in NO_ROOM else "mend that"
+    return (
+        f"{error.strerror or error}{where}: {remedy} and run the same again; finished shards and checkpoints "
+        "are kept."
+    )

@@ -33,15 +33,15 @@ class Parameters(BaseModel):
 class Runtime(Parameters):
     device: str = "auto"  # auto: the GPU where there is one; or cpu, cuda, cuda:1
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the hardware computes in it
+    processes: int = Field(1, ge=1)  # of a training; on GPUs one each
+    checkpoint_seconds: float = Field(60.0, gt=0)  # how often a training's state is saved
 
 
 class Cluster(Parameters):
     mode: Literal["inline", "local", "scheduler"] = "inline"
-    workers: int | None = Field(None, ge=1)  # local: processes; null: one per core
+    workers: int | None = Field(None, ge=1)  # local: processes; null: one per GPU, or per core
+    threads: int | None = Field(None, ge=1)  # of torch in each; null: local: cores / workers; else as started
     address: str | None = None  # scheduler: tcp://host:port; null: DASK_SCHEDULER_ADDRESS
-
-    def worker_count(self, cores: int) -> int:
-        return self.workers or cores
 
 
 class Prepare(Parameters):
@@ -114,7 +114,6 @@ class TrainGAN(Parameters):
     ema_images: float = Field(5000.0, gt=0)  # half-life in images, at most
     flip: bool = True
     augment: DiffAugment = DiffAugment()
-    checkpoint_seconds: float = Field(60.0, gt=0)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -129,6 +128,25 @@ class TrainGAN(Parameters):
                 raise ValueError(f"{name} has no entry for {missing[0]} px")
         if self.loss == "wgan_gp" and (self.penalty_interval != 1 or self.r2):
             raise ValueError("wgan_gp takes its penalty every step: penalty_interval 1, r2 false")
+        return self
+
+
+class LoadGAN(Parameters):
+    kind: Literal["gan_zoo", "torchscript", "exported", "factory"]
+    path: Path | None = None  # gan_zoo, torchscript, exported: the file
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # of that file
+    network: Literal["avgG", "netG"] = "avgG"  # gan_zoo: avgG is the average of the training's netG
+    factory: str | None = Field(
+        None, pattern=r"^[\w.]+:\w+$"
+    )  # module:function; the same generator each time
+    latent_dim: int | None = Field(None, ge=1)  # torchscript, factory: D of z; null: found out
+
+    @model_validator(mode="after")
+    def _the_generator_is_named(self) -> "LoadGAN":
+        if self.kind == "factory" and self.factory is None:
+            raise ValueError("kind factory needs factory, as in my_module:my_function")
+        if self.kind != "factory" and (self.path is None or self.sha256 is None):
+            raise ValueError(f"kind {self.kind} needs the path of a file and its sha256")
         return self
 
 
@@ -206,11 +224,14 @@ class AllParameters(Parameters):
     """params.yaml as a whole."""
 
     attributes: list[str]  # the target, then the protected attribute
+    latent_space: Literal["euclidean", "sphere"] = "euclidean"  # of hyperplanes and complements
     runtime: Runtime = Runtime()
     cluster: Cluster = Cluster()
     prepare: Prepare
     train_attribute: Training
+    generator: Literal["train_gan", "load_gan"] = "train_gan"  # the stage that makes out/generator
     train_gan: TrainGAN
+    load_gan: LoadGAN | None = None
     sample: Sample
     synthesize: Synthesize
     label: Label
@@ -229,11 +250,19 @@ class AllParameters(Parameters):
 
     @model_validator(mode="after")
     def _images_have_one_size(self) -> "AllParameters":
-        if self.train_gan.resolution != self.prepare.resolution:
+        if self.generator == "train_gan" and self.train_gan.resolution != self.prepare.resolution:
             raise ValueError(
                 f"train_gan.resolution is {self.train_gan.resolution} px and prepare.resolution "
                 f"{self.prepare.resolution} px: real and synthetic images train one classifier, so make "
                 "them equal"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_generator_to_load_is_named(self) -> "AllParameters":
+        if self.generator == "load_gan" and self.load_gan is None:
+            raise ValueError(
+                "generator is load_gan, but there is no section load_gan: presets/pretrained.yaml has one"
             )
         return self
 
@@ -243,6 +272,15 @@ class AllParameters(Parameters):
             raise ValueError(
                 f"complement.variant {self.complement.variant} moves z' to where the protected attribute is "
                 "undecided, so that balance.label inherited would invent it: use rescored or agreed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_metric_fits_the_space(self) -> "AllParameters":
+        if self.latent_space == "sphere" and self.complement.metric != "euclidean":
+            raise ValueError(
+                f"complement.metric {self.complement.metric} is for latent_space euclidean: on the sphere "
+                "the nearest complement is meant"
             )
         return self
 

@@ -65,8 +65,7 @@ def images_to_tensor(images: NDArray[np.uint8], device: torch.device) -> torch.T
     return tensor.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
-def tensor_to_images(tensor: torch.Tensor) -> NDArray[np.uint8]:
+def tensor_to_images(tensor: torch.Tensor) -> torch.Tensor:
     """Floats [n, 3, H, W] in [-1, 1] to uint8 [n, H, W, 3]: clamped and rounded, never stretched."""
     scaled = tensor.detach().float().clamp(-1, 1).add(1.0).mul(127.5).round().to(torch.uint8)
-    images: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
-    return np.ascontiguousarray(images)
+    return scaled.permute(0, 2, 3, 1).contiguous()

@@ -2,25 +2,44 @@
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import typer
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, sentence_of_os_error
 
 
 def run_stage(main: Callable[..., Any]) -> None:
     """Run a stage's function as a command; its annotated parameters are the command's arguments.
 
-    A `UserError` becomes one line on stderr and exit status 1. Any other exception is a defect of
-    zprime and keeps its traceback.
+    A `UserError`, or what a disk refuses, becomes one line on stderr and exit status 1. Any other exception
+    is a defect of zprime and keeps its traceback.
     """
+    if "DVC_ROOT" in os.environ:  # which DVC sets for its stages
+        threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     application.command()(main)
     try:
         application()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        # Dask workers and other children may still be closing: leave at once, with the status.
-        os._exit(1)
+        _leave(str(error))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _leave(sentence_of_os_error(error))
+
+
+def _leave(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    # Dask workers and other children may still be closing: leave at once, with the status.
+    os._exit(1)
+
+
+def _end_with_dvc(parent: int) -> None:
+    """Leave when the `dvc repro` that started this stage is gone, killed perhaps: the next one starts it."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)

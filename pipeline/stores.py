@@ -1,20 +1,26 @@
-"""Stores: folders of HDF5 shards with a Parquet table of rows beside them.
+"""Stores: folders of numbered shards with an index of every file.
 
-    index.json            what the store holds, and every file's size and sha256
-    rows.parquet          id, shard, row (and what else a stage keeps of each item)
-    shard-00000.h5        one contiguous, uncompressed array [n, ...]: a reader maps it into memory
+    index.json                   what the store holds, and every file's size and sha256
+    shard-00000.h5               one contiguous, uncompressed array [n, ...]: a reader maps it into memory
+    rows/shard-00000.parquet     the same items' table: id, shard, row, and what else a stage keeps of them
 
-Images are uint8 [n, H, W, 3] under the name "images"; latents float32 [n, D] under "latents". Items
-are found by id, never by position. A file is written under a temporary name, synced, renamed and only
-then recorded in the index: what the index names is whole.
+Images are uint8 [n, H, W, 3] under the name "images"; latents float32 [n, D] under "latents"; a store of
+labels has rows only. Items are found by id, never by position. A file is written under a temporary name,
+synced, renamed, and only then recorded: what a record names is whole. Until the index of a finished store
+is written, each shard's record is a file of its own, `records/shard-00000.json`, so that whoever makes a
+shard commits it, and an interrupted run finds what is done.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import h5py
 import numpy as np
@@ -24,7 +30,8 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 
 INDEX = "index.json"
-ROWS = "rows.parquet"
+ROWS = Path("rows")
+RECORDS = Path("records")
 
 
 def sha256_of_file(path: Path) -> str:
@@ -33,37 +40,50 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def commit_file(temporary: Path, path: Path) -> None:
-    """Sync `temporary` to disk, then give it its name `path`: after a crash it is whole or not there."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+@contextmanager
+def committed(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; then it is synced to disk and gets its name `path`.
+
+    After a crash `path` is whole or as it was. The temporary name is this writer's alone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as JSON, committed as `commit_file` does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    commit_file(temporary, path)
+    """Commit `content` as JSON."""
+    with committed(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as Parquet, committed as `commit_file` does. Row order is kept, the index is not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    table.to_parquet(temporary, index=False)
-    commit_file(temporary, path)
+    """Commit a table as Parquet. Row order is kept, the index is not."""
+    with committed(path) as temporary:
+        table.to_parquet(temporary, index=False)
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a Parquet table that must have `columns`; `UserError` names what is missing."""
-    if not path.is_file():
+    """Read a Parquet table, a file or a folder of them, that must have `columns`.
+
+    `UserError` names what is missing.
+    """
+    if not path.exists():
         raise UserError(f"{path} is missing: run `dvc repro` to make it.")
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise UserError(f"{path} is no Parquet table ({error}): remove it and run `dvc repro`.") from error
+        raise UserError(
+            f"{path} is no Parquet table ({' '.join(str(error).split())}): `python -m pipeline.verify` says "
+            "what is wrong, and mends it."
+        ) from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise UserError(f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}.")
@@ -84,129 +104,169 @@ def join_by_id(left: pd.DataFrame, right: pd.DataFrame, what: str) -> pd.DataFra
     return left.merge(right, on="id", how="left", validate="many_to_one")
 
 
-class StoreWriter:
-    """Writes a store shard by shard; a shard that the index names is never written again.
+# --- writing ---------------------------------------------------------------------------------------------
+
+
+def shard_name(shard: int) -> str:
+    """The name of a shard's files, without what they end in."""
+    return f"shard-{shard:05d}"
+
+
+def shard_sizes(items: int, shard_size: int) -> list[int]:
+    """The number of items in each shard: `shard_size`, and what is left in the last one."""
+    return [min(shard_size, items - start) for start in range(0, items, shard_size)]
+
+
+def commit_shard(
+    folder: Path,
+    shard: int,
+    rows: pd.DataFrame,
+    array: str | None = None,
+    items: NDArray[Any] | None = None,
+    **notes: Any,
+) -> dict[str, Any]:
+    """Commit one shard: its rows, its array if it has one, and last the record that makes it count.
 
     Args:
-        folder: where the store lives. What an interrupted run left there is kept.
-        array: the name of the array in each shard ("images" or "latents").
-        item_shape: the shape of one item.
-        dtype: of the array.
-        rows: the table of all items: a column `id` of unique strings, and further columns to keep.
-        shard_size: items in a shard; the last one may be smaller.
+        rows: a column `id` of strings, and further columns to keep; one row per item, in their order.
+        notes: what else the record is to keep, as JSON.
+
+    Gives the record: items, files (size and sha256 of each), notes.
     """
-
-    def __init__(
-        self,
-        folder: Path,
-        array: str,
-        item_shape: tuple[int, ...],
-        dtype: str,
-        rows: pd.DataFrame,
-        shard_size: int,
-    ) -> None:
-        if rows["id"].duplicated().any():
-            raise UserError(f"id {rows['id'][rows['id'].duplicated()].iloc[0]!r} stands more than once.")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.array = array
-        self.item_shape = item_shape
-        self.dtype = dtype
-        numbers = np.arange(len(rows))
-        self.rows = rows.assign(shard=numbers // shard_size, row=numbers % shard_size)
-        self.shards = int(-(-len(rows) // shard_size))
-        index = folder / INDEX
-        self._records: dict[str, Any] = json.loads(index.read_text())["files"] if index.exists() else {}
-
-    def is_committed(self, shard: int) -> bool:
-        return _shard_name(shard) in self._records
-
-    def missing(self) -> list[int]:
-        """The numbers of the shards that are not committed yet."""
-        return [shard for shard in range(self.shards) if not self.is_committed(shard)]
-
-    def rows_of(self, shard: int) -> pd.DataFrame:
-        """The rows of one shard, in the order of its items."""
-        return self.rows[self.rows["shard"] == shard].reset_index(drop=True)
-
-    def record(self, shard: int, record: dict[str, Any]) -> None:
-        """Take a shard that `write_shard` made into the index.
-
-        The record may name ids under "left_out": rows of the shard that are not in it.
-        """
-        self._records[_shard_name(shard)] = record
-        self._write_index()
-
-    def left_out(self) -> dict[str, str]:
-        """The ids that are in no shard, and why."""
-        return {
-            id: why for record in self._records.values() for id, why in record.get("left_out", {}).items()
-        }
-
-    def finish(self) -> None:
-        """Write the table of rows and complete the index; every shard must be there."""
-        if self.missing():
-            raise RuntimeError(f"shards {self.missing()} of {self.folder} were not written")
-        self.rows = self.rows[~self.rows["id"].isin(self.left_out())].reset_index(drop=True)
-        self.rows["row"] = self.rows.groupby("shard").cumcount()
-        write_table(self.folder / ROWS, self.rows)
-        self._records[ROWS] = _record(self.folder / ROWS)
-        self._write_index()
-
-    def _write_index(self) -> None:
-        content = {
-            "array": self.array,
-            "item_shape": list(self.item_shape),
-            "dtype": self.dtype,
-            "items": len(self.rows),
-            "files": self._records,
-        }
-        write_json(self.folder / INDEX, content)
+    name = shard_name(shard)
+    files = {}
+    if array is not None and items is not None:
+        with committed(folder / f"{name}.h5") as temporary:
+            _write_array(temporary, array, items)
+            files[f"{name}.h5"] = _record(temporary)
+    path = ROWS / f"{name}.parquet"
+    with committed(folder / path) as temporary:
+        rows.assign(shard=shard, row=np.arange(len(rows))).to_parquet(temporary, index=False)
+        files[str(path)] = _record(temporary)
+    record = {"items": len(rows), "files": files, **notes}
+    write_json(folder / RECORDS / f"{name}.json", record)
+    return record
 
 
-def _shard_name(shard: int) -> str:
-    return f"shard-{shard:05d}.h5"
+def _write_array(path: Path, array: str, items: NDArray[Any]) -> None:
+    """Write one contiguous dataset: HDF5 lays the file out, its bytes go past the library.
+
+    So a full disk is an OSError with its number, which h5py loses, and writing takes half the time.
+    """
+    items = np.ascontiguousarray(items)
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
+    with h5py.File(path, "w", libver="latest") as file:
+        space = h5py.h5s.create_simple(items.shape)
+        dataset = h5py.h5d.create(file.id, array.encode(), h5py.h5t.py_create(items.dtype), space, layout)
+        offset = dataset.get_offset()
+    if items.size:
+        with path.open("rb+") as raw:
+            raw.seek(offset)
+            raw.write(items.reshape(-1).view(np.uint8).data)
 
 
 def _record(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
 
 
-def write_shard(folder: Path, shard: int, array: str, items: NDArray[Any]) -> dict[str, Any]:
-    """Commit one shard and return its record (bytes, sha256) for `StoreWriter.record`."""
-    path = folder / _shard_name(shard)
-    temporary = path.with_name(path.name + ".tmp")
-    with h5py.File(temporary, "w", libver="latest") as file:
-        file.create_dataset(array, data=items, track_times=False)
-    record = _record(temporary)
-    commit_file(temporary, path)
+def committed_shard(folder: Path, shard: int) -> dict[str, Any] | None:
+    """The record of a finished shard in a store that is being made; None where it is not finished."""
+    path = folder / RECORDS / f"{shard_name(shard)}.json"
+    record: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
     return record
 
 
+def committed_shards(folder: Path) -> dict[int, dict[str, Any]]:
+    """The records of all finished shards in a store that is being made, by number."""
+    numbers = [int(path.stem.split("-")[1]) for path in (folder / RECORDS).glob("shard-*.json")]
+    return {shard: record for shard in sorted(numbers) if (record := committed_shard(folder, shard))}
+
+
+def finish_store(
+    folder: Path, shards: int, array: str | None = None, item_shape: Sequence[int] = (), dtype: str = ""
+) -> None:
+    """Write the index of a store whose `shards` shards are all committed."""
+    records = committed_shards(folder)
+    if list(records) != list(range(shards)):
+        raise RuntimeError(f"of the {shards} shards of {folder} only {list(records)} are committed")
+    about = {"array": array, "item_shape": list(item_shape), "dtype": dtype}
+    write_index(folder, {**about, "shards": list(records.values())})
+    shutil.rmtree(folder / RECORDS)
+
+
+def write_index(folder: Path, about: dict[str, Any]) -> None:
+    """Write a folder's index: what it is about, and the size and sha256 of every file not recorded yet."""
+    files = dict(about.get("files", {}))
+    known = {*files, *(name for shard in about.get("shards", []) for name in shard["files"])}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        is_content = path.is_file() and name != INDEX and not name.startswith(f"{RECORDS}/")
+        if is_content and name not in known:
+            files[name] = _record(path)
+    write_json(folder / INDEX, {**about, "files": files})
+
+
+def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
+    """Make an unfinished store of a finished one, without its faulty files and the shards that have any."""
+    index = read_index(folder)
+    for shard, record in enumerate(index["shards"]):
+        if any(name in faulty for name in record["files"]):
+            for name in record["files"]:
+                (folder / name).unlink(missing_ok=True)
+        else:
+            write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
+    for name in index["files"]:  # of the store as a whole: they are written again when it is finished
+        (folder / name).unlink(missing_ok=True)
+    (folder / INDEX).unlink()
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a folder; `UserError` where there is none."""
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder} is not a store: {INDEX} is missing. Run `dvc repro` to make it.")
+    try:
+        index: dict[str, Any] = json.loads((folder / INDEX).read_text())
+    except ValueError as error:
+        raise UserError(f"{folder / INDEX} is not an index of a store ({error}).") from error
+    return index
+
+
 class Store:
-    """A finished store, read-only, its shards mapped into memory as they are needed."""
+    """A finished store, read-only: at random by position or id, or shard by shard.
+
+    Reading at random maps shards into memory. `read_between` and `rows_between` do not, and take no more
+    memory than what they give: for stores of any size.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not (folder / INDEX).is_file():
-            raise UserError(f"{folder} is not a store: {INDEX} is missing. Run `dvc repro` to make it.")
+        index = read_index(folder)
         try:
-            self._index = json.loads((folder / INDEX).read_text())
-        except ValueError as error:
-            raise UserError(f"{folder / INDEX} is not an index of a store ({error}).") from error
-        self.item_shape: tuple[int, ...] = tuple(self._index["item_shape"])
-        self.rows = read_table(folder / ROWS, ("id", "shard", "row"))
-        self._positions = pd.Index(self.rows["id"])
-        self._shard = self.rows["shard"].to_numpy()
-        self._row = self.rows["row"].to_numpy()
+            self.item_shape = tuple(index["item_shape"])
+            self.items_per_shard: list[int] = [shard["items"] for shard in index["shards"]]
+            self._array, self._dtype = index["array"], index["dtype"]
+        except KeyError as error:
+            raise UserError(f"{folder} is not a store: its {INDEX} says nothing of {error}.") from error
+        self._starts = np.concatenate([[0], np.cumsum(self.items_per_shard)]).astype(np.int64)
         self._maps: dict[int, NDArray[Any]] = {}
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return int(self._starts[-1])
 
-    @property
-    def ids(self) -> NDArray[np.object_]:
-        return self.rows["id"].to_numpy(dtype=object)
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The table of all items, in the order of their positions."""
+        return self.rows_between(0, len(self))
+
+    @cached_property
+    def _positions(self) -> pd.Index:
+        return pd.Index(self.rows["id"])
 
     def positions(self, ids: Sequence[str] | NDArray[Any] | pd.Series) -> NDArray[np.int64]:
         """Where the items with these ids stand in the store; `UserError` names an id it has not."""
@@ -218,45 +278,106 @@ class Store:
 
     def read(self, positions: NDArray[np.int64]) -> NDArray[Any]:
         """The items at these positions: [len(positions), *item_shape], a copy in the order asked for."""
-        items = np.empty((len(positions), *self.item_shape), dtype=self._index["dtype"])
-        shards = self._shard[positions]
+        items = np.empty((len(positions), *self.item_shape), dtype=self._dtype)
+        shards = np.searchsorted(self._starts, positions, side="right") - 1
         for shard in np.unique(shards):
             here = np.flatnonzero(shards == shard)
-            items[here] = self._map(int(shard))[self._row[positions[here]]]
+            items[here] = self._map(int(shard))[positions[here] - self._starts[shard]]
         return items
+
+    def bounds(self, shard: int) -> tuple[int, int]:
+        """The positions of a shard's first item and of the next shard's."""
+        return int(self._starts[shard]), int(self._starts[shard + 1])
+
+    def read_between(self, start: int, stop: int) -> NDArray[Any]:
+        """The items from position `start` to before `stop`: [stop - start, *item_shape]."""
+        items = np.empty((stop - start, *self.item_shape), dtype=self._dtype)
+        for shard, first, last in self._pieces(start, stop):
+            at = self._starts[shard] + first - start
+            path, offset, _ = self._layout(shard)
+            piece = items[at : at + last - first].reshape(-1).view(np.uint8).data
+            with path.open("rb") as file:
+                file.seek(offset + first * (items[:1].nbytes))
+                if file.readinto(piece) != piece.nbytes:
+                    raise self._damaged(path, "it ends too early")
+        return items
+
+    def rows_between(self, start: int, stop: int) -> pd.DataFrame:
+        """The rows of the items from position `start` to before `stop`."""
+        pieces = []
+        for shard, first, last in self._pieces(start, stop):
+            path = self.folder / ROWS / f"{shard_name(shard)}.parquet"
+            rows = read_table(path, ("id", "shard", "row"))
+            if len(rows) != self.items_per_shard[shard]:
+                raise self._damaged(path, f"{len(rows)} rows, {self.items_per_shard[shard]} recorded")
+            pieces.append(rows.iloc[first:last])
+        if not pieces:
+            return pd.DataFrame({"id": pd.Series(dtype=object), "shard": [], "row": []})
+        return pd.concat(pieces, ignore_index=True)
+
+    def rows_where(self, column: str, values: Sequence[str] | NDArray[Any] | pd.Series) -> pd.DataFrame:
+        """The rows whose `column` is one of `values`, with their `position`; read shard by shard."""
+        pieces = []
+        for shard in range(len(self.items_per_shard)):
+            start, stop = self.bounds(shard)
+            rows = self.rows_between(start, stop).assign(position=np.arange(start, stop))
+            pieces.append(rows[rows[column].isin(values)])
+        return pd.concat(pieces, ignore_index=True)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """The shards that hold positions `start` to `stop`, each with its first and last row in them."""
+        for shard in range(len(self.items_per_shard)):
+            first, last = max(start, self._starts[shard]), min(stop, self._starts[shard + 1])
+            if first < last:
+                yield shard, int(first - self._starts[shard]), int(last - self._starts[shard])
+
+    def _layout(self, shard: int) -> tuple[Path, int, tuple[int, ...]]:
+        """A shard's file, where its array begins in it (bytes), and the array's shape."""
+        path = self.folder / f"{shard_name(shard)}.h5"
+        expected = (self.items_per_shard[shard], *self.item_shape)
+        try:
+            with h5py.File(path, "r") as file:
+                dataset = file[self._array]
+                offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise self._damaged(path, " ".join(str(error).split())) from error
+        if offset is None or shape != expected or dtype != self._dtype:
+            raise self._damaged(path, f"{dtype} {shape} in it, {self._dtype} {expected} recorded")
+        return path, offset, shape
 
     def _map(self, shard: int) -> NDArray[Any]:
         if shard not in self._maps:
-            path = self.folder / _shard_name(shard)
-            try:
-                with h5py.File(path, "r") as file:
-                    dataset = file[self._index["array"]]
-                    offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
-                self._maps[shard] = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
-            except (OSError, KeyError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"{path} cannot be read ({error}): `python -m pipeline.verify {self.folder}` says what "
-                    "is wrong with the store."
-                ) from error
+            path, offset, shape = self._layout(shard)
+            self._maps[shard] = np.memmap(path, dtype=self._dtype, mode="r", offset=offset, shape=shape)
         return self._maps[shard]
 
+    def _damaged(self, path: Path, how: str) -> UserError:
+        return UserError(
+            f"{path} is damaged ({how}): `python -m pipeline.verify --mend {self.folder}` makes it again."
+        )
 
-def faults_of_store(folder: Path) -> list[str]:
-    """Every file of a store that is missing, of another size, or of other content: one line each."""
-    index = folder / INDEX
-    if not index.is_file():
-        return [f"{index}: missing"]
+
+# --- checking --------------------------------------------------------------------------------------------
+
+
+def faulty_files(folder: Path) -> dict[str, str]:
+    """What of a folder's index is missing, of another size, or of other content: name -> what is wrong."""
+    if not (folder / INDEX).is_file():
+        return {INDEX: "missing"}
     try:
-        files = json.loads(index.read_text())["files"]
-    except (ValueError, KeyError) as error:
-        return [f"{index}: not an index of a store ({error})"]
-    faults = [] if ROWS in files else [f"{index}: the store was never finished, {ROWS} is not recorded"]
+        index = json.loads((folder / INDEX).read_text())
+        files = dict(index["files"])
+        for shard in index.get("shards", []):
+            files |= shard["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        return {INDEX: f"not an index of a store ({error})"}
+    faults = {}
     for name, record in sorted(files.items()):
         path = folder / name
         if not path.is_file():
-            faults.append(f"{path}: missing")
+            faults[name] = "missing"
         elif path.stat().st_size != record["bytes"]:
-            faults.append(f"{path}: {path.stat().st_size} bytes, {record['bytes']} recorded")
+            faults[name] = f"{path.stat().st_size} bytes, {record['bytes']} recorded"
         elif sha256_of_file(path) != record["sha256"]:
-            faults.append(f"{path}: its sha256 differs from the recorded one")
+            faults[name] = "its sha256 differs from the recorded one"
     return faults

@@ -1,23 +1,42 @@
 """Resumable state: `.work/STAGE/DIGEST/`, and how what is finished moves into out/.
 
 DVC deletes a stage's outputs before it runs the stage, so an interrupted run keeps its state outside
-out/, under a digest of its inputs and parameters: only the same work is ever resumed.
+out/, under a digest of its inputs and parameters: only the same work is ever resumed. One process at a
+time writes there: it holds `.work/STAGE/DIGEST.lock`, which the system lets go when the process dies.
 """
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
+import socket
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from pipeline.stores import INDEX, sha256_of_file
+from pipeline.errors import UserError
+from pipeline.stores import INDEX, read_index, reopen_store, sha256_of_file, write_index
 
 WORK = Path(".work")
+LOCK_SECONDS = 10.0  # an orphan of a killed `dvc repro` ends within one
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A work folder that this process writes: for which stage, and the file that it has locked."""
+
+    stage: str
+    lock: IO[str]
+
+
+_held: dict[Path, _Held] = {}
 
 
 def digest_of(inputs: Sequence[Path], parameters: Any) -> str:
-    """A digest of input files or folders (a store by its index) and JSON-like parameters."""
+    """A digest of input files or folders (one with an index by that) and JSON-like parameters."""
     hashes = []
     for path in inputs:
         if (path / INDEX).is_file():
@@ -30,16 +49,82 @@ def digest_of(inputs: Sequence[Path], parameters: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def work_folder(stage: str, inputs: Sequence[Path], parameters: Any) -> Path:
-    """The folder of this work's state, made if it is not there."""
-    folder = WORK / stage / digest_of(inputs, parameters)
+def work_folder(stage: str, inputs: Sequence[Path], parameters: Any, writes: bool = True) -> Path:
+    """The folder of this work's state, made if it is not there, and locked until `publish`.
+
+    Args:
+        stage: the stage and its arguments, as on the command line: "synthesize z".
+        writes: false in the processes of a training that leave the writing to the main one.
+
+    Raises `UserError` where another process goes on writing there.
+    """
+    folder = WORK / stage.replace(" ", "-") / digest_of(inputs, parameters)
+    if writes:
+        if folder not in _held:
+            _held[folder] = _Held(stage, _lock(folder))
+        for temporary in folder.rglob("*.tmp"):  # what a killed run was about to commit
+            temporary.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def publish(folder: Path, output: Path) -> None:
-    """Move a finished folder to its place in out/; what stood there before goes."""
+    """Move what is finished to its place in out/; what stood there before goes, and so does the state.
+
+    Args:
+        folder: a work folder, or a folder in one. Its index says what made it, and names every file.
+    """
+    work = folder if folder in _held else folder.parent
+    held = _held.pop(work)
+    index = read_index(folder) if (folder / INDEX).exists() else {}
+    write_index(folder, {**index, "made_by": held.stage, "work": str(work.relative_to(WORK))})
     if output.exists():
         shutil.rmtree(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     folder.replace(output)
+    shutil.rmtree(work, ignore_errors=True)  # where the state of a training still is
+    Path(held.lock.name).unlink()
+    held.lock.close()
+
+
+def reopen(output: Path, faulty: Sequence[str]) -> str:
+    """Move a store back from out/, as a run that was interrupted before it made the faulty files again.
+
+    Gives the stage that goes on with it, as on the command line.
+    """
+    index = read_index(output)
+    work = WORK / index["work"]
+    lock = _lock(work)
+    if work.exists():
+        shutil.rmtree(work)
+    output.replace(work)
+    reopen_store(work, faulty)
+    lock.close()
+    return str(index["made_by"])
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Lock a work folder for this process; the lock file says who holds it."""
+    path = folder.with_name(folder.name + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        file = path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last holder may have removed the file just now: then the lock is on nothing.
+            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                file.seek(0)
+                raise UserError(
+                    f"{folder} is being written by {file.read().strip() or 'another process'}: wait until it "
+                    "has finished, or stop it, and run again."
+                ) from None
+            time.sleep(0.1)
+        file.close()
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file

@@ -9,14 +9,15 @@ from data.balancing import SYNTHETIC_SOURCES, candidates_of, counts_of, manifest
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import Store, join_by_id, read_table, write_json, write_table
+from pipeline.work import publish, work_folder
 from stages.paths import BALANCED, LABELS, REAL, SYNTHETIC
 
 
 def labelled_rows(source: str, parameters: AllParameters) -> pd.DataFrame:
     """The rows of a synthetic store with their scores and labels, joined by id."""
     rows = Store(SYNTHETIC / source).rows.drop(columns=["shard", "row"])
-    path = LABELS / source / "labels.parquet"
-    return join_by_id(rows, read_table(path, ("id", *parameters.attributes)), str(path))
+    labels = Store(LABELS / source).rows.drop(columns=["shard", "row"])
+    return join_by_id(rows, labels, str(LABELS / source))
 
 
 def summary_of(rows: pd.DataFrame) -> dict[str, Any]:
@@ -57,8 +58,11 @@ def main() -> None:
         "target_kept": float((both[names[0]] == both[f"z_{names[0]}"]).mean()),
         "protected_flipped": float((both[names[1]] != both[f"z_{names[1]}"]).mean()),
     }
-    write_table(BALANCED / "manifest.parquet", manifest)
-    write_json(BALANCED / "datasheet.json", datasheet)
+    inputs = [REAL, *(folder / source for folder in (SYNTHETIC, LABELS) for source in SYNTHETIC_SOURCES)]
+    work = work_folder("balance", inputs, section.model_dump())
+    write_table(work / "manifest.parquet", manifest)
+    write_json(work / "datasheet.json", datasheet)
+    publish(work, BALANCED)
     print(f"balance: {len(synthetic):,} synthetic images join {datasheet['before']['images']:,} real ones")
 
 

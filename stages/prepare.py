@@ -1,5 +1,6 @@
 """prepare: the source of images -> out/real/: an image store and labels.parquet."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,32 +8,37 @@ import numpy as np
 import pandas as pd
 
 from data.sources import BadImage, check_groups, source_of
-from pipeline.cluster import map_shards
+from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.errors import UserError
-from pipeline.parameters import read_parameters
-from pipeline.progress import progress
+from pipeline.parameters import Prepare, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import StoreWriter, write_json, write_shard, write_table
+from pipeline.stores import commit_shard, finish_store, shard_sizes, write_json, write_table
 from pipeline.work import publish, work_folder
 from stages.paths import REAL
 
 
-def prepare_shard(
-    shard: int, source: dict[str, Any], rows: pd.DataFrame, resolution: int, folder: Path, skip: bool
-) -> dict[str, Any]:
-    """Make the images of `rows`, commit them as one shard, and give its record."""
-    maker = source_of(source)
-    images, left_out = [], {}
-    records: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
-    for row in records:
-        try:
-            images.append(maker.image(row, resolution))
-        except BadImage as error:
-            if not skip:
-                raise UserError(f"{error} Mend it, or set prepare.on_bad_image to skip.") from error
-            left_out[row["id"]] = str(error)
-    items = np.stack(images) if images else np.empty((0, resolution, resolution, 3), np.uint8)
-    return {**write_shard(folder, shard, "images", items), "left_out": left_out}
+def new_preparer(section: Prepare, table: pd.DataFrame, work: Path) -> MakeShard:
+    """What makes the images of a shard, one for each of its rows in the source's table."""
+    source = source_of(section.source)
+
+    def make(shard: int, advance: Advancing) -> Record:
+        rows = table.iloc[shard * section.shard_size :][: section.shard_size]
+        images, left_out = [], {}
+        records: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
+        for row in records:
+            try:
+                images.append(source.image(row, section.resolution))
+            except BadImage as error:
+                if section.on_bad_image == "stop":
+                    raise UserError(f"{error} Mend it, or set prepare.on_bad_image to skip.") from error
+                left_out[row["id"]] = str(error)
+            advance(1)
+        shape = (section.resolution, section.resolution, 3)
+        items = np.stack(images) if images else np.empty((0, *shape), np.uint8)
+        kept = rows.loc[~rows["id"].isin(left_out), ["id"]]
+        return commit_shard(work, shard, kept, "images", items, left_out=left_out)
+
+    return make
 
 
 def summary_of(labels: pd.DataFrame, attributes: list[str], bad: int) -> dict[str, Any]:
@@ -53,31 +59,12 @@ def main() -> None:
     table = source.table()
     check_groups(table, parameters.attributes, "prepare")
     work = work_folder("prepare", [], [section.model_dump(), table.to_csv(index=False)])
+    sizes = shard_sizes(len(table), section.shard_size)
+    set_up = partial(new_preparer, section, table, work)
+    records = make_shards("prepare", work, sizes, set_up, parameters.cluster)
+    finish_store(work, len(sizes), "images", (section.resolution, section.resolution, 3), "uint8")
 
-    shape = (section.resolution, section.resolution, 3)
-    writer = StoreWriter(work, "images", shape, "uint8", table[["id"]], section.shard_size)
-    parts = {
-        shard: table.iloc[shard * section.shard_size :][: section.shard_size] for shard in writer.missing()
-    }
-    finished = len(table) - sum(len(part) for part in parts.values())
-    with progress("prepare", len(table), "images", finished) as advance:
-
-        def on_shard(shard: int, record: dict[str, Any]) -> None:
-            writer.record(shard, record)
-            advance(len(parts[shard]))
-
-        map_shards(
-            prepare_shard,
-            list(parts),
-            lambda shard: (
-                section.source, parts[shard], section.resolution, work, section.on_bad_image == "skip",
-            ),
-            parameters.cluster,
-            on_shard,
-        )  # fmt: skip
-    writer.finish()
-
-    left_out = writer.left_out()
+    left_out = {id: why for record in records.values() for id, why in record["left_out"].items()}
     labels = table[~table["id"].isin(left_out)]
     labels = labels[[column for column in labels.columns if not column.startswith("_")]]
     check_groups(labels, parameters.attributes, "prepare, without the bad images")

@@ -77,8 +77,8 @@ def read_json(path: Path) -> Any:
 
 def all_pairs(parameters: AllParameters) -> pd.DataFrame:
     """Every pair: id (of z), prime_id, group (of z's labels), labels and scores of z and, prefixed, of z'."""
-    columns = ("id", *parameters.attributes, *(f"{name}_score" for name in parameters.attributes))
-    z, z_prime = (read_table(LABELS / s / "labels.parquet", columns) for s in SOURCES)
+    columns = ["id", *parameters.attributes, *(f"{name}_score" for name in parameters.attributes)]
+    z, z_prime = (Store(LABELS / s).rows[columns] for s in SOURCES)
     ids = Store(SYNTHETIC / "z_prime").rows[["id", "pair_id"]]
     primes = join_by_id(ids, z_prime, "out/labels/z_prime")
     primes = primes.rename(columns=lambda name: "id" if name == "pair_id" else f"prime_{name}")
@@ -133,6 +133,12 @@ def sample_grids() -> list[tuple[int, str]]:
     """The generator's sample grids: resolution in px, picture."""
     files = sorted((GENERATOR / "samples").glob("*.png"))
     return [(int(file.stem), picture_uri(file)) for file in files]
+
+
+def generator_losses() -> dict[str, bytes]:
+    """The figure of the GAN's losses, by its name; nothing of a generator that was loaded."""
+    path = GENERATOR / "losses.csv"
+    return {"gan_losses": figures.gan_losses(pd.read_csv(path))} if path.is_file() else {}
 
 
 def target_histograms(parameters: AllParameters, recipe: str) -> dict[tuple[str, int], pd.DataFrame]:
@@ -229,7 +235,7 @@ def main() -> None:
         "synthetic_scores": figures.synthetic_scores(
             synthetic, {name: metrics["threshold"] for name, metrics in attributes.items()}
         ),
-        "gan_losses": figures.gan_losses(pd.read_csv(GENERATOR / "losses.csv")),
+        **generator_losses(),
         "training_curves": figures.training_curves(histories),
     }
     if robust:

@@ -1,32 +1,47 @@
 """sample: the generator's card -> out/latents/z/: latents, with the part that each plays."""
 
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 
 from generators.cards import CARD, read_card
 from generators.latents import sample_latents
-from pipeline.parameters import read_parameters
+from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.parameters import Sample, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import StoreWriter, write_shard
+from pipeline.stores import commit_shard, finish_store, shard_sizes
 from pipeline.work import publish, work_folder
 from stages.paths import GENERATOR, LATENTS
 
 SHARD = 65536  # latents
 
 
+def new_sampler(section: Sample, latent_dim: int, sizes: list[int], work: Path) -> MakeShard:
+    """What draws the latents of a shard: the first ones to fit with, then to validate with, then to pair."""
+    ends = np.cumsum([section.fit, section.validation, section.pair])
+
+    def make(shard: int, advance: Advancing) -> Record:
+        numbers = np.arange(shard * SHARD, shard * SHARD + sizes[shard])
+        latents = sample_latents(section.seed, "z", int(numbers[0]), len(numbers), latent_dim)
+        parts = np.array(["fit", "validation", "pair"])[np.searchsorted(ends, numbers, side="right")]
+        rows = pd.DataFrame({"id": [f"z-{number:08d}" for number in numbers], "part": parts})
+        return commit_shard(work, shard, rows, "latents", latents)
+
+    return make
+
+
 def main() -> None:
     """Draw the latents to fit and to validate the hyperplanes with, and those to pair."""
     parameters = read_parameters()
     section = parameters.sample
-    latent_dim = read_card(GENERATOR)["architecture"]["latent_dim"]
-    parts = ["fit"] * section.fit + ["validation"] * section.validation + ["pair"] * section.pair
-    rows = pd.DataFrame({"id": [f"z-{number:08d}" for number in range(len(parts))], "part": parts})
+    latent_dim = int(read_card(GENERATOR)["latent_dim"])
+    sizes = shard_sizes(section.fit + section.validation + section.pair, SHARD)
     work = work_folder("sample", [GENERATOR / CARD], section.model_dump())
-    writer = StoreWriter(work, "latents", (latent_dim,), "float32", rows, SHARD)
-    for shard in writer.missing():
-        start, count = shard * SHARD, len(writer.rows_of(shard))
-        latents = sample_latents(section.seed, "z", start, count, latent_dim)
-        writer.record(shard, write_shard(work, shard, "latents", latents))
-    writer.finish()
+    set_up = partial(new_sampler, section, latent_dim, sizes, work)
+    make_shards("sample", work, sizes, set_up, parameters.cluster, unit="latents")
+    finish_store(work, len(sizes), "latents", (latent_dim,), "float32")
     publish(work, LATENTS / "z")
 
 

@@ -1,40 +1,52 @@
 """synthesize LATENTS: generator and out/latents/LATENTS -> out/synthetic/LATENTS/: an image store."""
 
+from functools import partial
+from pathlib import Path
+from threading import Lock
 from typing import Annotated
 
-import numpy as np
 import typer
 
-from generators.synthesis import load_generator, render
-from pipeline.parameters import read_parameters
-from pipeline.progress import progress
-from pipeline.runtime import new_accelerator
+from generators.cards import read_card
+from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.parameters import Runtime, Synthesize, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import Store, StoreWriter, write_shard
+from pipeline.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.work import publish, work_folder
 from stages.paths import GENERATOR, LATENTS, SYNTHETIC
+
+
+def new_renderer(latents: str, section: Synthesize, runtime: Runtime, work: Path) -> MakeShard:
+    """What renders the images of a shard, with the generator on the device."""
+    from generators.synthesis import load_generator, render
+    from pipeline.runtime import new_accelerator
+
+    accelerator = new_accelerator(runtime)
+    generator = load_generator(GENERATOR, accelerator.device)
+    store = Store(LATENTS / latents)
+    device = Lock()
+
+    def make(shard: int, advance: Advancing) -> Record:
+        start = shard * section.shard_size
+        stop = min(start + section.shard_size, len(store))
+        z = store.read_between(start, stop)
+        with device:
+            images = render(generator, z, section.batch_size, accelerator, advance)
+        return commit_shard(work, shard, store.rows_between(start, stop), "images", images)
+
+    return make
 
 
 def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
     """Render every latent of a store; a shard that an interrupted run finished is kept."""
     parameters = read_parameters()
     section = parameters.synthesize
-    accelerator = new_accelerator(parameters.runtime)
-    generator = load_generator(GENERATOR, accelerator.device)
-    store = Store(LATENTS / latents)
-    work = work_folder("synthesize", [GENERATOR, LATENTS / latents], section.shard_size)
-    shape = (generator.resolution, generator.resolution, 3)
-    rows = store.rows.drop(columns=["shard", "row"])
-    writer = StoreWriter(work, "images", shape, "uint8", rows, section.shard_size)
-    missing = writer.missing()
-    finished = len(store) - sum(len(writer.rows_of(shard)) for shard in missing)
-    with progress(f"synthesize {latents}", len(store), "images", finished) as advance:
-        for shard in missing:
-            start = shard * section.shard_size
-            positions = np.arange(start, start + len(writer.rows_of(shard)))
-            images = render(generator, store.read(positions), section.batch_size, accelerator, advance)
-            writer.record(shard, write_shard(work, shard, "images", images))
-    writer.finish()
+    resolution = int(read_card(GENERATOR)["resolution"])
+    sizes = shard_sizes(len(Store(LATENTS / latents)), section.shard_size)
+    work = work_folder(f"synthesize {latents}", [GENERATOR, LATENTS / latents], section.shard_size)
+    set_up = partial(new_renderer, latents, section, parameters.runtime, work)
+    make_shards(f"synthesize {latents}", work, sizes, set_up, parameters.cluster, runtime=parameters.runtime)
+    finish_store(work, len(sizes), "images", (resolution, resolution, 3), "uint8")
     publish(work, SYNTHETIC / latents)
 
 

@@ -15,6 +15,7 @@ from classifiers.objectives import OBJECTIVES
 from classifiers.training import LabelledImages, predict, train_classifier
 from data.balancing import SYNTHETIC_SOURCES
 from pipeline.errors import UserError
+from pipeline.launch import in_processes
 from pipeline.parameters import AllParameters, Training, read_parameters
 from pipeline.runtime import new_accelerator
 from pipeline.seeds import derived_seed
@@ -96,14 +97,16 @@ def main(
     )
     synthetic = [BALANCED, *(SYNTHETIC / source for source in SYNTHETIC_SOURCES)]
     inputs = [REAL, *synthetic] if data == "augmented" else [REAL]
-    work = work_folder("train", inputs, [data, settings.model_dump(), definition.model_dump()])
     accelerator = new_accelerator(parameters.runtime)
+    name = f"train {data} {recipe} {seed}"
+    what = [settings.model_dump(), definition.model_dump()]
+    work = work_folder(name, inputs, what, writes=accelerator.is_main_process)
     network = new_backbone(section.backbone, derived_seed(seed, "weights"))
     objective = OBJECTIVES[definition.objective](
         definition, training.group_counts(), lambda tensor: accelerator.reduce(tensor, "sum")
     )
     trained = train_classifier(
-        f"train {data} {recipe} {seed}",
+        name,
         network,
         objective,
         training,
@@ -112,7 +115,10 @@ def main(
         {name: partial(selection_value, name) for name in SELECTIONS},
         accelerator,
         work / "state.pt",
+        parameters.runtime.checkpoint_seconds,
     )
+    if not accelerator.is_main_process:
+        return
 
     output = work / "run"
     tables = []
@@ -136,8 +142,7 @@ def main(
     write_table(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
     pd.DataFrame(trained.history).to_csv(output / "history.csv", index=False)
     publish(output, RUNS / data / recipe / str(seed))
-    (work / "state.pt").unlink()
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(in_processes(main))

@@ -12,6 +12,7 @@ from classifiers.metrics import average_precision, f1_threshold
 from classifiers.objectives import ERM
 from classifiers.training import predict, train_classifier
 from pipeline.errors import UserError
+from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters
 from pipeline.runtime import new_accelerator
 from pipeline.seeds import derived_seed
@@ -51,12 +52,13 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     training = real_images(parameters, "train", store, attribute)
     validation = real_images(parameters, "validation", store, attribute)
     labels = validation.targets
-    work = work_folder("train_attribute", [REAL], [attribute, section.model_dump()])
     accelerator = new_accelerator(parameters.runtime)
+    name = f"train_attribute {attribute}"
+    work = work_folder(name, [REAL], section.model_dump(), writes=accelerator.is_main_process)
     network = new_backbone(section.backbone, derived_seed(section.seed, attribute))
 
     trained = train_classifier(
-        f"train_attribute {attribute}",
+        name,
         network,
         ERM(lambda tensor: accelerator.reduce(tensor, "sum")),
         training,
@@ -65,7 +67,10 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         {SELECTION: lambda scores, _: float(average_precision(scores, labels))},
         accelerator,
         work / "state.pt",
+        parameters.runtime.checkpoint_seconds,
     )
+    if not accelerator.is_main_process:
+        return
     network.load_state_dict(trained.best[SELECTION])
     scores = predict(network, validation.read, len(validation), accelerator)
     threshold = f1_threshold(scores, labels)
@@ -74,8 +79,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     write_json(output / "metrics.json", validation_metrics(scores, labels, validation.groups, threshold))
     pd.DataFrame(trained.history).to_csv(output / "history.csv", index=False)
     publish(output, ATTRIBUTES / attribute)
-    (work / "state.pt").unlink()
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(in_processes(main))

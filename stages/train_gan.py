@@ -7,6 +7,7 @@ import pandas as pd
 from generators.latents import sample_latents
 from generators.synthesis import render, save_generator
 from generators.training import GANTraining, train
+from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters
 from pipeline.pictures import save_grid
 from pipeline.runtime import new_accelerator
@@ -26,7 +27,7 @@ def main() -> None:
     store = Store(REAL)
     images = real_images(parameters, "train", store)
     accelerator = new_accelerator(parameters.runtime)
-    work = work_folder("train_gan", [REAL], section.model_dump())
+    work = work_folder("train_gan", [REAL], section.model_dump(), writes=accelerator.is_main_process)
     output = work / "generator"
     training = GANTraining(section, images.read, len(images), accelerator)
     latents = sample_latents(section.seed, "grid", 0, GRID, section.latent_dim)
@@ -36,8 +37,13 @@ def main() -> None:
         pictures = render(averaged, latents, GRID, accelerator)
         save_grid(output / "samples" / f"{resolution:04d}.png", pictures, columns=16)
 
-    generator = train(training, work / "state.pt", save_samples)
+    generator = train(training, work / "state.pt", save_samples, parameters.runtime.checkpoint_seconds)
+    if not accelerator.is_main_process:
+        return
     card = {
+        "kind": "pgan",
+        "latent_dim": section.latent_dim,
+        "resolution": section.resolution,
         "architecture": section.model_dump(
             include={"latent_dim", "resolution", "channels", "mapping_layers", "mapping_width"}
         ),
@@ -49,8 +55,7 @@ def main() -> None:
     save_generator(output, generator, card)
     pd.DataFrame(training.losses.records).to_csv(output / "losses.csv", index=False)
     publish(output, GENERATOR)
-    (work / "state.pt").unlink()
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(in_processes(main))

@@ -1,12 +1,19 @@
 """Classifier training: samplers, the learning rate, a toy problem solved, exact resumption."""
 
 import math
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from classifiers import training as classifier_training
 from classifiers.backbones import SmallResNet, new_backbone
 from classifiers.objectives import ERM, GroupDRO
 from classifiers.training import (
@@ -17,11 +24,14 @@ from classifiers.training import (
     _batch,
     learning_rate,
     predict,
-    train_classifier,
 )
+from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone, Optimizer, Runtime, Training
 from pipeline.runtime import images_to_tensor, new_accelerator
+
+# A state after every evaluation, and at no other time.
+train_classifier = partial(classifier_training.train_classifier, checkpoint_seconds=3600.0)
 
 GROUPS = np.array([0] * 70 + [1] * 20 + [2] * 9 + [3])
 
@@ -234,7 +244,7 @@ def new_objective(name: str) -> torch.nn.Module:
     return GroupDRO(TRAINING.group_counts(), step_size=0.5) if name == "group_dro" else ERM()
 
 
-def trained(accelerator, checkpoint, objective=None, training=TRAINING, **changes):
+def trained(accelerator, checkpoint, objective=None, training=TRAINING, checkpoint_seconds=3600.0, **changes):
     network = new_backbone(Backbone(width=8), seed=0)
     objective = objective or ERM()
     result = train_classifier(
@@ -247,6 +257,7 @@ def trained(accelerator, checkpoint, objective=None, training=TRAINING, **change
         SELECTIONS,
         accelerator,
         checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
     )
     return network, objective, result
 
@@ -359,6 +370,94 @@ def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.
         assert torch.equal(first[name], second[name]), name
 
 
+def assert_same_training(first, second) -> None:
+    """The last weights, the objective's state, the history and the best weights, bit by bit."""
+    for one, other in zip(first[:2], second[:2], strict=True):
+        assert_same_weights(one.state_dict(), other.state_dict())
+    assert first[2].history == second[2].history
+    assert first[2].best.keys() == second[2].best.keys()
+    for name in first[2].best:
+        assert_same_weights(first[2].best[name], second[2].best[name])
+
+
+@pytest.mark.parametrize("objective", ["erm", "group_dro"])
+def test_a_state_between_evaluations_resumes_to_the_same_bits(objective, accelerator, tmp_path):
+    """Saved after every step; the history has the mean loss over steps before and after each kill."""
+    whole = trained(accelerator, tmp_path / "whole.pt", new_objective(objective))
+    for batches in (1, 1, 3, 4):
+        with pytest.raises(Killed):
+            trained(
+                accelerator,
+                tmp_path / "state.pt",
+                new_objective(objective),
+                killed_after(batches, TRAINING),
+                checkpoint_seconds=1e-9,
+            )
+    assert load_checkpoint(tmp_path / "state.pt")["done"] == 9
+    resumed = trained(accelerator, tmp_path / "state.pt", new_objective(objective), killed_after(3, TRAINING))
+    assert_same_training(resumed, whole)
+
+
+TRAINING_PROCESS = """
+import importlib.util, sys
+import torch
+torch.set_num_threads({threads})
+spec = importlib.util.spec_from_file_location("training_process", {module!r})
+tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tests)
+tests.{function}(*{arguments!r})
+"""
+
+
+def training_process(function, *arguments: str) -> list[str]:
+    """A command that calls a function of this module."""
+    threads = torch.get_num_threads()
+    script = TRAINING_PROCESS.format(
+        threads=threads, module=__file__, function=function.__name__, arguments=arguments
+    )
+    return [sys.executable, "-c", script]
+
+
+REPOSITORY = Path(__file__).parents[2]
+KILLS = 3
+LONG = {"steps": 40, "sampler": "group_balanced"}
+
+
+def train_slowly(folder: str, objective: str) -> None:
+    """Train with steps that take time, so that a kill comes in the middle."""
+
+    def read(positions: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return TRAINING.read(positions)
+
+    slow = LabelledImages(TRAINING.ids, read, TRAINING.targets, TRAINING.groups)
+    accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
+    checkpoint = Path(folder, "state.pt")
+    trained(accelerator, checkpoint, new_objective(objective), slow, checkpoint_seconds=1e-9, **LONG)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["erm", "group_dro"])
+def test_a_training_that_was_really_killed_resumes_to_the_same_bits(objective, accelerator, tmp_path):
+    """By SIGKILL, three times, each a few steps after the state that it started from."""
+    whole = trained(accelerator, tmp_path / "whole.pt", new_objective(objective), **LONG)
+    folder, done = tmp_path / "killed", 0
+
+    def done_now() -> int:
+        state = load_checkpoint(folder / "state.pt")
+        return state["done"] if state else 0
+
+    for _ in range(KILLS):
+        process = subprocess.Popen(training_process(train_slowly, str(folder), objective), cwd=REPOSITORY)
+        while process.poll() is None and done_now() < done + 4:
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        done = done_now()
+    resumed = trained(accelerator, folder / "state.pt", new_objective(objective), **LONG)
+    assert_same_training(resumed, whole)
+
+
 @pytest.mark.parametrize("objective", ["erm", "group_dro"])
 @pytest.mark.parametrize("sampler", ["uniform", "group_balanced"])
 @pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer(name="adam", learning_rate=5e-3)])
@@ -367,7 +466,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(
 ):
     """Killed before the first evaluation, right after one, and between two."""
     changes = {"sampler": sampler, "optimizer": optimizer}
-    network, of_all, result = trained(accelerator, tmp_path / "whole.pt", new_objective(objective), **changes)
+    whole = trained(accelerator, tmp_path / "whole.pt", new_objective(objective), **changes)
     for batches in (2, 3, 5):
         with pytest.raises(Killed):
             trained(
@@ -378,16 +477,11 @@ def test_an_interrupted_training_resumes_to_the_same_bits(
                 **changes,
             )
     # 0 steps were kept of the first try, 3 of the second, 6 of the third.
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == 6
-    resumed, of_resumed, resumed_result = trained(
+    assert load_checkpoint(tmp_path / "state.pt")["done"] == 6
+    resumed = trained(
         accelerator, tmp_path / "state.pt", new_objective(objective), killed_after(6, TRAINING), **changes
     )
-    assert_same_weights(resumed.state_dict(), network.state_dict())
-    assert_same_weights(of_resumed.state_dict(), of_all.state_dict())
-    assert resumed_result.history == result.history
-    assert resumed_result.best.keys() == result.best.keys() == SELECTIONS.keys()
-    for name in SELECTIONS:
-        assert_same_weights(resumed_result.best[name], result.best[name])
+    assert_same_training(resumed, whole)
 
 
 def test_the_best_so_far_survives_a_kill(accelerator, tmp_path):
@@ -409,7 +503,7 @@ def test_the_best_so_far_survives_a_kill(accelerator, tmp_path):
 
     with pytest.raises(Killed):
         with_values([5.0, 1.0], killed_after(7, TRAINING))
-    kept = torch.load(tmp_path / "state.pt", weights_only=True)["result"]["best"]["given"]
+    kept = load_checkpoint(tmp_path / "state.pt")["result"]["best"]["given"]
     result = with_values([2.0, 3.0], TRAINING)
     assert [record["given"] for record in result.history] == [5, 1, 2, 3]
     assert_same_weights(result.best["given"], kept)
@@ -434,6 +528,86 @@ def test_a_selection_may_give_a_numpy_number(accelerator, tmp_path):
             tmp_path / "state.pt",
         )
         assert len(result.history) == 4
+
+
+# Several processes
+
+
+def few_of_the_last_group() -> LabelledImages:
+    """Of the last group only three images: in most batches they are on one process alone, or on none."""
+    last = np.flatnonzero(TRAINING.groups == 3)[3:]
+    kept = np.setdiff1d(np.arange(len(TRAINING)), last)
+    return LabelledImages(
+        TRAINING.ids[kept],
+        lambda positions: TRAINING.read(kept[positions]),
+        TRAINING.targets[kept],
+        TRAINING.groups[kept],
+    )
+
+
+CASES = [
+    (objective, sampler, batch_size)
+    for objective in ("erm", "group_dro")
+    for sampler, batch_size in (("uniform", 16), ("uniform", 33), ("group_balanced", 3), ("uniform", 1))
+]
+
+
+def train_all_cases(output: str) -> None:
+    """Train as every case says, in however many processes this is one of; the first writes the outcome."""
+    accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
+    outcome = []
+    for number, (name, sampler, batch_size) in enumerate(CASES):
+        images = few_of_the_last_group()
+
+        def total(tensor: torch.Tensor) -> torch.Tensor:
+            return accelerator.reduce(tensor, "sum")
+
+        objective = (
+            GroupDRO(images.group_counts(), step_size=0.5, total=total) if name == "group_dro" else ERM(total)
+        )
+        network, _, result = trained(
+            accelerator,
+            Path(output).with_name(f"{number}-{accelerator.num_processes}.pt"),
+            objective,
+            images,
+            sampler=sampler,
+            batch_size=batch_size,
+            optimizer=Optimizer(name="sgd", learning_rate=0.02, schedule="cosine"),
+            steps=20,
+        )
+        outcome.append(
+            {
+                "weights": network.state_dict(),
+                "objective": objective.state_dict(),
+                "history": result.history,
+                "processes": accelerator.num_processes,
+            }
+        )
+    if accelerator.is_main_process:
+        torch.save(outcome, output)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_weights_as_one(tmp_path):
+    """With batches that are odd, of fewer images than processes, and with a group on one process alone.
+
+    At a learning rate at which rounding errors stay rounding errors; at 0.05 some seeds multiply them.
+    """
+    train_all_cases(str(tmp_path / "one.pt"))
+    script = tmp_path / "script.py"
+    script.write_text(training_process(train_all_cases, str(tmp_path / "two.pt"))[-1])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launcher, str(script)], cwd=REPOSITORY, check=True)
+    one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
+    for case, of_one, of_two in zip(CASES, one, two, strict=True):
+        assert (of_one["processes"], of_two["processes"]) == (1, 2)
+        for part in ("weights", "objective"):
+            for name in of_one[part]:
+                torch.testing.assert_close(
+                    of_two[part][name], of_one[part][name], rtol=0, atol=1e-5, msg=f"{case}: {name}"
+                )
+        for first, second in zip(of_one["history"], of_two["history"], strict=True):
+            assert second == pytest.approx(first, abs=1e-5)
 
 
 # Divergence

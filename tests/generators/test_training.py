@@ -1,10 +1,11 @@
 """GAN training: the schedule by hand, averages by hand, and a killed training that resumes exactly."""
 
 import copy
-import os
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+from generators import training as gan_training
 from generators.networks import upsample
-from generators.training import GANTraining, Step, schedule, shrink, train
+from generators.training import GANTraining, Step, schedule, shrink
+from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import UserError
 from pipeline.parameters import DiffAugment, Runtime, TrainGAN
 from pipeline.runtime import images_to_tensor, new_accelerator
 
 CPU = torch.device("cpu")
 FP32 = Runtime(device="cpu", precision="fp32")
+train = partial(gan_training.train, checkpoint_seconds=1e-9)  # a checkpoint after every step
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
 
 
@@ -41,7 +45,6 @@ def tiny(**changes) -> TrainGAN:
         "steps": {4: 3, 8: 5},
         "fade_in": 0.5,
         "penalty_interval": 2,
-        "checkpoint_seconds": 1e-9,  # after every step
     }
     return TrainGAN.model_validate(values | changes)
 
@@ -314,56 +317,68 @@ def test_between_checkpoints_only_the_steps_since_the_last_one_are_lost(undistur
     """A clock of one second per look at it, and a checkpoint every 2.5 s: after the third step, of five."""
     clock = iter(range(1000))
     monkeypatch.setattr("generators.training.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    training = new_training(tiny(checkpoint_seconds=2.5))
+    training = new_training(tiny())
     interrupt_after(training, 5)
     with pytest.raises(Killed):
-        train(training, tmp_path / "state.pt", lambda resolution: None, records=3)
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == 3
+        train(training, tmp_path / "state.pt", lambda resolution: None, checkpoint_seconds=2.5, records=3)
+    assert load_checkpoint(tmp_path / "state.pt")["done"] == 3
     resumed = new_training(tiny())
     train(resumed, tmp_path / "state.pt", lambda resolution: None, records=3)
     assert_same_state(resumed, undisturbed)
 
 
-KILLED_PROCESS = """
-import importlib.util, os, signal, sys
-from pathlib import Path
+# Real kills. Steps take time here, so that the kill comes in the middle of a training.
+
+KILLS = 3
+TRAINING_PROCESS = """
+import importlib.util, sys
 import torch
 torch.set_num_threads({threads})
-spec = importlib.util.spec_from_file_location("killed_training", {module!r})
+spec = importlib.util.spec_from_file_location("training_process", {module!r})
 tests = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tests)
-tests.kill_while_a_checkpoint_is_written(Path(sys.argv[1]))
+tests.train_slowly({folder!r})
 """
 
 
-def kill_while_a_checkpoint_is_written(checkpoint: Path) -> None:
-    """Train, and end this process by SIGKILL before the state after step 5 has got its name."""
-    import pipeline.checkpoints
-
-    commit, commits = pipeline.checkpoints.commit_file, []
-
-    def commit_or_die(temporary: Path, path: Path) -> None:
-        commits.append(path)
-        if len(commits) == 5:
-            os.truncate(temporary, 1000)
-            os.kill(os.getpid(), signal.SIGKILL)
-        commit(temporary, path)
-
-    pipeline.checkpoints.commit_file = commit_or_die
-    train(new_training(tiny()), checkpoint, lambda resolution: None, records=3)
+def long() -> TrainGAN:
+    """40 steps, the 8 px faded in over 10 of them."""
+    return tiny(steps={4: 20, 8: 20}, fade_in=0.5)
 
 
-def test_a_training_that_was_really_killed_resumes_to_the_same_bits(undisturbed, tmp_path):
-    checkpoint = tmp_path / "state.pt"
-    script = KILLED_PROCESS.format(threads=torch.get_num_threads(), module=__file__)
-    process = subprocess.run(
-        [sys.executable, "-c", script, str(checkpoint)], cwd=Path(__file__).parents[2], capture_output=True
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
-    assert torch.load(checkpoint, weights_only=True)["done"] == 4
-    resumed = new_training(tiny())
-    train(resumed, checkpoint, lambda resolution: None, records=3)
-    assert_same_state(resumed, undisturbed)
+def train_slowly(folder: str) -> None:
+    def read(positions: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return IMAGES[positions]
+
+    training = GANTraining(long(), read, len(IMAGES), new_accelerator(FP32))
+    train(training, Path(folder, "state.pt"), lambda resolution: None, records=7)
+
+
+@pytest.mark.slow
+def test_a_training_that_was_really_killed_resumes_to_the_same_bits(tmp_path):
+    whole = new_training(long())
+    train(whole, tmp_path / "whole.pt", lambda resolution: None, records=7)
+
+    folder = tmp_path / "killed"
+    script = TRAINING_PROCESS.format(threads=torch.get_num_threads(), module=__file__, folder=str(folder))
+    done = 0
+    for _ in range(KILLS):
+        process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+        while process.poll() is None and done_in(folder) < done + 4:
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        done = done_in(folder)
+    resumed = new_training(long())
+    train(resumed, folder / "state.pt", lambda resolution: None, records=7)
+    assert_same_state(resumed, whole)
+    assert len(list(folder.glob("*.tmp"))) <= KILLS  # what a kill interrupted; `work_folder` removes it
+
+
+def done_in(folder: Path) -> int:
+    state = load_checkpoint(folder / "state.pt")
+    return state["done"] if state else 0
 
 
 # What goes wrong
@@ -387,3 +402,13 @@ def test_a_loss_that_is_not_a_number_ends_the_training_at_its_record(tmp_path):
     training.step = step
     with pytest.raises(UserError, match=r"step 6 \(8 px\)"):
         train(training, tmp_path / "state.pt", lambda resolution: None, records=4)
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [({4: 8, 8: 9}, 2), ({4: 8, 8: 2}, 4)])
+def test_a_batch_that_processes_cannot_share_is_refused(batch_size, processes):
+    several = SimpleNamespace(num_processes=processes, process_index=0, device=CPU)
+    with pytest.raises(
+        UserError,
+        match=rf"batch_size is {batch_size[8]} at 8 px, which {processes} processes cannot share evenly",
+    ):
+        GANTraining(tiny(batch_size=batch_size), lambda positions: IMAGES[positions], 40, several)

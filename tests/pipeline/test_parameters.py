@@ -15,6 +15,7 @@ from pipeline.parameters import AllParameters, TrainGAN, read_parameters
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 AVATARS = yaml.safe_load((ROOT / "presets" / "avatars.yaml").read_text())
+ZOO = {"kind": "gan_zoo", "path": "a.pth", "sha256": "0" * 64}
 
 
 def changed(changes: dict[str, object]) -> dict:
@@ -57,9 +58,27 @@ def test_every_preset_is_valid_and_complete(path):
     """Complete: what a preset leaves to a default would change when the default does."""
     parameters = read_parameters(path)
     content = yaml.safe_load(path.read_text())
-    assert set(content) == set(AllParameters.model_fields)
-    for section in ("train_attribute", "train_gan", "sample", "complement", "balance", "evaluate"):
+    loads = content["generator"] == "load_gan"
+    assert set(content) == set(AllParameters.model_fields) - (set() if loads else {"load_gan"})
+    sections = ["train_attribute", "train_gan", "sample", "complement", "balance", "evaluate"]
+    for section in sections + ["load_gan"] * loads:
         assert set(content[section]) == set(type(getattr(parameters, section)).model_fields), section
+
+
+def test_the_generator_comes_from_the_stage_that_is_named():
+    """dvc.yaml runs stages/GENERATOR.py."""
+    names = {path.stem: read_parameters(path).generator for path in PRESETS}
+    assert names.pop("pretrained") == "load_gan"
+    assert set(names.values()) == {"train_gan"}
+    for name in ("load_gan", "train_gan"):
+        assert (ROOT / "stages" / f"{name}.py").is_file()
+
+
+def test_a_generator_that_is_loaded_has_a_resolution_of_its_own(tmp_path):
+    changes = {"generator": "load_gan", "load_gan": ZOO, "prepare.resolution": 128}
+    parameters = read(tmp_path, changes)
+    assert parameters.load_gan.network == "avgG"
+    assert parameters.load_gan.path == Path("a.pth")
 
 
 def test_params_yaml_is_valid():
@@ -126,6 +145,17 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"train_gan.channels": {4: 128, 8: 128, 16: 64, 32: 0}}, ["train_gan.channels.32 (it is 0)"]),
     ({"train.seeds": []}, ["train.seeds"]),
     ({"train.recipes": []}, ["train.recipes"]),
+    ({"prepare.resolution": 64}, ["train_gan.resolution is 32 px and prepare.resolution 64 px"]),
+    ({"generator": "stylegan"}, ["generator (it is 'stylegan')", "'train_gan'", "'load_gan'"]),
+    ({"generator": "load_gan"}, ["generator is load_gan, but there is no section load_gan", "pretrained"]),
+    ({"load_gan": ZOO | {"path": None}}, ["load_gan: kind gan_zoo needs the path of a file and its sha256"]),
+    ({"load_gan": {"kind": "torchscript", "path": "a.pt"}}, ["kind torchscript needs the path", "sha256"]),
+    ({"load_gan": {"kind": "exported"}}, ["load_gan: kind exported needs the path of a file"]),
+    ({"load_gan": {"kind": "factory"}}, ["load_gan: kind factory needs factory, as in my_module:my_"]),
+    ({"load_gan": {"kind": "factory", "factory": "os.system"}}, ["load_gan.factory (it is 'os.system')"]),
+    ({"load_gan": ZOO | {"sha256": "0"}}, ["load_gan.sha256 (it is '0')"]),
+    ({"load_gan": ZOO | {"network": "netD"}}, ["load_gan.network (it is 'netD')", "'avgG' or 'netG'"]),
+    ({"load_gan": ZOO | {"kind": "pickle"}}, ["load_gan.kind (it is 'pickle')", "'gan_zoo'"]),
     ({"train_attribute.backbone": {"name": "resnet18", "weights": "w.pth"}}, ["sha256"]),
     ({"train_attribute.backbone": {"name": "small", "weights": "w.pth", "sha256": "0"}}, ["resnet18"]),
 ]

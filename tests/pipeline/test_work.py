@@ -1,15 +1,36 @@
-"""Resumable state: its folder is that of its inputs and parameters; checkpoints are whole or not there."""
+"""Resumable state: its folder is that of its inputs and parameters, one process writes it, it moves whole."""
 
+import json
 import os
-import pickle
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
-from pipeline.stores import INDEX
-from pipeline.work import digest_of, publish, work_folder
+from pipeline import work
+from pipeline.stores import INDEX, Store, commit_shard, committed_shards, faulty_files, finish_store
+from pipeline.work import WORK, digest_of, publish, reopen, work_folder
+
+PROJECT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+    while work._held:
+        work._held.popitem()[1].lock.close()
+
+
+# Digests
 
 
 def test_a_digest_depends_on_every_input_and_parameter(tmp_path):
@@ -47,64 +68,252 @@ def test_a_stores_digest_is_that_of_its_index(tmp_path):
     assert digest_of([tmp_path], None) != before
 
 
-def test_the_same_work_finds_its_folder_again(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+# The folder
+
+
+def test_the_same_work_finds_its_folder_again():
     folder = work_folder("train", [], [1])
     (folder / "state").write_text("half")
     assert (work_folder("train", [], [1]) / "state").read_text() == "half"
     assert work_folder("train", [], [2]) != folder != work_folder("label", [], [1])
+    assert folder.parent == WORK / "train"
+    assert work_folder("label z", [], [1]).parent == WORK / "label-z"
 
 
-def test_publishing_replaces_what_stood_there(tmp_path):
-    work, output = tmp_path / "work", tmp_path / "out" / "stage"
+def test_what_a_killed_run_was_about_to_commit_is_removed():
+    folder = work_folder("label z", [], 1)
+    for name in (
+        "shard-00000.h5.1a2b3c4d.tmp",
+        "rows/shard-00000.parquet.1a2b3c4d.tmp",
+        "rows/whole.parquet",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    work._held.pop(folder).lock.close()
+    assert work_folder("label z", [], 1) == folder
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["whole.parquet"]
+
+
+def test_a_process_that_does_not_write_takes_no_lock_and_removes_nothing():
+    folder = work_folder("train", [], 1, writes=False)
+    (folder / "state.pt.1a2b3c4d.tmp").touch()
+    assert not folder.with_name(folder.name + ".lock").exists()
+    work_folder("train", [], 1, writes=False)
+    assert (folder / "state.pt.1a2b3c4d.tmp").exists()
+
+
+# Publishing
+
+
+def test_publishing_replaces_what_stood_there_and_leaves_no_state():
+    output = Path("out/stage")
     for content in ("old", "new"):
-        work.mkdir()
-        (work / content).write_text(content)
-        publish(work, output)
-    assert [path.name for path in output.iterdir()] == ["new"]
-    assert not work.exists()
+        folder = work_folder("stage", [], content)
+        (folder / content).write_text(content)
+        publish(folder, output)
+        assert not folder.exists()
+        assert not list(WORK.rglob("*.lock"))
+    assert sorted(path.name for path in output.iterdir()) == [INDEX, "new"]
 
 
-def test_a_checkpoint_comes_back(tmp_path):
-    state = {
-        "done": 3,
-        "weights": {"w": torch.arange(3.0)},
-        "history": [{"loss": 0.5}],
-        "best": float("-inf"),
+def test_what_is_published_says_what_made_it_and_records_every_file():
+    folder = work_folder("label z", [], 1)
+    (folder / "deep").mkdir()
+    (folder / "deep/file").write_text("abc")
+    publish(folder, Path("out/labels/z"))
+    index = json.loads(Path("out/labels/z", INDEX).read_text())
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert index == {
+        "files": {"deep/file": {"bytes": 3, "sha256": known}},
+        "made_by": "label z",
+        "work": f"label-z/{folder.name}",
     }
-    save_checkpoint(tmp_path / "deep" / "state.pt", state)
-    loaded = load_checkpoint(tmp_path / "deep" / "state.pt")
-    assert torch.equal(loaded["weights"].pop("w"), state["weights"].pop("w"))
-    assert loaded == state
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["state.pt"]
 
 
-def test_without_a_checkpoint_there_is_no_state(tmp_path):
-    assert load_checkpoint(tmp_path / "state.pt") is None
+def test_of_a_training_the_output_is_published_and_its_state_goes():
+    folder = work_folder("train_gan", [], 1)
+    (folder / "state.pt").touch()
+    (folder / "generator").mkdir()
+    (folder / "generator/card.json").write_text("{}")
+    publish(folder / "generator", Path("out/generator"))
+    assert sorted(path.name for path in Path("out/generator").iterdir()) == ["card.json", INDEX]
+    assert [path for path in WORK.rglob("*") if path.is_file()] == []
+    assert not folder.exists()
 
 
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "state.pt"
-    save_checkpoint(path, {"done": 1})
-
-    def die(descriptor: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pipeline.stores.os.fsync", die)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(path, {"done": 2})
-    assert load_checkpoint(path) == {"done": 1}
+def store_of_three(folder: Path, without: int | None = None) -> None:
+    for shard in range(3):
+        if shard != without:
+            rows = pd.DataFrame({"id": [f"{shard}-{k}" for k in range(2)]})
+            commit_shard(folder, shard, rows, "images", np.full((2, 2, 2, 3), shard, np.uint8))
 
 
-def test_checkpoints_are_loaded_without_running_anything(tmp_path):
-    class MakesFolder:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "trace"),))
+def finished_store() -> Path:
+    folder = work_folder("prepare", [], 1)
+    store_of_three(folder)
+    finish_store(folder, 3, "images", (2, 2, 3), "uint8")
+    (folder / "labels.parquet").write_text("table")
+    return folder
 
-    torch.save({"done": MakesFolder()}, tmp_path / "state.pt")
-    with pytest.raises(pickle.UnpicklingError):
-        load_checkpoint(tmp_path / "state.pt")
-    assert not (tmp_path / "trace").exists()
-    torch.save({"done": np.float64(1)}, tmp_path / "state.pt")
-    with pytest.raises(pickle.UnpicklingError):
-        load_checkpoint(tmp_path / "state.pt")
+
+def test_a_run_killed_between_finishing_and_publishing_keeps_its_shards():
+    folder = finished_store()
+    work._held.pop(folder).lock.close()
+    again = work_folder("prepare", [], 1)
+    assert again == folder
+    assert list(committed_shards(again)) == [0, 1, 2]
+
+
+def test_a_store_published_and_opened_again_is_the_run_that_was_interrupted():
+    folder, output = finished_store(), Path("out/real")
+    publish(folder, output)
+    before = (output / INDEX).read_bytes()
+    assert faulty_files(output) == {}
+    stat = (output / "shard-00000.h5").stat()
+    (output / "rows/shard-00001.parquet").unlink()
+    assert reopen(output, ["rows/shard-00001.parquet"]) == "prepare"
+    assert not output.exists()
+    assert work_folder("prepare", [], 1) == folder
+    assert list(committed_shards(folder)) == [0, 2]
+    assert not (folder / "labels.parquet").exists()
+    rows = pd.DataFrame({"id": ["1-0", "1-1"]})
+    commit_shard(folder, 1, rows, "images", np.full((2, 2, 2, 3), 1, np.uint8))
+    finish_store(folder, 3, "images", (2, 2, 3), "uint8")
+    (folder / "labels.parquet").write_text("table")
+    publish(folder, output)
+    assert (output / INDEX).read_bytes() == before
+    after = (output / "shard-00000.h5").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
+    assert Store(output).read(np.array([0, 2, 4]))[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+# The lock: real processes
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from pipeline import work
+
+work.LOCK_SECONDS = float(sys.argv[1])
+try:
+    folder = work.work_folder("train", [], 1)
+except work.UserError as error:
+    print(f"refused: {error}", flush=True)
+    sys.exit()
+print("held", flush=True)
+for line in sys.stdin:
+    if line == "publish\\n":
+        (folder / "result").write_text("made")
+        work.publish(folder, Path("out/train"))
+        print("published", flush=True)
+"""
+
+
+@contextmanager
+def holder(seconds: float = 10.0) -> Iterator[subprocess.Popen[str]]:
+    """A process that asks for the folder, says how that went, and publishes when it is told to."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(seconds)],
+        env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_folder():
+    with holder() as first:
+        assert first.stdout.readline() == "held\n"
+        with holder(seconds=0.2) as second:
+            (folder,) = WORK.glob("train/*.lock")
+            assert re.fullmatch(
+                rf"refused: {folder.with_suffix('')} is being written by process {first.pid} on \S+: wait "
+                r"until it has finished, or stop it, and run again\.\n",
+                second.stdout.readline(),
+            )
+
+
+def test_a_killed_holder_lets_go_at_once_and_the_folder_is_taken_up_again():
+    with holder() as first:
+        assert first.stdout.readline() == "held\n"
+        first.kill()
+        first.wait()
+        start = time.monotonic()
+        folder = work_folder("train", [], 1)
+        assert time.monotonic() - start < 1
+        assert Path(f"{folder}.lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_process_that_waits_gets_the_folder_when_the_holder_dies(monkeypatch):
+    with holder() as first:
+        assert first.stdout.readline() == "held\n"
+        subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {first.pid}"])
+        work_folder("train", [], 1)
+        assert first.wait(1) == -9
+
+
+def test_who_waited_while_the_holder_published_holds_a_lock_that_others_see(monkeypatch):
+    """The file that it waited for is gone: a lock on that would keep nobody out."""
+    with holder() as first:
+        assert first.stdout.readline() == "held\n"
+        (lock,) = WORK.glob("train/*.lock")
+        gone = lock.open("a+")
+        first.stdin.write("publish\n")
+        assert first.stdout.readline() == "published\n"
+    files, locked, opens, flock = [gone], [], Path.open, work.fcntl.flock
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *given: files.pop() if files else opens(*given))
+        patch.setattr(work.fcntl, "flock", lambda file, how: locked.append(file) or flock(file, how))
+        folder = work_folder("train", [], 1)
+    assert locked[0] is gone
+    assert len(locked) == 2
+    assert gone.closed
+    with holder(seconds=0.2) as other:
+        assert f"process {os.getpid()} " in other.stdout.readline()
+    publish(folder, Path("out/train"))
+    assert not list(WORK.rglob("*.lock"))
+
+
+RACER = """
+import sys, os
+from pathlib import Path
+from pipeline import work
+
+work.LOCK_SECONDS = 60.0
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(40):
+    folder = work.work_folder("train", [], 1)
+    busy = Path("busy")
+    os.close(os.open(busy, os.O_CREAT | os.O_EXCL))
+    (folder / "result").write_text(str(turn))
+    busy.unlink()
+    work.publish(folder, Path(f"out/{os.getpid()}-{turn}"))
+print("done", flush=True)
+"""
+
+
+def test_processes_that_take_and_publish_a_folder_by_turns_never_hold_it_together():
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER],
+            env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    try:
+        for racer in racers:
+            assert racer.stdout.readline() == "ready\n"
+        for racer in racers:
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        for racer in racers:
+            out, err = racer.communicate(timeout=60)
+            assert out == "done\n", err
+    finally:
+        for racer in racers:
+            racer.kill()
+    assert len(list(Path("out").glob("*/result"))) == 120

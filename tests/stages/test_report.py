@@ -1,13 +1,14 @@
 """The report's words and tables: what they say of a small evaluation made by hand."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from stages.report import without_folders
+from stages.report import TEMPLATE, generator_losses, without_folders
 from stages.report_tables import (
     ACCURACIES,
     DISTANCES,
@@ -149,6 +150,26 @@ def test_the_tiles_hold_the_recipes_and_the_best_recipes_values() -> None:
     values = [tile["value"].replace("\u00a0", " ") for tile in shown]
     assert values == ["41.0 → 61.0 %", "41.0 → 80.0 %", "90.0 → 90.0 %", "0.058 → 0.011", "85.7 · 82.4 %"]
     assert shown[1]["note"] == "erm → group_dro"
+
+
+# The generator
+
+
+def test_only_a_generator_that_was_trained_has_losses_to_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert generator_losses() == {}
+    (tmp_path / "out/generator").mkdir(parents=True)
+    losses = {"step": [1, 2], "resolution": [4, 4], "discriminator": [1.0, 0.5], "generator": [0.7, 0.9]}
+    pd.DataFrame(losses).to_csv("out/generator/losses.csv")
+    assert b"<svg" in generator_losses()["gan_losses"]
+
+
+def test_the_page_asks_for_the_losses_only_where_they_are() -> None:
+    parts = TEMPLATE.read_text().split('{% if "gan_losses" in figures %}')
+    assert len(parts) == 2
+    assert 'figure("gan_losses"' in parts[1].split("{% endif %}")[0]
 
 
 # Choice of pictures, histograms, parameters

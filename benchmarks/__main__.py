@@ -1,0 +1,69 @@
+"""``python -m benchmarks [GROUP...]``: run them one after another, print a table, write results.json."""
+
+import importlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measuring import Result
+from pipeline.errors import UserError
+from pipeline.stage import run_stage
+
+GROUPS = ("complement", "synthesis", "workers", "training")
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def table_of(results: list[Result]) -> Table:
+    """The results as a table for the terminal."""
+    table = Table(title=f"zprime on {os.cpu_count()} CPU cores")
+    for name in ("figure", "value", "target", "met", "measured"):
+        table.add_column(name, justify="right" if name in ("value", "target") else "left")
+    for result in results:
+        bound = "≥" if result.at_least else "≤"
+        met = "yes" if result.met else "NO"
+        table.add_row(result.key, f"{result.value:,.3g}", f"{bound} {result.target:g}", met, result.detail)
+    return table
+
+
+def measure_apart(group: str) -> list[Result]:
+    """Measure a group in a process of its own, so that none finds the memory or caches of another."""
+    command = [sys.executable, "-m", "benchmarks", "--apart", group]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise UserError(f"benchmarks: {group} failed with status {done.returncode}.")
+    results: list[Result] = pickle.loads(done.stdout)
+    return results
+
+
+def main(
+    groups: Annotated[
+        list[str] | None, typer.Argument(help=f"of {', '.join(GROUPS)}; all by default")
+    ] = None,
+    apart: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Measure, print a table, and take the figures into results.json."""
+    chosen = groups or list(GROUPS)
+    unknown = [group for group in chosen if group not in GROUPS]
+    if unknown:
+        raise UserError(f"benchmarks: {unknown[0]!r} is none of {', '.join(GROUPS)}.")
+    if apart:
+        output, sys.stdout = sys.stdout.buffer, sys.stderr  # progress is no result
+        output.write(pickle.dumps(importlib.import_module(f"benchmarks.{chosen[0]}").measure()))
+        return
+    results = [result for group in chosen for result in measure_apart(group)]
+    Console(width=150).print(table_of(results))
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    figures = {r.key: {"value": r.value, "target": r.target, "met": r.met} for r in results}
+    RESULTS.write_text(json.dumps(known | figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,101 @@
+"""Complements: one product for all latents against a loop over them; memory that does not grow."""
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.measuring import Result, compare, peak_bytes, seconds
+from generators.complements import Constraints, complement
+from generators.hyperplanes import Hyperplane
+from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.parameters import Cluster
+from pipeline.stores import Store, commit_shard, finish_store, shard_sizes
+
+LATENTS, DIM = 160_000, 512  # the paper's
+FEW, MANY, STREAMED_DIM = 100_000, 10_000_000, 16  # latents; memory is taken by the shard, whatever its width
+SHARD = 65536
+
+
+def constraints(dim: int) -> Constraints:
+    """Two random hyperplanes: one to keep, one to flip."""
+    random = np.random.default_rng(0)
+    normals = random.standard_normal((2, dim))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return Constraints(("target", "protected"), normals, np.array([0.3, -0.2]), np.array([1.0, -1.0]))
+
+
+def one_by_one(latents: NDArray[np.float32], of: Constraints) -> NDArray[np.float32]:
+    """The baseline: the same formula for one latent after another."""
+    W = of.normals
+    moved = np.empty_like(latents)
+    for row, z in enumerate(latents):
+        distances = W @ z + of.offsets
+        moved[row] = z + W.T @ np.linalg.solve(W @ W.T, (of.factors - 1.0) * distances)
+    return moved
+
+
+def speedup() -> Result:
+    latents = np.random.default_rng(1).standard_normal((LATENTS, DIM), dtype=np.float32)
+    moved = np.empty_like(latents)
+    of = constraints(DIM)
+    complement(latents, of, out=moved)
+    np.testing.assert_allclose(moved[:100], one_by_one(latents[:100], of), atol=1e-5)
+    ratio, theirs, ours = compare(lambda: one_by_one(latents, of), lambda: complement(latents, of, out=moved))
+    copied = seconds(lambda: np.copyto(moved, latents))
+    detail = f"{theirs:.2f} s one by one, {ours * 1e3:.0f} ms; {copied * 1e3:.0f} ms to copy them"
+    return Result("complement_speedup", ratio, 100, True, detail)
+
+
+def new_sampler(folder: Path, sizes: list[int]) -> MakeShard:
+    """What writes the latents to pair of a shard, as the stage `sample` does."""
+
+    def make(shard: int, advance: Advancing) -> Record:
+        random = np.random.default_rng(shard)
+        latents = random.standard_normal((sizes[shard], STREAMED_DIM), dtype=np.float32)
+        numbers = range(shard * SHARD, shard * SHARD + sizes[shard])
+        rows = pd.DataFrame({"id": [f"z-{number:08d}" for number in numbers], "part": "pair"})
+        return commit_shard(folder, shard, rows, "latents", latents)
+
+    return make
+
+
+def stream(count: int) -> None:
+    """Make `count` latents and their complements, store to store; print the stage's peak memory."""
+    from stages.complement import metrics_of, new_complementer
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        store, work = Path("out/latents/z"), Path("work")
+        sizes = shard_sizes(count, SHARD)
+        make_shards("sample", store, sizes, partial(new_sampler, store, sizes), Cluster(), "latents")
+        finish_store(store, len(sizes), "latents", (STREAMED_DIM,), "float32")
+        of = constraints(STREAMED_DIM)
+        protected = Hyperplane("protected", of.normals[1], float(of.offsets[1]))
+        set_up = partial(new_complementer, of, protected, None, False, work)
+        make_shards("complement", work, sizes, set_up, Cluster(), "latents")
+        finish_store(work, len(sizes), "latents", (STREAMED_DIM,), "float32")
+        metrics_of(Store(work), of)
+    print(peak_bytes())
+
+
+def memory_growth() -> Result:
+    peaks = []
+    for count in (FEW, MANY):
+        command = [sys.executable, "-m", "benchmarks.complement", str(count)]
+        peaks.append(int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split()[-1]))
+    detail = f"{peaks[0] / 2**20:.0f} MiB for {FEW:,} latents, {peaks[1] / 2**20:.0f} MiB for {MANY:,}"
+    return Result("complement_memory_growth", peaks[1] / peaks[0], 1.1, False, detail)
+
+
+def measure() -> list[Result]:
+    return [speedup(), memory_growth()]
+
+
+if __name__ == "__main__":
+    stream(int(sys.argv[1]))

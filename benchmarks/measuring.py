@@ -1,0 +1,69 @@
+"""Ratios from alternating runs, the memory of a process, and the table of results."""
+
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROUNDS = 5  # alternating runs of what is compared
+SHORTEST = 0.5  # seconds of a run: what is quicker is called several times
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure and what it should be.
+
+    Attributes:
+        key: its name in results.json.
+        value: a ratio, unless the key names a unit.
+        target: the bound.
+        at_least: whether `value` is to be at least the target, or at most.
+        detail: the absolute figures behind it.
+    """
+
+    key: str
+    value: float
+    target: float
+    at_least: bool
+    detail: str
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long a call takes, from as many calls as fill `SHORTEST`."""
+    calls, start = 0, time.perf_counter()
+    while calls == 0 or time.perf_counter() - start < SHORTEST:
+        run()
+        calls += 1
+    return (time.perf_counter() - start) / calls
+
+
+def compare(
+    baseline: Callable[[], object], ours: Callable[[], object], rounds: int = ROUNDS
+) -> tuple[float, float, float]:
+    """(baseline / ours, seconds of the baseline, seconds of ours): medians of alternating runs.
+
+    Each is called once before, to warm up.
+    """
+    baseline()
+    ours()
+    times = [(seconds(baseline), seconds(ours)) for _ in range(rounds)]
+    ratio = statistics.median(b / o for b, o in times)
+    return ratio, statistics.median(b for b, _ in times), statistics.median(o for _, o in times)
+
+
+def resident_bytes() -> int:
+    """The memory that this process has in use (resident set), in bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had in use, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

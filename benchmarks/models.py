@@ -1,0 +1,81 @@
+"""What is measured: networks of the sizes that the presets train, with random weights, as the stages read them."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from classifiers.backbones import new_backbone, save_network
+from generators.networks import Generator
+from generators.synthesis import save_generator
+from pipeline.cluster import make_shards
+from pipeline.parameters import Backbone, Cluster, Runtime, Sample
+from pipeline.runtime import resolve_device
+from pipeline.stores import finish_store, shard_sizes
+from stages.paths import ATTRIBUTES, GENERATOR, LATENTS
+from stages.sample import SHARD, new_sampler
+
+ATTRIBUTE = "target"  # one is enough to measure the labelling by
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A generator and a classifier, and how much of them a machine does in seconds.
+
+    Attributes:
+        channels: of the generator, by px.
+        images: of a run.
+        batch_size: images.
+    """
+
+    latent_dim: int
+    channels: dict[int, int]
+    backbone: str
+    images: int
+    shard_size: int
+    batch_size: int
+
+    @property
+    def resolution(self) -> int:
+        return max(self.channels)
+
+
+# The default benchmark's networks for two cores; CelebA's at 128 px (23 M parameters) for a GPU.
+AVATARS = Subject(64, {4: 128, 8: 128, 16: 64, 32: 32}, "small", 8192, 2048, 256)
+CELEBA = Subject(512, {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128}, "resnet50", 32768, 8192, 256)
+
+
+def subject_for(runtime: Runtime) -> Subject:
+    """What this machine's device is measured with."""
+    return CELEBA if resolve_device(runtime).type == "cuda" else AVATARS
+
+
+@contextlib.contextmanager
+def project_of(subject: Subject) -> Iterator[Path]:
+    """A temporary project, made the current folder, with the subject's networks and latents in out/."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        torch.manual_seed(0)
+        generator = Generator(subject.latent_dim, subject.resolution, subject.channels)
+        card = {
+            "kind": "pgan",
+            "latent_dim": subject.latent_dim,
+            "resolution": subject.resolution,
+            "architecture": {
+                "latent_dim": subject.latent_dim,
+                "resolution": subject.resolution,
+                "channels": subject.channels,
+            },
+        }
+        save_generator(GENERATOR, generator, card)
+        backbone = Backbone.model_validate({"name": subject.backbone})
+        save_network(ATTRIBUTES / ATTRIBUTE, new_backbone(backbone, 0), backbone, {"threshold": 0.5})
+        work, sizes = LATENTS / "z", shard_sizes(subject.images, SHARD)
+        section = Sample(fit=2, validation=1, pair=subject.images - 3)
+        set_up = partial(new_sampler, section, subject.latent_dim, sizes, work)
+        make_shards("sample", work, sizes, set_up, Cluster(), "latents")
+        finish_store(work, len(sizes), "latents", (subject.latent_dim,), "float32")
+        yield Path(folder)

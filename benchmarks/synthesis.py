@@ -1,0 +1,108 @@
+"""Rendering and labelling, store to store, against the bare networks; memory and bytes on the way."""
+
+import shutil
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmarks.measuring import Result, compare, resident_bytes
+from benchmarks.models import ATTRIBUTE, Subject, project_of, subject_for
+from classifiers.backbones import load_network
+from generators.synthesis import load_generator
+from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.parameters import Cluster, Label, Runtime, Synthesize
+from pipeline.runtime import new_accelerator
+from pipeline.stores import Store, finish_store, shard_sizes
+from stages.label import new_labeller
+from stages.paths import ATTRIBUTES, GENERATOR, LABELS, LATENTS, SYNTHETIC
+from stages.synthesize import new_renderer
+
+RUNTIME = Runtime()
+
+
+class BareNetworks:
+    """The forward passes alone, of the same batches in the same dtype, from latents that are on the device."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.accelerator = new_accelerator(RUNTIME)
+        device = self.accelerator.device
+        self.generator = load_generator(GENERATOR, device)
+        self.classifier = load_network(ATTRIBUTES / ATTRIBUTE)[0].to(device)
+        self.latents = torch.from_numpy(Store(LATENTS / "z").read_between(0, subject.images)).to(device)
+        self.batch_size = subject.batch_size
+
+    @torch.inference_mode()
+    def forward(self, label: bool) -> None:
+        with self.accelerator.autocast():
+            for batch in self.latents.split(self.batch_size):
+                images = self.generator(batch)
+                if label:
+                    self.classifier(images)
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def synthesize(subject: Subject, on_shard: list[int] | None = None) -> None:
+    """What the stage does, from latents on disk to a finished store; `on_shard` takes the memory in use."""
+    work = SYNTHETIC / "z"
+    shutil.rmtree(work, ignore_errors=True)
+    sizes = shard_sizes(subject.images, subject.shard_size)
+    section = Synthesize(batch_size=subject.batch_size, shard_size=subject.shard_size)
+
+    def set_up() -> MakeShard:
+        make = new_renderer("z", section, RUNTIME, work)
+
+        def make_and_weigh(shard: int, advance: Advancing) -> Record:
+            record = make(shard, advance)
+            if on_shard is not None:
+                on_shard.append(resident_bytes())
+            return record
+
+        return make_and_weigh
+
+    make_shards("synthesize", work, sizes, set_up, Cluster(), runtime=RUNTIME)
+    finish_store(work, len(sizes), "images", (subject.resolution, subject.resolution, 3), "uint8")
+
+
+def label(subject: Subject) -> None:
+    """What the stage does, from images on disk to a finished store of scores."""
+    work = LABELS / "z"
+    shutil.rmtree(work, ignore_errors=True)
+    sizes = Store(SYNTHETIC / "z").items_per_shard
+    section = Label(batch_size=subject.batch_size)
+    set_up = partial(new_labeller, "z", [ATTRIBUTE], section, RUNTIME, work)
+    make_shards("label", work, sizes, set_up, Cluster(), runtime=RUNTIME)
+    finish_store(work, len(sizes))
+
+
+def measure() -> list[Result]:
+    subject = subject_for(RUNTIME)
+    with project_of(subject):
+        bare = BareNetworks(subject)
+        on = f"{subject.resolution} px, {bare.accelerator.device.type}, batch {subject.batch_size}"
+        ratio, theirs, ours = compare(lambda: bare.forward(False), lambda: synthesize(subject))
+        rates = f"{subject.images / theirs:,.0f} images/s bare, {subject.images / ours:,.0f} to disk ({on})"
+        results = [Result("synthesize_efficiency", ratio, 0.9, True, rates)]
+
+        def both() -> None:
+            synthesize(subject)
+            label(subject)
+
+        ratio, theirs, ours = compare(lambda: bare.forward(True), both)
+        rates = f"{subject.images / theirs:,.0f} images/s bare, {subject.images / ours:,.0f} to disk ({on})"
+        results.append(Result("label_efficiency", ratio, 0.9, True, rates))
+
+        weights: list[int] = []
+        synthesize(subject, weights)
+        later = np.array(weights[1:])
+        detail = f"{later[0] / 2**20:.0f} to {later[-1] / 2**20:.0f} MiB, shards 2 to {len(weights)}"
+        growth = float(later.max() / later[0])
+        results.append(Result("synthesize_memory_growth", growth, 1.05, False, detail))
+
+        files = [path for path in (SYNTHETIC / "z").rglob("*") if path.is_file()]
+        on_disk = sum(path.stat().st_size for path in files) / subject.images
+        pixels = subject.resolution**2 * 3
+        detail = f"{on_disk:,.0f} bytes on disk per image of {pixels:,} pixel bytes"
+        results.append(Result("image_bytes_ratio", on_disk / pixels, 1.05, False, detail))
+    return results

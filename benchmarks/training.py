@@ -1,0 +1,131 @@
+"""Training input against a folder of JPEGs; Group DRO's step and memory against ERM's."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.measuring import Result, compare, resident_bytes
+from classifiers.backbones import new_backbone
+from classifiers.objectives import ERM, GroupDRO
+from classifiers.training import LabelledImages, UniformSampler, train_classifier
+from pipeline.parameters import Backbone, Optimizer, Runtime, Training
+from pipeline.runtime import images_to_tensor, new_accelerator
+from pipeline.seeds import generator_for
+from pipeline.stores import Store, commit_shard, finish_store
+
+RUNTIME = Runtime()
+IMAGES, RESOLUTION, BATCH = 4096, 64, 128  # images, px, images
+STEPS = 60  # of a timed training
+MEMORY_STEPS = 4000  # of the training whose memory is weighed; the first half warms up
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def smooth_images() -> NDArray[np.uint8]:
+    """Images [IMAGES, RESOLUTION, RESOLUTION, 3] that compress as photographs do."""
+    coarse = generator_for(0, "images").integers(0, 256, (IMAGES, 8, 8, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(c).resize((RESOLUTION, RESOLUTION), Image.Resampling.BICUBIC) for c in coarse]
+    return np.stack([np.asarray(picture) for picture in pictures])
+
+
+def from_store(folder: Path, images: NDArray[np.uint8]) -> Iterator[torch.Tensor]:
+    """The batches of one epoch as trainings take them."""
+    store = Store(folder)
+    sampler = UniformSampler(np.zeros(len(images), dtype=np.int64), BATCH, seed=0)
+    for step in range(len(images) // BATCH):
+        yield images_to_tensor(store.read(sampler(step)), torch.device("cpu"))
+
+
+def input_speedup() -> Result:
+    import pandas as pd
+    from torch.utils.data import DataLoader
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    images = smooth_images()
+    with tempfile.TemporaryDirectory() as temporary:
+        jpegs, folder = Path(temporary) / "jpeg", Path(temporary) / "store"
+        for number, image in enumerate(images):
+            path = jpegs / str(number % 2) / f"{number:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path, quality=95)
+        rows = pd.DataFrame({"id": [str(number) for number in range(len(images))]})
+        commit_shard(folder, 0, rows, "images", images)
+        finish_store(folder, 1, "images", images.shape[1:], "uint8")
+        to_tensor = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+        dataset = ImageFolder(str(jpegs), transforms.Compose(to_tensor))
+        loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=2, persistent_workers=True)
+
+        def consume(batches: Iterator[torch.Tensor]) -> None:
+            for batch in batches:
+                assert batch.shape == (BATCH, 3, RESOLUTION, RESOLUTION)
+
+        ratio, theirs, ours = compare(
+            lambda: consume(batch for batch, _ in loader), lambda: consume(from_store(folder, images))
+        )
+    detail = f"{IMAGES / theirs:,.0f} images/s from JPEGs with 2 workers, {IMAGES / ours:,.0f} from the store"
+    return Result("input_speedup", ratio, 3, True, f"{detail} ({RESOLUTION} px)")
+
+
+def labelled_images(count: int, resolution: int, weights: list[int] | None = None) -> LabelledImages:
+    """Random images of four groups; reading them takes the memory in use into `weights`."""
+    random = generator_for(0, "labelled")
+    images = random.integers(0, 256, (count, resolution, resolution, 3), dtype=np.uint8)
+    groups = random.integers(0, 4, count)
+
+    def read(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        if weights is not None:
+            weights.append(resident_bytes())
+        return images[positions]
+
+    ids = np.array([str(number) for number in range(count)], dtype=object)
+    return LabelledImages(ids, read, groups // 2, groups)
+
+
+def train(objective: torch.nn.Module, data: LabelledImages, steps: int, batch_size: int, width: int) -> None:
+    """The training loop of the stages, with one evaluation on a few images."""
+    settings = Training(
+        backbone=Backbone(width=width), optimizer=Optimizer(learning_rate=1e-3),
+        steps=steps, batch_size=batch_size, evaluations=1,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        train_classifier(
+            "train",
+            new_backbone(settings.backbone, 0),
+            objective,
+            data,
+            labelled_images(64, data.read(np.zeros(1, dtype=np.int64)).shape[1]),
+            settings,
+            {"accuracy": lambda scores, images: 0.0},
+            new_accelerator(RUNTIME),
+            Path(folder) / "state.pt",
+            RUNTIME.checkpoint_seconds,
+        )
+
+
+def dro_step_ratio() -> Result:
+    data = labelled_images(2048, 32)
+    counts = data.group_counts()
+    inverse, erm, dro = compare(
+        lambda: train(ERM(), data, STEPS, BATCH, 32), lambda: train(GroupDRO(counts), data, STEPS, BATCH, 32)
+    )
+    detail = f"{erm / STEPS * 1e3:.1f} ms a step of ERM, {dro / STEPS * 1e3:.1f} of Group DRO (batch {BATCH})"
+    return Result("dro_step_ratio", 1 / inverse, 1.05, False, detail)
+
+
+def dro_memory_slope() -> Result:
+    weights: list[int] = []
+    data = labelled_images(256, 16, weights)
+    train(GroupDRO(data.group_counts()), data, MEMORY_STEPS, 16, 4)
+    later = np.array(weights[-MEMORY_STEPS // 2 :])
+    slope = float(np.polyfit(np.arange(len(later)), later, 1)[0])
+    detail = f"over {len(later):,} steps, {later[-1] / 2**20:.0f} MiB in use"
+    return Result("dro_memory_slope_bytes", slope, 1024, False, detail)
+
+
+def measure() -> list[Result]:
+    return [input_speedup(), dro_step_ratio(), dro_memory_slope()]

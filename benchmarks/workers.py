@@ -1,0 +1,39 @@
+"""One local worker against two, each with one thread of torch."""
+
+import shutil
+from functools import partial
+
+import numpy as np
+
+from benchmarks.measuring import ROUNDS, Result
+from benchmarks.models import Subject, project_of, subject_for
+from pipeline.cluster import make_shards
+from pipeline.parameters import Cluster, Runtime, Synthesize
+from pipeline.stores import RECORDS, shard_sizes
+from stages.paths import SYNTHETIC
+from stages.synthesize import new_renderer
+
+RUNTIME = Runtime()
+SHARDS = 16
+
+
+def rate(subject: Subject, workers: int) -> float:
+    """Images per second while all workers run: from their first shards' commits to the last commit."""
+    work = SYNTHETIC / "z"
+    shutil.rmtree(work, ignore_errors=True)
+    section = Synthesize(batch_size=subject.batch_size, shard_size=subject.images // SHARDS)
+    sizes = shard_sizes(subject.images, section.shard_size)
+    set_up = partial(new_renderer, "z", section, RUNTIME, work)
+    cluster = Cluster(mode="local", workers=workers, threads=1)
+    make_shards(f"synthesize, {workers} workers", work, sizes, set_up, cluster, runtime=RUNTIME)
+    committed = sorted(path.stat().st_mtime for path in (work / RECORDS).glob("*.json"))
+    return (SHARDS - workers) * section.shard_size / (committed[-1] - committed[workers - 1])
+
+
+def measure() -> list[Result]:
+    subject = subject_for(RUNTIME)
+    with project_of(subject):
+        rates = np.array([[rate(subject, 1), rate(subject, 2)] for _ in range(ROUNDS)])
+    one, two = np.median(rates, axis=0)
+    detail = f"{one:,.0f} images/s with one worker, {two:,.0f} with two"
+    return [Result("two_worker_speedup", float(np.median(rates[:, 1] / rates[:, 0])), 1.6, True, detail)]

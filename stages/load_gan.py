@@ -1,0 +1,69 @@
+"""load_gan: a pretrained generator -> out/generator/: weights or program, card, sample grid."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from generators.cards import CARD
+from generators.latents import sample_latents
+from generators.loading import load_generator
+from generators.probing import probe
+from generators.programs import import_factory, import_file
+from generators.synthesis import render
+from generators.zoo import import_checkpoint
+from pipeline.errors import UserError
+from pipeline.parameters import LoadGAN, read_parameters
+from pipeline.pictures import save_grid
+from pipeline.runtime import new_accelerator
+from pipeline.stage import run_stage
+from pipeline.stores import write_json
+from pipeline.work import publish, work_folder
+from stages.paths import GENERATOR
+
+GRID = 64  # images in the sample grid
+BATCH = 16  # images
+
+# Each writes what a generator needs into a folder, and gives what its card must say: kind, latent_dim,
+# resolution, source, and what `generators/loading.py` loads that kind with.
+IMPORTERS: dict[str, Callable[[LoadGAN, Path, torch.device], dict[str, Any]]] = {
+    "gan_zoo": import_checkpoint,
+    "torchscript": import_file,
+    "exported": import_file,
+    "factory": import_factory,
+}
+
+
+def main() -> None:
+    """Bring the generator in, load it as `synthesize` will, and look at what it does."""
+    parameters = read_parameters()
+    section = parameters.load_gan
+    if section is None:
+        raise UserError("params.yaml: load_gan is missing: presets/pretrained.yaml shows a complete file.")
+    accelerator = new_accelerator(parameters.runtime)
+    device = accelerator.device
+    output = work_folder("load_gan", [], section.model_dump(mode="json")) / "generator"
+    card = IMPORTERS[section.kind](section, output, device)
+    if card["resolution"] != parameters.prepare.resolution:
+        raise UserError(
+            f"load_gan: the generator makes images of {card['resolution']} px and prepare.resolution is "
+            f"{parameters.prepare.resolution} px: real and synthetic images train one classifier, so set "
+            f"prepare.resolution to {card['resolution']}."
+        )
+    write_json(output / CARD, card)
+    generator = load_generator(output, device)
+    found = probe(generator, generator.latent_dim, device, "load_gan: the generator")
+    made_by = f"outside of zprime; brought in by stage load_gan, kind {section.kind}"
+    write_json(
+        output / CARD,
+        {**card, "made_by": made_by, "normalises_latents": found.normalises_latents},
+    )
+    latents = sample_latents(0, "grid", 0, GRID, generator.latent_dim)
+    pictures = render(generator, latents, BATCH, accelerator)
+    save_grid(output / "samples" / f"{generator.resolution:04d}.png", pictures, columns=16)
+    publish(output, GENERATOR)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,203 @@
+"""Trainings in several processes: started, ended, and killed for real."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pipeline.checkpoints import load_checkpoint
+from pipeline.errors import UserError
+from pipeline.launch import _refuse_missing_gpus
+from pipeline.parameters import Runtime
+
+PROJECT = Path(__file__).parents[2]
+SECONDS = 60  # for what takes five
+
+STAGE = """
+import os, time
+from pathlib import Path
+from pipeline.errors import UserError
+from pipeline.launch import in_processes
+from pipeline.stage import run_stage
+
+def main(what: str, also: str = "") -> None:
+    process, threads = os.environ.get("RANK"), os.environ.get("OMP_NUM_THREADS")
+    Path(f"{what}-{process}").write_text(f"{os.getpid()} {threads} {also}")
+    print("process", process)
+    if what == "all-fail" or (what == "second-fails" and process == "1"):
+        raise UserError(f"{what} as was wanted.")
+    if what in ("second-fails", "waits"):
+        time.sleep(1000)
+
+if __name__ == "__main__":
+    run_stage(in_processes(main))
+"""
+
+
+def environment() -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    return own | {"PYTHONPATH": str(PROJECT)}
+
+
+def write_parameters(folder: Path, **changes: dict[str, object]) -> None:
+    parameters = yaml.safe_load((PROJECT / "presets" / "smoke.yaml").read_text())
+    for section, values in {"runtime": {}, **changes}.items():
+        parameters[section] |= values
+    parameters["runtime"] |= {"device": "cpu", "precision": "fp32"}
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
+
+
+@pytest.fixture
+def stage(tmp_path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a small stage with arguments, in as many processes as asked for."""
+    (tmp_path / "small_stage.py").write_text(STAGE)
+
+    def start(processes: int, *arguments: str) -> subprocess.Popen[str]:
+        write_parameters(tmp_path, runtime={"processes": processes})
+        return subprocess.Popen(
+            [sys.executable, "-m", "small_stage", *arguments],
+            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    return start
+
+
+def test_one_process_is_this_one(stage, tmp_path):
+    process = stage(1, "works")
+    assert process.communicate(timeout=SECONDS) == ("process None\n", "")
+    assert process.returncode == 0
+    assert (tmp_path / "works-None").read_text().split()[0] == str(process.pid)
+
+
+def test_several_processes_run_the_same_command_and_the_first_prints(stage, tmp_path):
+    process = stage(2, "works", "--also", "an argument")
+    assert process.communicate(timeout=SECONDS) == ("process 0\n", "")
+    assert process.returncode == 0
+    notes = [(tmp_path / f"works-{number}").read_text().split(maxsplit=2) for number in range(2)]
+    assert len({note[0] for note in notes} | {str(process.pid)}) == 3
+    assert [note[2] for note in notes] == ["an argument"] * 2
+    assert [int(note[1]) for note in notes] == [max(1, (os.cpu_count() or 1) // 2)] * 2
+
+
+@pytest.mark.parametrize("what", ["all-fail", "second-fails"])
+def test_an_error_is_one_sentence_said_once_and_ends_all_processes(what, stage, tmp_path):
+    process = stage(2, what)
+    _, errors = process.communicate(timeout=SECONDS)
+    assert errors == f"error: {what} as was wanted.\n"
+    assert process.returncode == 1
+    assert_ended(tmp_path, what)
+
+
+def test_no_process_outlives_the_one_that_was_started(stage, tmp_path):
+    process = stage(2, "waits")
+    wait_until(lambda: all((tmp_path / f"waits-{number}").is_file() for number in range(2)))
+    process.kill()
+    process.wait()
+    assert_ended(tmp_path, "waits")
+
+
+def assert_ended(folder: Path, what: str) -> None:
+    notes = [folder / f"{what}-{number}" for number in range(2)]
+    pids = [int(note.read_text().split()[0]) for note in notes if note.is_file()]
+    wait_until(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# GPUs
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        ("cuda:1", "runtime.device cuda:1 is one GPU, and runtime.processes is 3: use cuda, or 1 process"),
+        ("cuda", r"runtime.processes is 3, but torch finds 2 GPU\(s\): each process needs one"),
+        ("auto", r"runtime.processes is 3, but torch finds 2 GPU\(s\)"),
+    ],
+)
+def test_more_processes_than_gpus_are_refused(device, sentence, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=sentence):
+        _refuse_missing_gpus(Runtime(device=device, processes=3))
+    _refuse_missing_gpus(Runtime(device="cuda", processes=2))
+    _refuse_missing_gpus(Runtime(device="cpu", processes=64))
+
+
+# Stages on a small store, killed
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A folder with out/real of the smoke preset."""
+    folder = tmp_path_factory.mktemp("prepared")
+    write_parameters(folder)
+    run([sys.executable, "-m", "stages.prepare"], folder)
+    return folder
+
+
+def run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def outputs_after(
+    kills: int, prepared: Path, folder: Path, command: list[str], processes: int
+) -> dict[str, str]:
+    """Run a stage in so many processes, killed a few steps after each start: the digests of its outputs."""
+    shutil.copytree(prepared, folder)
+
+    def done() -> int:
+        for path in (folder / ".work").rglob("state.pt"):
+            return load_checkpoint(path)["done"]
+        return 0
+
+    write_parameters(folder, runtime={"processes": processes, "checkpoint_seconds": 1e-9})
+    for _ in range(kills):
+        before = done()
+        process = subprocess.Popen(command, cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
+        wait_until(lambda before=before, process=process: done() >= before + 4 or process.poll() is not None)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    write_parameters(folder, runtime={"processes": processes})
+    run(command, folder)
+    assert not [path for path in (folder / ".work").rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((folder / "out").rglob("*"))
+        if path.is_file() and "real" not in path.parts
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "processes"), [("train original group_dro 0", 1), ("train_gan", 2)])
+def test_a_killed_stage_writes_what_an_undisturbed_one_does(name, processes, prepared, tmp_path):
+    """The same files to the byte; nothing is left of its state, its lock or what was half written."""
+    command = [sys.executable, "-m", *f"stages.{name}".split()]
+    whole, killed = (
+        outputs_after(kills, prepared, tmp_path / str(kills), command, processes) for kills in (0, 1)
+    )
+    assert len(whole) >= 4
+    assert killed == whole
