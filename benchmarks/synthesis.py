@@ -22,7 +22,7 @@ RUNTIME = Runtime()
 
 
 class BareNetworks:
-    """The forward passes alone, of the same batches in the same dtype, from latents that are on the device."""
+    """The forward passes alone, of the same batches in the same dtype, the latents on the device."""
 
     def __init__(self, subject: Subject) -> None:
         self.accelerator = new_accelerator(RUNTIME)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.objectives import Batch
+from pipeline.batches import in_batches
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import UserError
 from pipeline.parameters import Optimizer, Training
@@ -112,20 +113,24 @@ def predict(
     batch_size: int = EVALUATION_BATCH,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> NDArray[np.float64]:
-    """The network's scores σ(logit) of images 0 to count - 1: [count] in [0, 1]."""
+    """The network's scores σ(logit) of images 0 to count - 1: [count] in [0, 1].
+
+    A batch that memory does not suffice for is halved.
+    """
+    scores = np.empty(count, dtype=np.float32)
+
+    def score_batch(start: int, stop: int) -> None:
+        images = images_to_tensor(read(np.arange(start, stop)), accelerator.device)
+        with accelerator.autocast():
+            logits = network(images)
+        scores[start:stop] = torch.sigmoid(logits.float()).cpu().numpy()
+
     was_training = network.training
     network.eval()
-    scores = []
     with torch.inference_mode():
-        for start in range(0, count, batch_size):
-            positions = np.arange(start, min(start + batch_size, count))
-            images = images_to_tensor(read(positions), accelerator.device)
-            with accelerator.autocast():
-                logits = network(images)
-            scores.append(torch.sigmoid(logits.float()).cpu().numpy())
-            on_batch(len(positions))
+        in_batches(score_batch, count, batch_size, on_batch)
     network.train(was_training)
-    return np.concatenate(scores).astype(np.float64)
+    return scores.astype(np.float64)
 
 
 @dataclass

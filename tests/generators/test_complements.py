@@ -6,8 +6,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from generators.complements import VARIANTS, complement, condition_number, constraints_of
+from generators.complements import (
+    FLIP,
+    KEEP,
+    ONTO,
+    VARIANTS,
+    Constraints,
+    complement,
+    complement_on_sphere,
+    condition_number,
+    constraints_of,
+)
 from generators.hyperplanes import Hyperplane
+from generators.latents import to_sphere
 from pipeline.errors import UserError
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -211,6 +222,145 @@ def test_the_mahalanobis_move_by_hand():
     constraints = constraints_of("perpendicular", target, [protected])
     moved = complement(np.array([[1.0, 0.5]]), constraints, np.diag([1.0, 4.0]))
     np.testing.assert_allclose(moved, [[1 - 2 * 0.6 / 2.92, 0.5 - 2 * 3.2 / 2.92]], atol=1e-6)
+
+
+# On the sphere
+
+
+def random_constraints(
+    random: np.random.Generator, factors: list[float], D: int, offset: float
+) -> Constraints:
+    """Constraints on random unit normals whose offsets have this standard deviation."""
+    normals = random.normal(size=(len(factors), D))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    offsets = offset * random.normal(size=len(factors))
+    return Constraints(tuple("abc"[: len(factors)]), normals, offsets, np.array(factors))
+
+
+def distances(constraints: Constraints, latents: np.ndarray) -> np.ndarray:
+    return latents.astype(np.float64) @ constraints.normals.T + constraints.offsets
+
+
+def reach_of(constraints: Constraints, z: np.ndarray) -> np.ndarray:
+    """The length of the shortest vector that meets the constraints: [n]."""
+    wanted = constraints.factors * distances(constraints, z) - constraints.offsets
+    return np.linalg.norm(wanted @ np.linalg.pinv(constraints.normals).T, axis=1)
+
+
+FACTORS = st.lists(st.sampled_from([KEEP, FLIP, ONTO]), min_size=1, max_size=3)
+
+
+@settings(max_examples=80, deadline=None)
+@given(FACTORS, st.integers(8, 64), SEEDS)
+def test_on_the_sphere_every_constraint_is_met_at_the_full_length(factors, D, seed):
+    random = np.random.default_rng(seed)
+    constraints = random_constraints(random, factors, D, 0.3)
+    assume(condition_number(constraints) < 10)
+    z = to_sphere(random_latents(random, 16, D))
+    z = z[reach_of(constraints, z) < 0.98 * np.sqrt(D)]
+    moved = complement_on_sphere(z, constraints)
+    assert moved.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(moved.astype(np.float64), axis=1), np.sqrt(D), atol=1e-5)
+    wanted = constraints.factors * distances(constraints, z)
+    np.testing.assert_allclose(distances(constraints, moved), wanted, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3), st.integers(8, 64), SEEDS)
+def test_on_the_sphere_what_keeps_every_distance_stays_where_it_is(k, D, seed):
+    random = np.random.default_rng(seed)
+    constraints = random_constraints(random, [KEEP] * k, D, 1.0)
+    assume(condition_number(constraints) < 10)
+    z = to_sphere(random_latents(random, 16, D))
+    np.testing.assert_allclose(complement_on_sphere(z, constraints), z, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(FACTORS, st.integers(8, 32), SEEDS)
+def test_no_other_point_of_the_sphere_that_meets_the_constraints_is_nearer(factors, D, seed):
+    """Against points that meet them and whose remaining direction is any."""
+    random = np.random.default_rng(seed)
+    constraints = random_constraints(random, factors, D, 0.3)
+    assume(condition_number(constraints) < 10)
+    z = to_sphere(random_latents(random, 1, D)).astype(np.float64)
+    assume(reach_of(constraints, z)[0] < 0.95 * np.sqrt(D))
+    pinv = np.linalg.pinv(constraints.normals)
+    fixed = (constraints.factors * distances(constraints, z) - constraints.offsets) @ pinv.T
+    moved = complement_on_sphere(z.astype(np.float32), constraints).astype(np.float64)
+    spread = np.repeat(10.0 ** -np.arange(4.0), 50)[:, None]
+    others = (moved - fixed) + spread * random.normal(size=(200, D))
+    others -= (others @ constraints.normals.T) @ pinv.T
+    others *= np.sqrt(D - (fixed**2).sum()) / np.linalg.norm(others, axis=1, keepdims=True)
+    others += fixed
+    np.testing.assert_allclose(np.linalg.norm(others, axis=1), np.sqrt(D))
+    wanted = np.broadcast_to(constraints.factors * distances(constraints, z), (200, len(factors)))
+    np.testing.assert_allclose(distances(constraints, others), wanted, atol=1e-9)
+    assert np.linalg.norm(moved - z) <= np.linalg.norm(others - z, axis=1).min() + 1e-5
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_an_optimiser_on_the_sphere_finds_the_same_point(variant):
+    random = np.random.default_rng(6)
+    planes = [Hyperplane(p.attribute, p.normal, 0.2 * p.offset) for p in random_planes(random, 2, 8)]
+    constraints = constraints_of(variant, planes[0], planes[1:])
+    z = to_sphere(random_latents(random, 1, 8))[0].astype(np.float64)
+    assert reach_of(constraints, z[None])[0] < np.sqrt(8)
+    wanted = constraints.factors * distances(constraints, z[None])[0]
+    found = minimize(
+        lambda x: ((x - z) ** 2).sum(),
+        x0=z + 0.1 * random.normal(size=8),
+        method="SLSQP",
+        tol=1e-9,
+        constraints=[
+            {"type": "eq", "fun": lambda x: x @ x - 8},
+            {"type": "eq", "fun": lambda x: constraints.normals @ x + constraints.offsets - wanted},
+        ],
+    )
+    assert found.success
+    moved = complement_on_sphere(z[None].astype(np.float32), constraints)[0]
+    np.testing.assert_allclose(moved, found.x, atol=1e-3)
+
+
+def test_on_the_sphere_by_hand():
+    plane = Hyperplane("Male", np.array([1.0, 0.0, 0.0, 0.0]), -0.25)
+    constraints = constraints_of("perpendicular", plane, [plane])
+    # s = 0.75 becomes -0.75: x = -0.5; what is left of the length 2 is √3.75, shared as (√3, 0, 0) was.
+    moved = complement_on_sphere(np.array([[1.0, 3**0.5, 0, 0]], np.float32), constraints)
+    np.testing.assert_allclose(moved, [[-0.5, 3.75**0.5, 0, 0]], atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3), st.integers(8, 32), SEEDS)
+def test_constraints_out_of_reach_give_where_the_sphere_comes_nearest_to_them(k, D, seed):
+    random = np.random.default_rng(seed)
+    constraints = random_constraints(random, [FLIP] * k, D, 3 * np.sqrt(D))
+    assume(condition_number(constraints) < 10)
+    z = to_sphere(random_latents(random, 4, D))
+    z = z[reach_of(constraints, z) > 1.02 * np.sqrt(D)]
+    assume(len(z))
+    moved = complement_on_sphere(z, constraints).astype(np.float64)
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), np.sqrt(D), atol=1e-5)
+    others = to_sphere(np.concatenate([random_latents(random, 200, D), moved + 0.1 * random.normal(size=D)]))
+
+    def off(latents: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """How far from all points that meet the constraints."""
+        lacking = wanted - distances(constraints, latents)
+        return np.linalg.norm(lacking @ np.linalg.pinv(constraints.normals).T, axis=-1)
+
+    for latent, image in zip(z, moved, strict=True):
+        wanted = -distances(constraints, latent[None])
+        assert off(image[None], wanted)[0] <= off(others, wanted).min() + 1e-5
+
+
+def test_on_the_sphere_parallel_hyperplanes_are_refused():
+    constraints = constraints_of("complement", plane_at(0.0, "Blond_Hair"), [plane_at(0.01, "Male")])
+    with pytest.raises(UserError, match=r"Blond_Hair and Male are parallel"):
+        complement_on_sphere(to_sphere(np.ones((1, 2), np.float32)), constraints)
+
+
+def test_no_latents_have_no_complements_on_the_sphere():
+    constraints = random_constraints(np.random.default_rng(0), [KEEP, FLIP], 8, 1.0)
+    assert complement_on_sphere(np.empty((0, 8), np.float32), constraints).shape == (0, 8)
 
 
 # Parallel hyperplanes

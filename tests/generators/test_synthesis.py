@@ -48,16 +48,53 @@ def test_a_loaded_generator_makes_the_same_images(saved):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
-def test_images_do_not_depend_on_the_batch_size(batch_size, saved):
+def test_rendered_images_are_the_generators_in_batches_of_any_size(batch_size, saved):
     generator, done = load_generator(saved, CPU), []
     images = render(generator, LATENTS, batch_size, new_accelerator(FP32), done.append)
     assert images.shape == (11, 8, 8, 3)
     assert images.dtype == np.uint8
     with torch.no_grad():
-        whole = tensor_to_images(generator(torch.from_numpy(LATENTS)))
+        whole = tensor_to_images(generator(torch.from_numpy(LATENTS))).numpy()
     assert np.abs(images.astype(int) - whole).max() <= 1
     assert len(done) == -(-11 // batch_size)
     assert sum(done) == 11
+
+
+@pytest.fixture(scope="module")
+def default_generator() -> Generator:
+    """Of the architecture of presets/avatars.yaml, its weights random."""
+    torch.manual_seed(1)
+    generator = Generator(latent_dim=64, resolution=32, channels={4: 128, 8: 128, 16: 64, 32: 32})
+    return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_neither_batch_size_nor_threads_change_a_pixel_by_more_than_1(precision, default_generator):
+    latents = sample_latents(3, "z", 0, 300, 64)
+    accelerator = new_accelerator(Runtime(device="cpu", precision=precision))
+    made, before = [], torch.get_num_threads()
+    for batch_size, threads in ((64, 1), (256, 1), (7, 1), (64, 2), (256, 2)):
+        torch.set_num_threads(threads)
+        made.append(render(default_generator, latents, batch_size, accelerator).astype(int))
+    torch.set_num_threads(before)
+    assert made[0].std() > 20
+    largest = [int(np.abs(images - made[0]).max()) for images in made[1:]]
+    assert max(largest) <= 1, largest
+
+
+def test_a_batch_that_memory_does_not_suffice_for_is_rendered_in_halves(saved, capsys):
+    generator, done = load_generator(saved, CPU), []
+
+    def small_device(z: torch.Tensor) -> torch.Tensor:
+        if len(z) > 3:
+            torch.empty(2**50)
+        return generator(z)
+
+    images = render(small_device, LATENTS, 8, new_accelerator(FP32), done.append)
+    assert done == [2, 2, 2, 2, 2, 1]
+    whole = render(generator, LATENTS, 11, new_accelerator(FP32))
+    assert np.abs(images.astype(int) - whole).max() <= 1
+    assert "going on with 2" in capsys.readouterr().out
 
 
 def test_rendering_maps_minus_one_to_one_onto_0_to_255():

@@ -229,8 +229,8 @@ FAILURES = [
     (UserError("the picture of row 7 is broken."), "the picture of row 7 is broken."),
     (
         OSError(errno.ENOSPC, "No space left on device", "x.h5"),
-        "No space left on device at x.h5: make room and run the same again; finished shards and checkpoints are "
-        "kept.",
+        "No space left on device at x.h5: make room and run the same again; finished shards and checkpoints "
+        "are kept.",
     ),
     (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero."),
 ]
@@ -290,8 +290,8 @@ def test_a_shard_that_kills_every_worker_is_named_and_all_others_are_made(mode, 
         make_all(cluster, die, sizes)
     assert time.monotonic() - start < 60
     assert str(raised.value) == (
-        "draw: shard 1 failed: every worker that made it died, killed or out of memory. 11 of 12 were made and "
-        "are kept."
+        "draw: shard 1 failed: every worker that made it died, killed or out of memory. 11 of 12 were made "
+        "and are kept."
     )
     assert list(committed_shards(FOLDER)) == [0, *range(2, 12)]
 
@@ -483,12 +483,13 @@ def test_an_address_where_nothing_answers_is_named(from_environment, unused_addr
     with pytest.raises(UserError) as raised:
         make_all(Cluster(mode="scheduler", address=None if from_environment else unused_address))
     assert str(raised.value) == (
-        f"cluster: no Dask scheduler answers at {unused_address} within 1 s: start one (`dask scheduler`), or "
-        "correct cluster.address."
+        f"cluster: no Dask scheduler answers at {unused_address} within 1 s: start one (`dask scheduler`), "
+        "or correct cluster.address."
     )
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.timeout(20)
 def test_a_port_where_something_else_listens_is_named(monkeypatch):
     monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -11,13 +11,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.stores import Store, faults_of_store
+from pipeline.stores import INDEX, Store, committed_shards, faulty_files
 
 PROJECT = Path(__file__).parents[2]
 
 
-def run_prepare(folder: Path, source: dict, **changes: object) -> subprocess.CompletedProcess[str]:
+def run_prepare(
+    folder: Path, source: dict, cluster: dict | None = None, **changes: object
+) -> subprocess.CompletedProcess[str]:
     parameters = yaml.safe_load((PROJECT / "presets" / "smoke.yaml").read_text())
+    parameters["cluster"] |= cluster or {}
     parameters["prepare"] |= {"source": source, "resolution": 8, **changes}
     parameters["train_gan"]["resolution"] = 8
     if source["kind"] == "table":
@@ -55,7 +58,7 @@ def test_labels_stay_with_their_pictures(tmp_path: Path, pictures: dict) -> None
         number = int(row["id"].removesuffix(".png"))
         assert image[4, 4].tolist() == [number * 10, 0, 255 - number * 10]
         assert (row["blond"], row["male"]) == (number % 2, number // 2 % 2)
-    assert faults_of_store(tmp_path / "out/real") == []
+    assert faulty_files(tmp_path / "out/real") == {}
 
 
 def test_a_truncated_picture_stops_with_one_sentence(tmp_path: Path, pictures: dict) -> None:
@@ -66,7 +69,28 @@ def test_a_truncated_picture_stops_with_one_sentence(tmp_path: Path, pictures: d
     assert "Traceback" not in done.stderr
     assert "3.png" in done.stderr
     assert "of labels.csv" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out/real").exists()
+
+
+def test_what_was_made_before_a_truncated_picture_is_kept_for_the_next_run(
+    tmp_path: Path, pictures: dict
+) -> None:
+    (Path(pictures["folder"]) / "3.png").rename(tmp_path / "whole.png")
+    (Path(pictures["folder"]) / "3.png").write_bytes(b"not a picture")
+    stopped = run_prepare(tmp_path, pictures, shard_size=5)
+    assert "4 of 5 were made and are kept." in stopped.stderr
+    (work,) = (path for path in (tmp_path / ".work/prepare").iterdir() if path.is_dir())
+    assert len(committed_shards(work)) == 4
+    kept = {path.name: path.stat() for path in work.glob("*.h5")}
+    (tmp_path / "whole.png").rename(Path(pictures["folder"]) / "3.png")
+    done = run_prepare(tmp_path, pictures, shard_size=5)
+    assert done.returncode == 0, done.stderr
+    for name, stat in kept.items():
+        now = (tmp_path / "out/real" / name).stat()
+        assert (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
+    assert len(Store(tmp_path / "out/real")) == 24
+    assert not work.exists()
 
 
 def test_bad_pictures_are_left_out_listed_and_counted(tmp_path: Path, pictures: dict) -> None:
@@ -93,19 +117,34 @@ def test_a_group_that_bad_pictures_empty_is_named(tmp_path: Path, pictures: dict
     assert "the train split has no image of the group blond=1, male=0" in done.stderr
 
 
-def test_avatars_drawn_twice_and_on_two_workers_are_the_same(tmp_path: Path) -> None:
-    source = {
-        "kind": "avatars", "train": 60, "validation": 20, "validation_minimum": 2, "test_per_group": 4,
-        "oracle": 20, "seed": 1,
-    }  # fmt: skip
+AVATARS = {
+    "kind": "avatars", "train": 60, "validation": 20, "validation_minimum": 2, "test_per_group": 4,
+    "oracle": 20, "seed": 1,
+}  # fmt: skip
+
+
+def test_avatars_drawn_twice_in_shards_of_other_sizes_are_the_same(tmp_path: Path) -> None:
     stores = []
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        done = run_prepare(folder, source, shard_size=30 if name == "one" else 7)
+        done = run_prepare(folder, AVATARS, shard_size=30 if name == "one" else 7)
         assert done.returncode == 0, done.stderr
         stores.append(Store(folder / "out/real"))
-    ids = stores[0].ids
+    ids = stores[0].rows["id"]
     np.testing.assert_array_equal(
         stores[0].read(stores[0].positions(ids)), stores[1].read(stores[1].positions(ids))
     )
+
+
+def test_two_workers_draw_the_very_files_that_one_process_draws(tmp_path: Path) -> None:
+    made = []
+    for mode in ("inline", "local"):
+        folder = tmp_path / mode
+        folder.mkdir()
+        done = run_prepare(folder, AVATARS, shard_size=20, cluster={"mode": mode, "workers": 2})
+        assert done.returncode == 0, done.stderr
+        files = [path for path in (folder / "out/real").rglob("*") if path.is_file()]
+        made.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
+    assert made[0] == made[1]
+    assert f"out/real/{INDEX}" in made[0]

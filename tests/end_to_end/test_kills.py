@@ -1,0 +1,118 @@
+"""`dvc repro` killed in every stage, for real: the next one goes on, and ends as if nothing had been."""
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.stores import sha256_of_file
+from tests.end_to_end.running import checked, edit, environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+# Each stage, its output, and what it leaves in .work that is worth a kill: a shard's record, a state.
+STAGES = {
+    "prepare": ("out/real", "records/*.json"),
+    "train_attribute@Male": ("out/attributes/Male", "state.pt"),
+    "generator": ("out/generator", "state.pt"),
+    "sample": ("out/latents/z", ""),
+    "synthesize@z": ("out/synthetic/z", "records/*.json"),
+    "label@z": ("out/labels/z", "records/*.json"),
+    "fit_hyperplanes": ("out/hyperplanes", ""),
+    "complement": ("out/latents/z_prime", ""),
+    "balance": ("out/balanced", ""),
+    "train_augmented@group_dro-0": ("out/runs/augmented/group_dro/0", "state.pt"),
+    "evaluate": ("out/evaluation", ""),
+    "report": ("out/report", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of many small shards, after a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("kills") / "project"
+    shutil.copytree(repository, folder, symlinks=True)
+    edit(folder, "prepare", shard_size=64)
+    edit(folder, "synthesize", shard_size=32, batch_size=32)
+    edit(folder, "runtime", checkpoint_seconds=0.001)
+    checked(folder, "dvc", "repro")
+    return folder
+
+
+def content_of(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): sha256_of_file(p) for p in folder.rglob("*") if p.is_file()}
+
+
+def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def committed_in(project: Path) -> Iterator[Path]:
+    """The files of the shards that have a record."""
+    for record in (project / ".work").rglob("records/*.json"):
+        work = record.parents[1]
+        yield from (path for path in work.rglob(f"{record.stem}.*") if path.suffix in (".h5", ".parquet"))
+
+
+def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Random) -> None:
+    """Run a stage, and kill `dvc` alone, when there is something to lose, or some time after its start."""
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", stage]
+    output = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=project, env=environment(project), stdout=output, stderr=output)
+    wanted, patience = chance.randint(1, 6), chance.uniform(1.5, 4.0)
+    start = time.monotonic()
+    while process.poll() is None:
+        found = list((project / ".work").rglob(worth_a_kill)) if worth_a_kill else []
+        if len(found) >= (1 if worth_a_kill == "state.pt" else wanted):
+            break
+        if not worth_a_kill and time.monotonic() - start > patience:
+            break
+        time.sleep(0.002)
+    children = descendants(process)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive, f"{alive} outlived the dvc that started them"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_ends_as_an_undisturbed_one(project: Path, stage: str) -> None:
+    output, worth_a_kill = STAGES[stage]
+    undisturbed = content_of(project / output)
+    chance = random.Random(stage)
+    kept: dict[str, int] = {}
+    for _ in range(2):
+        killed_run(project, stage, worth_a_kill, chance)
+        for path in committed_in(project):
+            assert kept.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
+    if worth_a_kill == "records/*.json":
+        assert kept
+    checked(project, "dvc", "repro", "--single-item", "--force", stage)
+    assert content_of(project / output) == undisturbed
+    for name, inode in kept.items():
+        assert [path.stat().st_ino for path in (project / output).rglob(name)] == [inode]
+    assert not list(project.rglob("*.tmp"))
+    assert not [path for path in (project / ".work").rglob("*") if path.is_file()]
+
+
+def test_two_runs_of_a_stage_never_write_at_once(project: Path) -> None:
+    """Two at the same time: one of them does the work, the other waits or says that it cannot."""
+    undisturbed = content_of(project / "out/synthetic/z")
+    command = [sys.executable, "-m", "stages.synthesize", "z"]
+    both = [
+        subprocess.Popen(command, cwd=project, env=environment(project), stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        _, complaint = process.communicate(timeout=120)
+        assert process.returncode == 0 or "is being written by process" in complaint, complaint
+    assert content_of(project / "out/synthetic/z") == undisturbed

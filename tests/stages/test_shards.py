@@ -1,0 +1,281 @@
+"""The stages that are made in shards: the same from one process and from two, in batches of any size."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from classifiers.backbones import new_backbone, save_network
+from classifiers.training import predict
+from generators.cards import CARD
+from generators.latents import sample_latents
+from generators.networks import Generator
+from generators.synthesis import load_generator, render, save_generator
+from pipeline.errors import UserError
+from pipeline.parameters import Backbone, Runtime
+from pipeline.runtime import new_accelerator
+from pipeline.stores import INDEX, Store, faulty_files
+from stages import complement, fit_hyperplanes, label, sample, synthesize
+from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, SYNTHETIC
+
+PROJECT = Path(__file__).parents[2]
+NAMES = ("Blond_Hair", "Male")
+ARCHITECTURE = {
+    "latent_dim": 16, "resolution": 8, "channels": {4: 16, 8: 8}, "mapping_layers": 0, "mapping_width": 8,
+}  # fmt: skip
+FIT, VALIDATION, PAIR = 300, 100, 200
+SHARD = 150  # latents: two shards to fit with, one of which a part is paired, one to pair
+FP32 = Runtime(device="cpu", precision="fp32")
+
+
+def write_parameters(**sections: dict | str) -> None:
+    parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    sections = {
+        "runtime": {"device": "cpu", "precision": "fp32"},
+        "sample": {"fit": FIT, "validation": VALIDATION, "pair": PAIR},
+        **sections,
+    }
+    for name, values in sections.items():
+        parameters[name] = parameters[name] | values if isinstance(values, dict) else values
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+
+
+def in_the_widest_gap(scores: np.ndarray) -> float:
+    """A threshold among the middle scores that none is near to."""
+    middle = np.sort(scores)[len(scores) * 2 // 5 : len(scores) * 3 // 5]
+    widest = int(np.diff(middle).argmax())
+    return float(middle[widest : widest + 2].mean())
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> Path:
+    """out/generator and out/attributes, with random weights and thresholds that no image is near to."""
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    card = {
+        "kind": "pgan", "latent_dim": 16, "resolution": 8, "architecture": ARCHITECTURE,
+        "normalises_latents": True,
+    }  # fmt: skip
+    save_generator(folder / GENERATOR, Generator(**ARCHITECTURE), card)
+    accelerator = new_accelerator(FP32)
+    generator = load_generator(folder / GENERATOR, accelerator.device)
+    latents = sample_latents(0, "z", 0, FIT + VALIDATION + PAIR, 16)
+    images = render(generator, latents, 100, accelerator)
+    for seed, name in enumerate(NAMES):
+        parameters = Backbone(name="small", width=8)
+        network = new_backbone(parameters, seed)
+        scores = predict(network, images.__getitem__, len(images), accelerator)
+        save_network(
+            folder / ATTRIBUTES / name, network, parameters, {"threshold": in_the_widest_gap(scores)}
+        )
+    return folder
+
+
+@pytest.fixture
+def project(networks, tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(shutil.copytree(networks, tmp_path / "project"))
+    write_parameters()
+    return Path()
+
+
+@pytest.fixture(scope="module")
+def chain(networks, tmp_path_factory) -> Callable[..., Path]:
+    """Runs the stages from sample to the labels of z' in a folder of their own, and gives that."""
+
+    def run(name: str, **sections: dict | str) -> Path:
+        before, folder = Path.cwd(), tmp_path_factory.mktemp(name) / "project"
+        os.chdir(shutil.copytree(networks, folder))
+        patch = pytest.MonkeyPatch()
+        patch.setattr(sample, "SHARD", SHARD)
+        try:
+            write_parameters()
+            sample.main()  # in this process, where the shard's size was changed
+            write_parameters(**{"synthesize": {"shard_size": 128, "batch_size": 64}, **sections})
+            synthesize.main("z")
+            label.main("z")
+            fit_hyperplanes.main()
+            complement.main()
+            synthesize.main("z_prime")
+            label.main("z_prime")
+        finally:
+            patch.undo()
+            os.chdir(before)
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def inline(chain) -> Path:
+    return chain("inline")
+
+
+def index_of(folder: Path) -> dict:
+    return json.loads((folder / INDEX).read_text())
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Same ids, latents and labels; pixels within 1."""
+    assert index_of(one / LATENTS / "z") == index_of(other / LATENTS / "z")
+    for name in ("z", "z_prime"):
+        first, second = Store(one / SYNTHETIC / name), Store(other / SYNTHETIC / name)
+        assert first.rows.equals(second.rows)
+        assert first.items_per_shard == second.items_per_shard
+        images, others = (store.read_between(0, len(store)).astype(int) for store in (first, second))
+        assert np.abs(images - others).max() <= 1
+        labels, others = (Store(folder / LABELS / name).rows for folder in (one, other))
+        assert labels["id"].tolist() == others["id"].tolist()
+        for attribute in NAMES:
+            scores = labels[f"{attribute}_score"].to_numpy()
+            np.testing.assert_allclose(scores, others[f"{attribute}_score"], atol=1e-3)
+            threshold = json.loads((one / ATTRIBUTES / attribute / CARD).read_text())["threshold"]
+            clear = np.abs(scores - threshold) > 1e-3 if name == "z_prime" else np.full(len(scores), True)
+            assert (labels[attribute] == others[attribute])[clear].all()
+    z_prime, others = Store(one / LATENTS / "z_prime"), Store(other / LATENTS / "z_prime")
+    assert z_prime.rows["id"].tolist() == others.rows["id"].tolist()
+    np.testing.assert_allclose(z_prime.read_between(0, PAIR), others.read_between(0, PAIR), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_workers_make_what_one_process_makes(inline, chain):
+    assert_same(inline, chain("local", cluster={"mode": "local", "workers": 2}))
+
+
+@pytest.mark.parametrize("batch_size", [256, 7])
+def test_the_batch_size_changes_nothing(batch_size, inline, chain):
+    settings = {"synthesize": {"shard_size": 128, "batch_size": batch_size}, "label": {"batch_size": 50}}
+    assert_same(inline, chain("batches", **settings))
+
+
+def test_other_shards_have_the_same_items(inline, chain):
+    other = chain("shards", synthesize={"shard_size": 90, "batch_size": 64})
+    for name in ("z", "z_prime"):
+        first, second = Store(inline / SYNTHETIC / name), Store(other / SYNTHETIC / name)
+        assert first.items_per_shard != second.items_per_shard
+        assert first.rows["id"].tolist() == second.rows["id"].tolist()
+        images, others = (store.read_between(0, len(store)).astype(int) for store in (first, second))
+        assert np.abs(images - others).max() <= 1
+
+
+def test_every_output_is_whole_and_nothing_is_left_under_work(inline):
+    outputs = [path.parent for path in (inline / "out").rglob(INDEX)]
+    assert len(outputs) == 7
+    assert [faulty_files(output) for output in outputs] == [{}] * 7
+    assert [path for path in (inline / ".work").rglob("*") if path.is_file()] == []
+
+
+def test_latents_are_those_of_their_numbers_and_parts(inline):
+    store = Store(inline / LATENTS / "z")
+    assert store.items_per_shard == [150, 150, 150, 150]
+    np.testing.assert_array_equal(store.read_between(0, 600), sample_latents(0, "z", 0, 600, 16))
+    assert store.rows["id"].tolist() == [f"z-{number:08d}" for number in range(600)]
+    assert store.rows["part"].tolist() == ["fit"] * FIT + ["validation"] * VALIDATION + ["pair"] * PAIR
+
+
+def test_images_and_labels_belong_to_their_latents(inline):
+    accelerator = new_accelerator(FP32)
+    generator = load_generator(inline / GENERATOR, accelerator.device)
+    for name in ("z", "z_prime"):
+        latents, images = Store(inline / LATENTS / name), Store(inline / SYNTHETIC / name)
+        ids = latents.rows["id"].sample(40, random_state=0)
+        expected = render(generator, latents.read(latents.positions(ids)), 40, accelerator)
+        made = images.read(images.positions(ids))
+        assert np.abs(made.astype(int) - expected).max() <= 1
+        assert len(np.unique(made.reshape(40, -1), axis=0)) > 30
+        labels = Store(inline / LABELS / name)
+        for attribute in NAMES:
+            rows = labels.rows
+            threshold = json.loads((inline / ATTRIBUTES / attribute / CARD).read_text())["threshold"]
+            assert (rows[attribute] == (rows[f"{attribute}_score"] >= threshold)).all()
+            if name == "z":
+                assert 0.3 < rows[attribute].mean() < 0.7
+
+
+def test_only_latents_to_pair_have_complements_in_shards_of_the_same_numbers(inline):
+    store = Store(inline / LATENTS / "z_prime")
+    assert store.items_per_shard == [0, 0, 50, 150]
+    rows = store.rows
+    assert rows["pair_id"].tolist() == [f"z-{number:08d}" for number in range(400, 600)]
+    assert rows["id"].tolist() == [f"z_prime-{number:08d}" for number in range(400, 600)]
+    assert Store(inline / SYNTHETIC / "z_prime").items_per_shard == [128, 72]
+
+
+def test_move_lengths_and_metrics_are_those_of_the_latents(inline):
+    z = Store(inline / LATENTS / "z").read_between(400, 600)
+    store = Store(inline / LATENTS / "z_prime")
+    lengths = np.linalg.norm(store.read_between(0, PAIR) - z, axis=1)
+    np.testing.assert_allclose(store.rows["move_length"], lengths, atol=1e-5)
+    metrics = json.loads((inline / LATENTS / "z_prime/metrics.json").read_text())
+    assert metrics["move_length_median"] == pytest.approx(np.median(lengths), abs=0.05)
+    assert metrics["move_length_95th_percentile"] == pytest.approx(np.quantile(lengths, 0.95), abs=0.1)
+    assert metrics["flipped_on_sphere"] == store.rows["flipped"].mean()
+
+
+def test_two_workers_draw_the_very_latents_that_one_process_draws(project):
+    """More than a shard of them."""
+    made = []
+    for mode in ("inline", "local"):
+        sections = {"sample": {"fit": 65536, "validation": 10, "pair": 100}, "cluster": {"mode": mode}}
+        write_parameters(**sections)
+        sample.main()
+        assert Store(LATENTS / "z").items_per_shard == [65536, 110]
+        made.append((LATENTS / "z" / INDEX).read_bytes())
+        assert faulty_files(LATENTS / "z") == {}
+    assert made[0] == made[1]
+
+
+# On the sphere
+
+
+@pytest.fixture(scope="module")
+def on_sphere(chain) -> Path:
+    return chain("sphere", latent_space="sphere")
+
+
+def test_complements_on_the_sphere_lie_on_it_and_all_flip(on_sphere):
+    store = Store(on_sphere / LATENTS / "z_prime")
+    moved = store.read_between(0, PAIR).astype(np.float64)
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 4.0, atol=1e-5)
+    planes = json.loads((on_sphere / HYPERPLANES / "hyperplanes.json").read_text())
+    z = Store(on_sphere / LATENTS / "z").read_between(400, 600).astype(np.float64)
+    z *= 4.0 / np.linalg.norm(z, axis=1, keepdims=True)
+    before, after = (
+        {name: points @ np.array(plane["normal"]) + plane["offset"] for name, plane in planes.items()}
+        for points in (z, moved)
+    )
+    np.testing.assert_allclose(after["Blond_Hair"], before["Blond_Hair"], atol=1e-4)
+    np.testing.assert_allclose(after["Male"], -before["Male"], atol=1e-4)
+    clear = np.abs(before["Male"]) > 1e-4
+    assert clear.mean() > 0.9
+    assert store.rows["flipped"][clear].all()
+    np.testing.assert_allclose(store.rows["move_length"], np.linalg.norm(moved - z, axis=1), atol=1e-4)
+
+
+def test_the_latent_space_changes_hyperplanes_and_complements_and_not_what_is_before(inline, on_sphere):
+    for folder in (LATENTS / "z", LABELS / "z"):
+        assert index_of(inline / folder) == index_of(on_sphere / folder)
+    for folder in (HYPERPLANES, LATENTS / "z_prime"):
+        assert index_of(inline / folder)["work"] != index_of(on_sphere / folder)["work"]
+
+
+def test_the_sphere_is_refused_for_a_generator_that_does_not_normalise(inline, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(inline, tmp_path / "project"))
+    card = json.loads((GENERATOR / CARD).read_text())
+    (GENERATOR / CARD).write_text(json.dumps({**card, "normalises_latents": False}))
+    write_parameters(latent_space="sphere")
+    before = (HYPERPLANES / INDEX).read_bytes()
+    with pytest.raises(UserError) as raised:
+        fit_hyperplanes.main()
+    assert str(raised.value) == (
+        "latent_space is sphere, but the generator in out/generator does not normalise its latents: two "
+        "latents of one direction are two images. Use euclidean."
+    )
+    assert (HYPERPLANES / INDEX).read_bytes() == before
+    write_parameters()
+    fit_hyperplanes.main()
