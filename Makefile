@@ -1,9 +1,9 @@
-# Two commands: `make repro [PRESET=name]` and `make test`. Both install what they need, once.
+# `make repro [PRESET=name]`, `make test` and `make bench` install what they need, once.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test install lock
+.PHONY: repro test bench install lock
 .DELETE_ON_ERROR:
 
 repro: install  ## run the pipeline on params.yaml, or on presets/$(PRESET).yaml
@@ -15,6 +15,9 @@ test: install  ## lint, type check, test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+bench: install  ## measure what is fast against baselines; benchmarks/results.json
+	$(BIN)/python -m benchmarks
 
 install: .venv/installed
 

@@ -1,7 +1,8 @@
 """Training input against a folder of JPEGs; Group DRO's step and memory against ERM's."""
 
+import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from pipeline.stores import Store, commit_shard, finish_store
 RUNTIME = Runtime()
 IMAGES, RESOLUTION, BATCH = 4096, 64, 128  # images, px, images
 STEPS = 60  # of a timed training
-MEMORY_STEPS = 4000  # of the training whose memory is weighed; the first half warms up
+MEMORY_STEPS = 3000  # of the training whose memory is weighed; the first third warms up
+WEIGHED_EVERY = 50  # steps
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -71,15 +73,14 @@ def input_speedup() -> Result:
     return Result("input_speedup", ratio, 3, True, f"{detail} ({RESOLUTION} px)")
 
 
-def labelled_images(count: int, resolution: int, weights: list[int] | None = None) -> LabelledImages:
-    """Random images of four groups; reading them takes the memory in use into `weights`."""
+def labelled_images(count: int, resolution: int, on_read: Callable[[], object] = int) -> LabelledImages:
+    """Random images of four groups; `on_read` is called at every step of a training."""
     random = generator_for(0, "labelled")
     images = random.integers(0, 256, (count, resolution, resolution, 3), dtype=np.uint8)
     groups = random.integers(0, 4, count)
 
     def read(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        if weights is not None:
-            weights.append(resident_bytes())
+        on_read()
         return images[positions]
 
     ids = np.array([str(number) for number in range(count)], dtype=object)
@@ -118,12 +119,18 @@ def dro_step_ratio() -> Result:
 
 
 def dro_memory_slope() -> Result:
-    weights: list[int] = []
-    data = labelled_images(256, 16, weights)
+    steps = itertools.count()
+    weights: dict[int, int] = {}
+
+    def weigh() -> None:
+        step = next(steps)
+        if step >= MEMORY_STEPS // 3 and step % WEIGHED_EVERY == 0:
+            weights[step] = resident_bytes()
+
+    data = labelled_images(256, 16, weigh)
     train(GroupDRO(data.group_counts()), data, MEMORY_STEPS, 16, 4)
-    later = np.array(weights[-MEMORY_STEPS // 2 :])
-    slope = float(np.polyfit(np.arange(len(later)), later, 1)[0])
-    detail = f"over {len(later):,} steps, {later[-1] / 2**20:.0f} MiB in use"
+    slope = float(np.polyfit(list(weights), list(weights.values()), 1)[0])
+    detail = f"over {MEMORY_STEPS * 2 // 3:,} steps, {max(weights.values()) / 2**20:.0f} MiB in use"
     return Result("dro_memory_slope_bytes", slope, 1024, False, detail)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.objectives import Batch
-from pipeline.batches import in_batches
+from pipeline.batches import evened, in_batches
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import UserError
 from pipeline.parameters import Optimizer, Training
@@ -122,7 +122,7 @@ def predict(
     def score_batch(start: int, stop: int) -> None:
         images = images_to_tensor(read(np.arange(start, stop)), accelerator.device)
         with accelerator.autocast():
-            logits = network(images)
+            logits = network(evened(images))[: stop - start]
         scores[start:stop] = torch.sigmoid(logits.float()).cpu().numpy()
 
     was_training = network.training

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from generators.loading import load_generator, save_generator
-from pipeline.batches import ImagesToHost, in_batches
+from pipeline.batches import ImagesToHost, evened, in_batches
 
 __all__ = ["load_generator", "render", "save_generator"]
 
@@ -30,7 +30,8 @@ def render(
 
     def render_batch(start: int, stop: int) -> None:
         with accelerator.autocast():
-            images.put(start, generator(z[start:stop]))
+            rendered = generator(evened(z[start:stop]))
+        images.put(start, rendered[: stop - start])
 
     with torch.inference_mode():
         in_batches(render_batch, len(latents), batch_size, on_batch)

@@ -1,5 +1,6 @@
 """Shards on Dask workers: local processes, or those of a running scheduler that share this folder."""
 
+import asyncio
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
 from distributed import Worker as DaskWorker
+from distributed.comm import connect
 
 from pipeline.cluster import Outcomes, Record, Worker
 from pipeline.errors import UserError
@@ -19,8 +21,6 @@ from pipeline.work import WORK
 
 CONNECT_SECONDS = 12.0  # for a scheduler to answer
 WORKER_SECONDS = 15.0  # for its first worker
-PLUGIN = "zprime"
-TOPIC = "zprime-progress"
 
 
 class ShardPlugin(WorkerPlugin):
@@ -46,19 +46,19 @@ class ShardPlugin(WorkerPlugin):
             visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))
             os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[int(worker.name) % self.gpus]
         self.worker.start()
-        if self.threads and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(self.threads)
 
 
-def _make_shard(shard: int) -> Record:
-    """The task: the shard of a number, made by what the plugin keeps on this worker."""
+def _make_shard(shard: int, run_name: str) -> Record:
+    """The task: the shard of a number, made by what the plugin of that name keeps on this worker."""
     dask_worker = get_worker()
+    plugin = dask_worker.plugins[run_name]
+    assert isinstance(plugin, ShardPlugin)
+    if plugin.threads and "torch" in sys.modules:  # here, as each thread has a number of its own
+        sys.modules["torch"].set_num_threads(plugin.threads)
 
     def at(shard: int, items: int) -> None:
-        dask_worker.log_event(TOPIC, (shard, items))
+        dask_worker.log_event(run_name, (shard, items))
 
-    plugin = dask_worker.plugins[PLUGIN]
-    assert isinstance(plugin, ShardPlugin)
     return plugin.worker(shard, at)
 
 
@@ -67,16 +67,18 @@ def run(
 ) -> Outcomes:
     """Make shards on Dask; each with its record, or with the exception that it failed with, in any order."""
     with _client(cluster, on_gpu) as client:
-        client.subscribe_topic(TOPIC, lambda event: at(*event[1]))
+        # Of this work, which is locked: a scheduler may serve several, and one that was killed is taken over.
+        name = f"zprime {worker.folder.resolve()}"
+        client.subscribe_topic(name, lambda event: at(*event[1]))
         gpus = _gpus() if on_gpu and cluster.mode == "local" else 0
-        client.register_plugin(ShardPlugin(worker, Path.cwd(), _threads(cluster), gpus), name=PLUGIN)
+        client.register_plugin(ShardPlugin(worker, Path.cwd(), _threads(cluster), gpus), name=name)
         try:
-            futures = {client.submit(_make_shard, shard, pure=False): shard for shard in missing}
+            futures = {client.submit(_make_shard, shard, name, pure=False): shard for shard in missing}
             for future in as_completed(list(futures)):
                 error = future.exception()
                 yield futures.pop(future), future.result() if error is None else error
         finally:
-            client.unregister_worker_plugin(PLUGIN)
+            client.unregister_worker_plugin(name)
 
 
 def _gpus() -> int:
@@ -93,6 +95,12 @@ def _threads(cluster: Cluster) -> int | None:
     if cluster.threads is None and cluster.mode == "local":
         return max(1, (os.cpu_count() or 1) // _local_workers(cluster, on_gpu=False))
     return cluster.threads
+
+
+async def _greet(address: str) -> None:
+    """Connect once: the client itself would wait for ever where something else listens."""
+    comm = await connect(address, timeout=CONNECT_SECONDS)
+    await comm.close()
 
 
 @contextmanager
@@ -118,6 +126,7 @@ def _client(cluster: Cluster, on_gpu: bool) -> Iterator[Any]:
     if not address:
         raise UserError("cluster.mode is scheduler: set cluster.address or DASK_SCHEDULER_ADDRESS.")
     try:
+        asyncio.run(asyncio.wait_for(_greet(address), CONNECT_SECONDS))
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(

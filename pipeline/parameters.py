@@ -220,6 +220,14 @@ class Evaluate(Parameters):
     seed: int = 0
 
 
+class Export(Parameters):
+    formats: list[str] = []  # keys of EXPORTS in data/exports/
+    rows: Literal["all", "real", "synthetic", "train", "validation", "test"] = "all"
+    encoding: Literal["png", "jpeg"] = "png"
+    quality: int = Field(95, ge=1, le=100)  # of jpeg
+    images_per_file: int = Field(5000, ge=1)  # or, of formats with a file per image, per task
+
+
 class AllParameters(Parameters):
     """params.yaml as a whole."""
 
@@ -240,6 +248,7 @@ class AllParameters(Parameters):
     balance: Balance
     train: Train
     evaluate: Evaluate
+    export: Export
 
     @field_validator("attributes")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from pipeline import STARTED_BY
 from pipeline.errors import UserError, sentence_of_os_error
 
 
@@ -19,7 +20,7 @@ def run_stage(main: Callable[..., Any]) -> None:
     is a defect of zprime and keeps its traceback.
     """
     if "DVC_ROOT" in os.environ:  # which DVC sets for its stages
-        threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_with_dvc, daemon=True).start()
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     application.command()(main)
     try:
@@ -38,8 +39,8 @@ def _leave(sentence: str) -> None:
     os._exit(1)
 
 
-def _end_with_dvc(parent: int) -> None:
+def _end_with_dvc() -> None:
     """Leave when the `dvc repro` that started this stage is gone, killed perhaps: the next one starts it."""
-    while os.getppid() == parent:
+    while os.getppid() == STARTED_BY:
         time.sleep(0.2)
     os._exit(1)

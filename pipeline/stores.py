@@ -6,14 +6,15 @@
 
 Images are uint8 [n, H, W, 3] under the name "images"; latents float32 [n, D] under "latents"; a store of
 labels has rows only. Items are found by id, never by position. A file is written under a temporary name,
-synced, renamed, and only then recorded: what a record names is whole. Until the index of a finished store
-is written, each shard's record is a file of its own, `records/shard-00000.json`, so that whoever makes a
-shard commits it, and an interrupted run finds what is done.
+synced, renamed, and only then recorded: what a record names is whole. Until a store is published, each
+shard's record is a file of its own too, `records/shard-00000.json`, so that whoever makes a shard commits
+it, and an interrupted run finds what is done.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -151,17 +152,23 @@ def commit_shard(
 def _write_array(path: Path, array: str, items: NDArray[Any]) -> None:
     """Write one contiguous dataset: HDF5 lays the file out, its bytes go past the library.
 
-    So a full disk is an OSError with its number, which h5py loses, and writing takes half the time.
+    So a full disk is an OSError with its number, which h5py buries in text, and writing takes half the time.
     """
     items = np.ascontiguousarray(items)
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)
-    with h5py.File(path, "w", libver="latest") as file:
-        space = h5py.h5s.create_simple(items.shape)
-        dataset = h5py.h5d.create(file.id, array.encode(), h5py.h5t.py_create(items.dtype), space, layout)
-        offset = dataset.get_offset()
+    try:
+        with h5py.File(path, "w", libver="latest") as file:
+            space = h5py.h5s.create_simple(items.shape)
+            dataset = h5py.h5d.create(file.id, array.encode(), h5py.h5t.py_create(items.dtype), space, layout)
+            offset = dataset.get_offset()
+    except (OSError, RuntimeError) as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     if items.size:
         with path.open("rb+") as raw:
             raw.seek(offset)
@@ -170,6 +177,16 @@ def _write_array(path: Path, array: str, items: NDArray[Any]) -> None:
 
 def _record(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+
+
+def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> dict[str, Any]:
+    """Commit one shard that is made of other files: they are on disk under their names in `folder`.
+
+    Gives the record: items, files (size and sha256 of each).
+    """
+    record = {"items": items, "files": {name: _record(folder / name) for name in files}}
+    write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
+    return record
 
 
 def committed_shard(folder: Path, shard: int) -> dict[str, Any] | None:
@@ -189,12 +206,13 @@ def finish_store(
     folder: Path, shards: int, array: str | None = None, item_shape: Sequence[int] = (), dtype: str = ""
 ) -> None:
     """Write the index of a store whose `shards` shards are all committed."""
+    for temporary in folder.rglob("*.tmp"):  # of a worker that was killed
+        temporary.unlink(missing_ok=True)
     records = committed_shards(folder)
     if list(records) != list(range(shards)):
         raise RuntimeError(f"of the {shards} shards of {folder} only {list(records)} are committed")
     about = {"array": array, "item_shape": list(item_shape), "dtype": dtype}
     write_index(folder, {**about, "shards": list(records.values())})
-    shutil.rmtree(folder / RECORDS)
 
 
 def write_index(folder: Path, about: dict[str, Any]) -> None:
@@ -212,6 +230,7 @@ def write_index(folder: Path, about: dict[str, Any]) -> None:
 def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
     """Make an unfinished store of a finished one, without its faulty files and the shards that have any."""
     index = read_index(folder)
+    shutil.rmtree(folder / RECORDS, ignore_errors=True)
     for shard, record in enumerate(index["shards"]):
         if any(name in faulty for name in record["files"]):
             for name in record["files"]:
@@ -251,8 +270,8 @@ class Store:
             self.item_shape = tuple(index["item_shape"])
             self.items_per_shard: list[int] = [shard["items"] for shard in index["shards"]]
             self._array, self._dtype = index["array"], index["dtype"]
-        except KeyError as error:
-            raise UserError(f"{folder} is not a store: its {INDEX} says nothing of {error}.") from error
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{folder} is not a store: its {INDEX} is not one ({error}).") from error
         self._starts = np.concatenate([[0], np.cumsum(self.items_per_shard)]).astype(np.int64)
         self._maps: dict[int, NDArray[Any]] = {}
 
@@ -324,6 +343,10 @@ class Store:
             pieces.append(rows[rows[column].isin(values)])
         return pd.concat(pieces, ignore_index=True)
 
+    def unmap(self) -> None:
+        """Let go of the shards that `read` mapped: their pages no longer count as this process's memory."""
+        self._maps.clear()
+
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """The shards that hold positions `start` to `stop`, each with its first and last row in them."""
         for shard in range(len(self.items_per_shard)):
@@ -339,7 +362,7 @@ class Store:
             with h5py.File(path, "r") as file:
                 dataset = file[self._array]
                 offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (OSError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise self._damaged(path, " ".join(str(error).split())) from error
         if offset is None or shape != expected or dtype != self._dtype:
             raise self._damaged(path, f"{dtype} {shape} in it, {self._dtype} {expected} recorded")
@@ -369,15 +392,16 @@ def faulty_files(folder: Path) -> dict[str, str]:
         files = dict(index["files"])
         for shard in index.get("shards", []):
             files |= shard["files"]
-    except (ValueError, KeyError, TypeError) as error:
+        recorded = {name: (record["bytes"], record["sha256"]) for name, record in sorted(files.items())}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         return {INDEX: f"not an index of a store ({error})"}
     faults = {}
-    for name, record in sorted(files.items()):
+    for name, (size, sha256) in recorded.items():
         path = folder / name
         if not path.is_file():
             faults[name] = "missing"
-        elif path.stat().st_size != record["bytes"]:
-            faults[name] = f"{path.stat().st_size} bytes, {record['bytes']} recorded"
-        elif sha256_of_file(path) != record["sha256"]:
+        elif path.stat().st_size != size:
+            faults[name] = f"{path.stat().st_size} bytes, {size} recorded"
+        elif sha256_of_file(path) != sha256:
             faults[name] = "its sha256 differs from the recorded one"
     return faults

@@ -14,10 +14,15 @@ import typer
 from pipeline.checkpoints import fault_of_checkpoint
 from pipeline.errors import UserError
 from pipeline.stage import run_stage
-from pipeline.stores import INDEX, faulty_files, read_index
-from pipeline.work import reopen
+from pipeline.stores import INDEX, ROWS, faulty_files, read_index
+from pipeline.work import WORK, reopen
 
 CHECKPOINT = "state.pt"
+# What is mended first may be read to mend the next.
+ORDER = (
+    "prepare", "train_attribute", "train_gan", "load_gan", "sample", "synthesize z", "label z",
+    "fit_hyperplanes", "complement", "synthesize z_prime", "label z_prime", "balance", "train",
+)  # fmt: skip
 
 
 def main(
@@ -25,27 +30,32 @@ def main(
     mend: Annotated[bool, typer.Option(help="make what is wrong again")] = False,
 ) -> None:
     """Hash every file below PATHS that an index records; exit with status 1 where one is wrong."""
-    # In the order in which they were made: what is mended first may be read to mend the next.
-    indices = sorted(
-        (index for path in paths for index in path.rglob(INDEX)), key=lambda i: i.stat().st_mtime
-    )
+    folders = {index.parent for path in paths for index in path.rglob(INDEX)}
+    folders |= {rows.parent for path in paths for rows in path.rglob(str(ROWS))}  # whose index may be lost
+    folders = {folder for folder in folders if WORK not in folder.parents}
     checkpoints = [checkpoint for path in paths for checkpoint in path.rglob(CHECKPOINT)]
-    if not indices and not checkpoints:
+    if not folders and not checkpoints:
         raise UserError(f"nothing that zprime wrote is below {', '.join(map(str, paths))}.")
     damaged_checkpoints = [fault for path in checkpoints if (fault := fault_of_checkpoint(path))]
-    damaged = {index.parent: faults for index in indices if (faults := faulty_files(index.parent))}
+    damaged = {folder: faults for folder in sorted(folders) if (faults := faulty_files(folder))}
     for fault in damaged_checkpoints:
         print(fault)
     for folder, faults in damaged.items():
         for name, fault in faults.items():
             print(f"{folder / name}: {fault}")
     if damaged and mend:
-        for folder, faults in damaged.items():
-            _mend(folder, list(faults))
+        for folder in sorted(damaged, key=_place):
+            _mend(folder, list(damaged[folder]))
     elif damaged or damaged_checkpoints:
         count = sum(map(len, damaged.values())) + len(damaged_checkpoints)
         raise UserError(f"{count} files are wrong: --mend makes those of finished outputs again.")
-    print(f"{len(indices)} outputs are whole")
+    print(f"{len(folders)} outputs are whole")
+
+
+def _place(folder: Path) -> int:
+    """Where in the pipeline the stage stands that made a folder; last where that is not known."""
+    made_by = str(read_index(folder).get("made_by")) if INDEX not in faulty_files(folder) else ""
+    return next((k for k, stage in enumerate(ORDER) if f"{made_by} ".startswith(f"{stage} ")), len(ORDER))
 
 
 def _mend(folder: Path, faulty: list[str]) -> None:
@@ -62,6 +72,12 @@ def _mend(folder: Path, faulty: list[str]) -> None:
     subprocess.run([sys.executable, "-m", f"stages.{name}", *arguments], check=False)
     if not (folder / INDEX).is_file() or faulty_files(folder):
         raise UserError(f"{folder} could not be mended: run `dvc repro`.")
+    if read_index(folder)["work"] != index["work"]:
+        shutil.rmtree(WORK / index["work"], ignore_errors=True)
+        raise UserError(
+            f"{folder} was made anew, as parameters or inputs have changed since: run `dvc repro` for what "
+            "depends on it."
+        )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import UserError
-from pipeline.stores import INDEX, read_index, reopen_store, sha256_of_file, write_index
+from pipeline.stores import INDEX, RECORDS, read_index, reopen_store, sha256_of_file, write_index
 
 WORK = Path(".work")
 LOCK_SECONDS = 10.0  # an orphan of a killed `dvc repro` ends within one
@@ -78,6 +78,7 @@ def publish(folder: Path, output: Path) -> None:
     held = _held.pop(work)
     index = read_index(folder) if (folder / INDEX).exists() else {}
     write_index(folder, {**index, "made_by": held.stage, "work": str(work.relative_to(WORK))})
+    shutil.rmtree(folder / RECORDS, ignore_errors=True)
     if output.exists():
         shutil.rmtree(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +100,7 @@ def reopen(output: Path, faulty: Sequence[str]) -> str:
         shutil.rmtree(work)
     output.replace(work)
     reopen_store(work, faulty)
+    Path(lock.name).unlink()
     lock.close()
     return str(index["made_by"])
 
@@ -112,9 +114,10 @@ def _lock(folder: Path) -> IO[str]:
         file = path.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last holder may have removed the file just now: then the lock is on nothing.
-            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
                 break
+        except FileNotFoundError:
+            pass  # its last holder has just removed the file, and the lock is on nothing
         except BlockingIOError:
             if time.monotonic() > end:
                 file.seek(0)

@@ -527,8 +527,13 @@ def test_a_store_made_by_workers_is_read_by_its_ids(running):
 
 
 def test_a_run_leaves_the_scheduler_and_its_workers_as_they_were(scheduler, running):
-    make_all(running)
     with Client(scheduler.scheduler_address) as client:
+        client.wait_for_workers(2)
+
+        def plugins() -> dict[str, list[str]]:
+            return client.run(lambda dask_worker: sorted(dask_worker.plugins))
+
+        before = plugins()
+        make_all(running)
+        assert plugins() == before
         assert len(client.scheduler_info()["workers"]) == 2
-        plugins = client.run(lambda dask_worker: sorted(dask_worker.plugins))
-    assert not any("zprime" in name for names in plugins.values() for name in names)

@@ -1,0 +1,33 @@
+"""The export formats by name. A new one is a module here and a line in `EXPORTS`."""
+
+from pathlib import Path
+
+from data.exports.base import ExportFormat, ImageFiles, Piece
+from data.exports.celeba import CelebA
+from data.exports.hf_parquet import HFParquet
+from data.exports.imagefolder import ImageFolder
+from data.exports.images import ImageReader
+from data.exports.stylegan import StyleGANZip
+from data.exports.waterbirds import Waterbirds
+from data.exports.webdataset import WebDataset
+from data.manifest import read_manifest
+from pipeline.errors import UserError
+from pipeline.parameters import Export
+
+EXPORTS: dict[str, type[ExportFormat]] = {
+    "hf-parquet": HFParquet,
+    "webdataset": WebDataset,
+    "imagefolder": ImageFolder,
+    "waterbirds": Waterbirds,
+    "celeba": CelebA,
+    "stylegan-zip": StyleGANZip,
+}
+
+__all__ = ["EXPORTS", "ExportFormat", "ImageFiles", "ImageReader", "Piece", "export_of"]
+
+
+def export_of(format: str, balanced: Path, section: Export) -> ExportFormat:
+    """The export of the manifest in `balanced` in a format; `UserError` where there is no such format."""
+    if format not in EXPORTS:
+        raise UserError(f"params.yaml: export.formats has {format!r}; expected {', '.join(EXPORTS)}.")
+    return EXPORTS[format](read_manifest(balanced), section)

@@ -1,0 +1,31 @@
+"""`imagefolder`: SPLIT/CLASS/KEY.png and SPLIT/metadata.csv.
+
+torchvision's `ImageFolder("imagefolder/train")` takes the classes' folders for 0, 1, ... in alphabetical
+order; Hugging Face's `load_dataset("imagefolder", data_dir="imagefolder")` takes the columns of metadata.csv.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from data.exports.base import COLUMNS, ImageFiles
+
+NO_PAIR = "-"  # Hugging Face refuses a column that is text in one split and empty in another
+
+
+class ImageFolder(ImageFiles):
+    """The classes' folders are 0_not_TARGET and 1_TARGET: in alphabetical order, whatever TARGET is."""
+
+    def _files(self, rows: pd.DataFrame) -> pd.Series:
+        """Each image's path in its split's folder: [n]."""
+        folders = rows["y"].map({y: f"{y}_{name}/" for y, name in enumerate(self.classes)})
+        return folders + rows["file"]
+
+    def paths(self, rows: pd.DataFrame) -> pd.Series:
+        return rows["split"] + "/" + self._files(rows)
+
+    def write_tables(self, folder: Path) -> None:
+        for split, rows in self.table.groupby("split"):
+            metadata = rows[["id", *COLUMNS]].fillna({"pair_id": NO_PAIR})
+            metadata.insert(0, "file_name", self._files(rows))
+            metadata.to_csv(folder / str(split) / "metadata.csv", index=False)

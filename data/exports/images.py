@@ -1,0 +1,50 @@
+"""From stores to encoded images, a batch at a time."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.stores import Store
+
+BATCH = 256  # images in memory
+
+
+def encoded(pixels: NDArray[np.uint8], encoding: str, quality: int) -> bytes:
+    """An image [H, W, 3] as a PNG, or as a JPEG with its colours at full resolution (4:4:4)."""
+    options: dict[str, Any] = {} if encoding == "png" else {"quality": quality, "subsampling": 0}
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, encoding, **options)
+    return buffer.getvalue()
+
+
+class ImageReader:
+    """Reads the images of a manifest's rows; only a batch of them is ever in memory."""
+
+    def __init__(self, root: Path, names: list[str]) -> None:
+        self.stores = {name: Store(root / name) for name in names}
+
+    def read(self, rows: pd.DataFrame) -> NDArray[np.uint8]:
+        """The images of rows that have `store` and `position`: [n, H, W, 3], in their order."""
+        images = np.empty((len(rows), *next(iter(self.stores.values())).item_shape), np.uint8)
+        stores, positions = rows["store"].to_numpy(), rows["position"].to_numpy()
+        for name, store in self.stores.items():
+            here = np.flatnonzero(stores == name)
+            images[here] = store.read(positions[here])
+            store.unmap()
+        return images
+
+    def encoded(
+        self, rows: pd.DataFrame, encoding: str, quality: int, on_batch: Callable[[int], object]
+    ) -> Iterator[bytes]:
+        """The encoded image of each row; `on_batch` hears of every batch that was taken."""
+        for start in range(0, len(rows), BATCH):
+            images = self.read(rows.iloc[start : start + BATCH])
+            for pixels in images:
+                yield encoded(pixels, encoding, quality)
+            on_batch(len(images))

@@ -1,0 +1,236 @@
+"""The stage export: pieces over workers, interruptions, memory, what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from data.exports import EXPORTS
+from data.exports import images as images_module
+from pipeline.errors import UserError
+from pipeline.parameters import read_parameters
+from pipeline.stores import INDEX, faulty_files, sha256_of_file
+from pipeline.work import WORK
+from stages import export
+from stages.paths import EXPORT
+from tests.balanced import PROJECT, make_project, write_parameters
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    make_project()
+    return tmp_path
+
+
+def content_of(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): sha256_of_file(p) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_export_is_whole_and_the_same_each_time(project: Path, name: str) -> None:
+    write_parameters(images_per_file=30)
+    export.main(name)
+    first = content_of(EXPORT / name)
+    assert faulty_files(EXPORT / name) == {}
+    assert set(json.loads((EXPORT / name / INDEX).read_text())) >= {"made_by", "work", "files"}
+    assert [path for path in WORK.rglob("*") if path.is_file()] == []
+    export.main(name)
+    assert content_of(EXPORT / name) == first
+
+
+@pytest.mark.slow
+def test_two_workers_write_what_one_process_writes(project: Path) -> None:
+    for name in EXPORTS:
+        write_parameters(images_per_file=30)
+        export.main(name)
+    alone = content_of(EXPORT)
+    parameters = yaml.safe_load(Path("params.yaml").read_text())
+    parameters["cluster"] = {"mode": "local", "workers": 2}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+    for name in EXPORTS:
+        export.main(name)
+    assert content_of(EXPORT) == alone
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_interrupted_export_leaves_nothing_in_out_and_goes_on(
+    project: Path, name: str, monkeypatch
+) -> None:
+    """Interrupted in its third piece; the pieces before it are not made again."""
+    write_parameters(images_per_file=30)
+    export.main(name)
+    undisturbed = content_of(EXPORT / name)
+    for path in sorted(EXPORT.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    encoded, made = images_module.encoded, []
+
+    def interrupted(*arguments) -> bytes:
+        made.append(1)
+        if len(made) == 70:
+            raise KeyboardInterrupt
+        return encoded(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(images_module, "encoded", interrupted)
+        export.main(name)
+    assert not [path for path in EXPORT.rglob("*") if path.is_file()]
+    assert not [path for path in WORK.rglob("*.parquet") if path.stat().st_size == 0]
+    kept = {path: path.stat().st_mtime_ns for path in WORK.rglob("records/*.json")}
+    assert len(kept) == 2
+
+    made.clear()
+
+    def counted(*arguments) -> bytes:
+        made.append(1)
+        return encoded(*arguments)
+
+    monkeypatch.setattr(images_module, "encoded", counted)
+    _let_go()
+    export.main(name)
+    assert len(made) == (100 if name == "stylegan-zip" else 130) - 60
+    assert content_of(EXPORT / name) == undisturbed
+
+
+def _let_go() -> None:
+    """What the end of the interrupted process would have done: it locked the work folder."""
+    from pipeline import work
+
+    for held in work._held.values():
+        held.lock.close()
+    work._held.clear()
+
+
+@pytest.mark.slow
+def test_a_killed_export_leaves_nothing_that_a_reader_takes_for_complete(project: Path) -> None:
+    write_parameters(images_per_file=2)
+    command = [sys.executable, "-m", "stages.export", "webdataset"]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not list(WORK.rglob("records/*.json")):
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() != 0
+    assert not EXPORT.exists()
+    export.main("webdataset")
+    assert faulty_files(EXPORT / "webdataset") == {}
+    assert len(list((EXPORT / "webdataset").glob("*.tar"))) == 50 + 6 + 9
+
+
+def test_an_old_export_is_replaced_as_a_whole(project: Path) -> None:
+    write_parameters(rows="all")
+    export.main("imagefolder")
+    write_parameters(rows="test")
+    export.main("imagefolder")
+    assert {path.name for path in (EXPORT / "imagefolder").iterdir()} == {"test", INDEX}
+
+
+def test_what_is_damaged_is_mended_piece_by_piece(project: Path) -> None:
+    write_parameters(images_per_file=30)
+    for name in ("webdataset", "stylegan-zip"):
+        export.main(name)
+    before = content_of(EXPORT)
+    (EXPORT / "webdataset/balanced-train-000001.tar").write_bytes(b"x")
+    (EXPORT / "stylegan-zip/balanced.zip").unlink()
+    untouched = (EXPORT / "webdataset/balanced-train-000000.tar").stat().st_ino
+    command = [sys.executable, "-m", "pipeline.verify", "--mend", str(EXPORT)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert content_of(EXPORT) == before
+    assert (EXPORT / "webdataset/balanced-train-000000.tar").stat().st_ino == untouched
+
+
+def test_only_a_batch_of_images_is_in_memory(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of images per file: at most a batch is read before the first of it is written."""
+    monkeypatch.setattr(images_module, "BATCH", 8)
+    read, sizes = images_module.ImageReader.read, []
+
+    def weighed(self, rows: pd.DataFrame) -> np.ndarray:
+        images = read(self, rows)
+        assert all(not store._maps for store in self.stores.values())  # nothing stays mapped
+        sizes.append(len(images))
+        return images
+
+    monkeypatch.setattr(images_module.ImageReader, "read", weighed)
+    write_parameters(images_per_file=1000)
+    export.main("hf-parquet")
+    assert max(sizes) == 8
+    assert sum(sizes) == 130
+
+
+# What it refuses
+
+
+def run_stage(*arguments: str) -> str:
+    """What the stage says where it stops."""
+    command = [sys.executable, "-m", "stages.export", *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    return done.stderr.strip().removeprefix("error: ")
+
+
+def test_a_bad_option_is_one_sentence_of_the_stage(project: Path) -> None:
+    assert run_stage("tfrecord") == (
+        "params.yaml: export.formats has 'tfrecord'; expected hf-parquet, webdataset, imagefolder, "
+        "waterbirds, celeba, stylegan-zip."
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"quality": 500}, "export.quality (it is 500): Input should be less than or equal to 100."),
+        ({"quality": 0}, "export.quality (it is 0): Input should be greater than or equal to 1."),
+        ({"rows": "dev"}, "export.rows (it is 'dev'): Input should be 'all', 'real', 'synthetic', 'train', "),
+        ({"encoding": "gif"}, "export.encoding (it is 'gif'): Input should be 'png' or 'jpeg'."),
+        (
+            {"images_per_file": 0},
+            "export.images_per_file (it is 0): Input should be greater than or equal to",
+        ),
+        ({"image_per_file": 1}, "export.image_per_file is not a parameter"),
+    ],
+)
+def test_a_bad_parameter_is_one_sentence(project: Path, values: dict, sentence: str) -> None:
+    write_parameters(**values)
+    with pytest.raises(UserError) as raised:
+        read_parameters()
+    assert sentence in str(raised.value)
+
+
+def test_an_empty_split_is_one_sentence(project: Path) -> None:
+    manifest = pd.read_parquet("out/balanced/manifest.parquet")
+    manifest[manifest["split"] != "test"].to_parquet("out/balanced/manifest.parquet", index=False)
+    write_parameters(rows="test")
+    with pytest.raises(UserError) as raised:
+        export.main("celeba")
+    assert str(raised.value) == "export.rows is test, but the balanced manifest has no rows for 'test'."
+    assert not EXPORT.exists()
+
+
+def test_a_store_that_is_gone_is_one_sentence(project: Path) -> None:
+    (Path("out/synthetic/z") / INDEX).unlink()
+    with pytest.raises(UserError, match="out/synthetic/z is not a store"):
+        export.main("webdataset")
+
+
+def test_classes_keep_their_order_whatever_the_target_is_called(project: Path) -> None:
+    """torchvision numbers classes alphabetically."""
+    from torchvision.datasets import ImageFolder as Reader
+
+    datasheet = json.loads(Path("out/balanced/datasheet.json").read_text())
+    for target in ("zebra", "Attractive"):
+        datasheet["attributes"]["target"] = target
+        Path("out/balanced/datasheet.json").write_text(json.dumps(datasheet))
+        export.main("imagefolder")
+        loaded = Reader(str(EXPORT / "imagefolder/train"))
+        assert loaded.class_to_idx == {f"0_not_{target}": 0, f"1_{target}": 1}
