@@ -1,4 +1,4 @@
-"""What is measured: networks of the sizes that the presets train, with random weights, as stages read them."""
+"""What is measured: networks of the sizes that the presets train, random weights, as stages read them."""
 
 import contextlib
 import tempfile

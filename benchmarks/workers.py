@@ -1,6 +1,7 @@
 """One local worker against two, each with one thread of torch."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,24 +15,24 @@ from stages.paths import SYNTHETIC
 from stages.synthesize import new_renderer
 
 RUNTIME = Runtime()
-SHARDS = 16
+SHARDS, SHARD_SIZE = 12, 1024
 
 
 def rate(subject: Subject, workers: int) -> float:
     """Images per second while all workers run: from their first shards' commits to the last commit."""
     work = SYNTHETIC / "z"
     shutil.rmtree(work, ignore_errors=True)
-    section = Synthesize(batch_size=subject.batch_size, shard_size=subject.images // SHARDS)
-    sizes = shard_sizes(subject.images, section.shard_size)
+    section = Synthesize(batch_size=subject.batch_size, shard_size=SHARD_SIZE)
+    sizes = shard_sizes(subject.images, SHARD_SIZE)
     set_up = partial(new_renderer, "z", section, RUNTIME, work)
     cluster = Cluster(mode="local", workers=workers, threads=1)
     make_shards(f"synthesize, {workers} workers", work, sizes, set_up, cluster, runtime=RUNTIME)
     committed = sorted(path.stat().st_mtime for path in (work / RECORDS).glob("*.json"))
-    return (SHARDS - workers) * section.shard_size / (committed[-1] - committed[workers - 1])
+    return (SHARDS - workers) * SHARD_SIZE / (committed[-1] - committed[workers - 1])
 
 
 def measure() -> list[Result]:
-    subject = subject_for(RUNTIME)
+    subject = replace(subject_for(RUNTIME), images=SHARDS * SHARD_SIZE)
     with project_of(subject):
         rates = np.array([[rate(subject, 1), rate(subject, 2)] for _ in range(ROUNDS)])
     one, two = np.median(rates, axis=0)

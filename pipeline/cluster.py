@@ -47,7 +47,8 @@ def make_shards(
     missing = [shard for shard in range(len(sizes)) if shard not in records]
     if not missing:
         return records
-    on_gpu = runtime is not None and is_on_gpu(runtime)
+    # What a scheduler's workers have is no matter of this machine.
+    on_gpu = cluster.mode != "scheduler" and runtime is not None and is_on_gpu(runtime)
     # One shard is quicker made here than local workers are started.
     inline = cluster.mode == "inline" or (cluster.mode == "local" and len(missing) == 1)
     run = _run_inline if inline else _run_on_dask

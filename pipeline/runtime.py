@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h; bytes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def resolve_device(runtime: Runtime) -> torch.device:
@@ -68,6 +68,7 @@ def _keep_freed_memory() -> None:
     if hasattr(libc, "mallopt"):  # glibc's
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        libc.mallopt(M_ARENA_MAX, 1)  # the others, of other threads, cannot keep large blocks
 
 
 def reduce_gradients(network: nn.Module, accelerator: Accelerator, reduction: Literal["sum", "mean"]) -> None:

@@ -21,12 +21,11 @@ REAL_IDS = [  # of real data sets: paths, suffixes, names that differ only where
 
 
 def pictures(numbers: NDArray[np.int_]) -> NDArray[np.uint8]:
-    """A smooth picture for each number, as JPEG likes them, each another: [n, SIDE, SIDE, 3]."""
+    """A picture for each number, smooth as JPEG likes them, no two the same: [n, SIDE, SIDE, 3]."""
     random = np.random.default_rng(0).integers(20, 200, (1000, 3))[numbers]
     ramp = np.linspace(0, 50, SIDE).astype(int)
-    shades = np.stack(
-        [ramp[:, None] + 0 * ramp, ramp + 0 * ramp[:, None], ramp[:, None] // 2 + ramp // 2], -1
-    )
+    down, across = np.meshgrid(ramp, ramp, indexing="ij")
+    shades = np.stack([down, across, (down + across) // 2], axis=-1)
     return (random[:, None, None, :] + shades).astype(np.uint8)
 
 

@@ -20,6 +20,7 @@ from data.manifest import Manifest
 from data.sources.base import SPLITS
 from pipeline.errors import UserError
 from pipeline.parameters import Export
+from pipeline.seeds import generator_for
 from pipeline.stores import finish_store
 
 NAME = "balanced"  # of the data set, where a format's file names have one
@@ -56,12 +57,15 @@ class ExportFormat(ABC):
 
     has_splits: ClassVar[bool] = True  # false: of a layout that cannot tell splits apart
     png_only: ClassVar[bool] = False
+    shuffled: ClassVar[bool] = False  # true: of a layout that is read from first to last
 
     def __init__(self, manifest: Manifest, section: Export) -> None:
         self.manifest, self.section = manifest, section
         self.encoding = "png" if self.png_only else section.encoding
         self.suffix = ".png" if self.encoding == "png" else ".jpg"
         rows = self._selected()
+        if self.shuffled:
+            rows = rows.iloc[generator_for("export").permutation(len(rows))]
         rows = rows.iloc[rows["split"].map(SPLIT_NUMBERS).argsort(kind="stable")].reset_index(drop=True)
         # Of all ids, so that an image is called the same whatever else is exported.
         keys = rows["id"].map(keys_of(manifest.table.set_index("id", drop=False)["id"]))

@@ -24,42 +24,46 @@ from pipeline.stores import committed
 DATA = "data"  # a folder of its own: pandas and pyarrow read it as one table
 ROW_GROUP = 256  # images: what a reader of one row reads with it
 
-IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-TYPES: dict[str, pa.DataType] = {
-    "id": pa.string(), "image": IMAGE, "y": pa.int64(), "a": pa.int64(), "group": pa.int64(),
-    "source": pa.string(), "pair_id": pa.string(),
-    "target_score": pa.float64(), "protected_score": pa.float64(),
+DTYPES = {  # as Hugging Face and Arrow call them
+    "id": "string", "image": "image", "y": "int64", "a": "int64", "group": "int64", "source": "string",
+    "pair_id": "string", "target_score": "float64", "protected_score": "float64",
 }  # fmt: skip
+IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+ARROW_TYPES = {
+    name: IMAGE if dtype == "image" else pa.type_for_alias(dtype) for name, dtype in DTYPES.items()
+}
 
 
-def shards_of(split: str) -> str:
-    """What matches the names of a split's files."""
-    return f"{DATA}/{NAME}-{split}-*.parquet"
+CARD = """---
+{header}---
+
+# {target} by {protected}, balanced by zprime
+
+`y` is {target}, `a` is {protected}, `group` = y * {n_a} + a. `source` is real, z (generated) or z_prime (the
+complement of a z); `pair_id` is the id of a pair's z.
+`target_score` and `protected_score` are the classifiers' scores of generated images. Generated images are
+training images.
+
+| group | {columns} |
+|---|{rule}
+{rows}
+"""
 
 
 class HFParquet(ExportFormat):
-    """Columns: `TYPES`; y and a are ClassLabels with names."""
+    """Columns: `DTYPES`; y and a are ClassLabels with names."""
 
     @property
-    def labels(self) -> dict[str, list[str]]:
+    def labels(self) -> dict[str, tuple[str, str]]:
         """The names of the classes of y and a, by column."""
-        protected = self.manifest.protected
-        names = [f"{protected}_{value}" for value in range(self.manifest.n_a)]
-        if self.manifest.n_a == 2:
-            names = [f"not_{protected}", protected]
-        return {"y": list(self.classes), "a": names}
+        return {"y": self.classes, "a": (f"not_{self.manifest.protected}", self.manifest.protected)}
 
     @property
     def schema(self) -> pa.Schema:
-        features: dict[str, Any] = {
-            name: {"dtype": str(kind).replace("double", "float64"), "_type": "Value"}
-            for name, kind in TYPES.items()
-        }
+        features: dict[str, Any] = {name: {"dtype": t, "_type": "Value"} for name, t in DTYPES.items()}
         features["image"] = {"_type": "Image"}
-        for column, names in self.labels.items():
-            features[column] = {"names": names, "_type": "ClassLabel"}
-        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-        return pa.schema(TYPES, metadata=metadata)
+        features |= {name: {"names": names, "_type": "ClassLabel"} for name, names in self.labels.items()}
+        return pa.schema(ARROW_TYPES, {"huggingface": json.dumps({"info": {"features": features}})})
 
     def write_piece(
         self, folder: Path, piece: Piece, rows: pd.DataFrame, images: Iterator[bytes]
@@ -77,9 +81,7 @@ class HFParquet(ExportFormat):
                 files = zip(islice(images, len(part)), part["file"], strict=True)
                 content: dict[str, Any] = {column: part[column] for column in ("id", *COLUMNS)}
                 content["image"] = [{"bytes": image, "path": file} for image, file in files]
-                arrays = [
-                    pa.array(content[column], type=kind, from_pandas=True) for column, kind in TYPES.items()
-                ]
+                arrays = [pa.array(content[c], kind, from_pandas=True) for c, kind in ARROW_TYPES.items()]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
         return [name]
 
@@ -88,36 +90,29 @@ class HFParquet(ExportFormat):
 
     def card(self, folder: Path) -> str:
         """The data card: a YAML header for the Hub, and the groups of each split for people."""
-        features: list[dict[str, Any]] = []
-        for name, kind in TYPES.items():
-            dtype: Any = str(kind).replace("double", "float64")
-            if name in self.labels:
-                dtype = {"class_label": {"names": {str(k): n for k, n in enumerate(self.labels[name])}}}
-            features.append({"name": name, "dtype": "image" if name == "image" else dtype})
-        counts = self.table["split"].value_counts(sort=False).to_dict()
-        splits = []
-        for split, count in counts.items():
-            size = sum(path.stat().st_size for path in folder.glob(shards_of(split)))
-            splits.append({"name": split, "num_bytes": size, "num_examples": count})
-        files = [{"split": split, "path": shards_of(split)} for split in counts]
+        features: list[dict[str, Any]] = [{"name": name, "dtype": dtype} for name, dtype in DTYPES.items()]
+        for feature in features:
+            if names := self.labels.get(feature["name"]):
+                feature["dtype"] = {"class_label": {"names": {str(k): name for k, name in enumerate(names)}}}
+        splits, files = [], []
+        for split, rows in self.table.groupby("split", sort=False):
+            shards = f"{DATA}/{NAME}-{split}-*.parquet"
+            size = sum(path.stat().st_size for path in folder.glob(shards))
+            splits.append({"name": split, "num_bytes": size, "num_examples": len(rows)})
+            files.append({"split": split, "path": shards})
         header = {
             "task_categories": ["image-classification"],
             "tags": ["fairness", "synthetic"],
             "dataset_info": {"features": features, "splits": splits},
             "configs": [{"config_name": "default", "data_files": files}],
         }
-        target, protected = self.manifest.target, self.manifest.protected
         groups = pd.crosstab(self.table["group"], [self.table["split"], self.table["source"]])
-        lines = [f"| {group} | {' | '.join(map(str, row))} |" for group, row in groups.iterrows()]
-        columns = " | ".join(", ".join(column) for column in groups.columns)
-        return "\n".join(
-            [
-                "---", yaml.safe_dump(header, sort_keys=False).rstrip(), "---", "",
-                f"# {target} by {protected}, balanced by zprime", "",
-                f"`y` is {target}, `a` is {protected}, `group` = y * {self.manifest.n_a} + a. `source` is "
-                "real, z (generated) or z_prime (its complement: the same y, another a); `pair_id` is the id "
-                "of a complement's z. `target_score` and `protected_score` are the classifiers' scores of "
-                "generated images. Generated images are training images.", "",
-                f"| group | {columns} |", f"|---|{'---|' * len(groups.columns)}", *lines, "",
-            ]
-        )  # fmt: skip
+        return CARD.format(
+            header=yaml.safe_dump(header, sort_keys=False),
+            target=self.manifest.target,
+            protected=self.manifest.protected,
+            n_a=self.manifest.n_a,
+            columns=" | ".join(", ".join(column) for column in groups.columns),
+            rule="---|" * len(groups.columns),
+            rows="\n".join(f"| {group} | {' | '.join(map(str, row))} |" for group, row in groups.iterrows()),
+        )

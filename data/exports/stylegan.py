@@ -20,8 +20,11 @@ FINISHED = Path("finished")
 
 
 class StyleGANZip(ExportFormat):
-    """The pieces are zips of their own, joined at the end. A trainer takes all images for training data: so
-    the zip has those of the training split, unless `export.rows` names another."""
+    """The pieces are zips of their own, joined at the end.
+
+    A trainer takes all images that it finds for training data: so the zip has those of the training split
+    alone, unless `export.rows` names another.
+    """
 
     has_splits = False
     png_only = True

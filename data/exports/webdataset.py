@@ -17,9 +17,17 @@ import pandas as pd
 from data.exports.base import NAME, ExportFormat, Piece, columns_of
 from pipeline.stores import committed
 
+BLANK = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
+
 
 class WebDataset(ExportFormat):
-    """KEY.json has the id and the columns."""
+    """KEY.json has the id and the columns.
+
+    A split's rows are in random order, the same each time: readers shuffle no more than a buffer of them, and
+    in the manifest all real images come before the synthetic ones.
+    """
+
+    shuffled = True
 
     def write_piece(
         self, folder: Path, piece: Piece, rows: pd.DataFrame, images: Iterator[bytes]
@@ -38,9 +46,16 @@ class WebDataset(ExportFormat):
 
 
 def _add(file: IO[bytes], name: str, content: bytes) -> None:
-    """Append a member: `TarFile.addfile` without what it takes for three small ones per image."""
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    file.write(member.tobuf(tarfile.USTAR_FORMAT))
+    """Append a member whose name has at most 100 bytes.
+
+    Its header is a blank one with the name, the size and the checksum filled in (POSIX ustar): with three
+    small members per image, `TarFile.addfile` takes as long as encoding the images.
+    """
+    header = bytearray(BLANK)
+    header[: len(name)] = name.encode()
+    header[124:135] = b"%011o" % len(content)
+    header[148:156] = b" " * 8  # as the checksum is defined
+    header[148:156] = b"%06o\0 " % sum(header)
+    file.write(header)
     file.write(content)
     file.write(bytes(-len(content) % tarfile.BLOCKSIZE))

@@ -1,4 +1,4 @@
-"""Every export format, read back by its own reader: ids, labels, splits, counts and pixels of the manifest."""
+"""Every export format, read back by its own reader: the manifest's ids, labels, splits, counts and pixels."""
 
 import io
 import json
@@ -62,6 +62,12 @@ def exported(project: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def array(image: Image.Image | bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image)
+
+
+def ids_by_file() -> dict[str, str]:
+    """The id of each file name, of layouts that have no column for it."""
+    ids = manifest()["id"]
+    return {f"{key}.png": id for id, key in zip(ids, keys_of(ids), strict=True)}
 
 
 def assert_images(images: dict[str, np.ndarray], ids: set[str], tolerance: int = 0) -> None:
@@ -171,6 +177,12 @@ def test_the_members_of_a_sample_stand_side_by_side(project: Path) -> None:
         assert len(set(keys)) == len(keys) // 3
 
 
+def test_every_shard_of_a_webdataset_is_a_mixture(project: Path) -> None:
+    sources = [sample["json"]["source"] for _, sample in read_webdataset(project / "out/export/webdataset")]
+    for start in range(0, 90, PER_FILE):
+        assert {"real", "z", "z_prime"} == set(sources[start : start + PER_FILE])
+
+
 # imagefolder
 
 
@@ -221,9 +233,7 @@ def test_waterbirds_as_group_dro_reads_it(project: Path) -> None:
     assert metadata.columns.tolist() == columns
     assert (folder / "RELEASE_v1.0.txt").is_file()  # of WILDS
     expected = manifest()
-    by_file = {
-        f"images/{key}.png": id for id, key in zip(expected["id"], keys_of(expected["id"]), strict=True)
-    }
+    by_file = {f"images/{file}": id for file, id in ids_by_file().items()}
     told = expected.loc[[by_file[name] for name in metadata["img_filename"]]]
     assert len(metadata) == len(expected)
     assert metadata["img_id"].tolist() == list(range(1, len(metadata) + 1))
@@ -254,10 +264,9 @@ def test_zprime_reads_its_own_waterbirds(project: Path) -> None:
     table = WaterbirdsSource(kind="waterbirds", folder=folder).table()
     expected = manifest()
     for split, rows in table.groupby("split"):
-        told = expected[expected["split"] == split]
-        assert (rows["y"] * 2 + rows["place"]).value_counts().to_dict() == told[
-            "group"
-        ].value_counts().to_dict()
+        told = expected.loc[expected["split"] == split, "group"]
+        groups = rows["y"] * 2 + rows["place"]
+        assert groups.value_counts().to_dict() == told.value_counts().to_dict()
 
 
 # celeba
@@ -268,7 +277,7 @@ def test_celeba_as_torchvision_reads_it(project: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(CelebA, "file_list", [])  # the MD5s of the original's lists
     expected, images = manifest(), {}
-    by_file = {f"{key}.png": id for id, key in zip(expected["id"], keys_of(expected["id"]), strict=True)}
+    by_file = ids_by_file()
     kinds = ["attr", "identity", "bbox", "landmarks"]
     for split, name in zip(SPLIT_NUMBERS, ("train", "valid", "test"), strict=True):
         loaded = CelebA(str(project / "out/export"), split=name, target_type=kinds)
@@ -291,7 +300,7 @@ def test_celeba_as_group_dro_reads_it(project: Path) -> None:
     attributes = pd.read_csv(folder / "list_attr_celeba.csv")
     partition = pd.read_csv(folder / "list_eval_partition.csv")
     expected = manifest()
-    by_file = {f"{key}.png": id for id, key in zip(expected["id"], keys_of(expected["id"]), strict=True)}
+    by_file = ids_by_file()
     told = expected.loc[[by_file[name] for name in attributes["image_id"]]]
     assert len(told) == len(expected)
     assert partition["image_id"].equals(attributes["image_id"])
@@ -307,8 +316,7 @@ def test_zprime_reads_its_own_celeba(project: Path, tmp_path: Path, form: str) -
     shutil.copytree(project / "out/export/celeba", folder, ignore=ignored)
     table = CelebASource(kind="celeba", folder=folder, crop=None).table()
     expected = manifest()
-    ids = {f"{key}.png": id for id, key in zip(expected["id"], keys_of(expected["id"]), strict=True)}
-    told = expected.loc[table["id"].map(ids)]
+    told = expected.loc[table["id"].map(ids_by_file())]
     assert table["split"].tolist() == told["split"].tolist()
     assert table[list(NAMES)].to_numpy().tolist() == told[["target", "protected"]].to_numpy().tolist()
 
@@ -333,8 +341,8 @@ def test_stylegan_zip_has_the_training_images_and_their_labels(project: Path) ->
     names, images, labels = read_stylegan(folder / "balanced.zip")
     expected = manifest()
     expected = expected[expected["split"] == "train"]  # a trainer takes all that it finds
-    by_key = dict(zip(keys_of(manifest()["id"]), manifest()["id"], strict=True))
-    ids = [by_key[Path(name).stem] for name in names]
+    by_file = ids_by_file()
+    ids = [by_file[Path(name).name] for name in names]
     assert labels.dtype == np.int64
     assert labels.tolist() == expected.loc[ids, "target"].tolist()
     assert_images(dict(zip(ids, images, strict=True)), set(expected["id"]))
@@ -359,12 +367,12 @@ def test_jpeg_is_444_and_near(exported: Callable[..., Path]) -> None:
             images[sample["json"]["id"]] = array(sample["jpg"])
         if quality == 95:
             assert_images(images, set(manifest()["id"]), JPEG_TOLERANCE)
-        sizes.append(sum(path.stat().st_size for path in folder.glob("*.tar")))
-        with tarfile.open(next(folder.glob("*.tar"))) as tar:
-            name = next(name for name in tar.getnames() if name.endswith(".jpg"))
-            member = tar.extractfile(name)
-            assert member is not None
-            assert JpegImagePlugin.get_sampling(Image.open(member)) == 0  # 4:4:4
+        with tarfile.open(folder / "balanced-test-000000.tar") as tar:
+            members = [member for member in tar.getmembers() if member.name.endswith(".jpg")]
+            image = tar.extractfile(members[0])
+            assert image is not None
+            assert JpegImagePlugin.get_sampling(Image.open(image)) == 0  # 4:4:4
+        sizes.append(sum(member.size for member in members))
         shutil.rmtree(folder)
     assert sizes[1] < sizes[0]
 
@@ -402,11 +410,10 @@ def test_rows_choose_what_is_exported(
 
 
 def test_generated_images_are_training_images(project: Path) -> None:
-    tables = [
-        pd.read_parquet(path)
-        for path in (project / "out/export/hf-parquet/data").glob("balanced-[vt][ae][ls]*")
-    ]
-    assert [set(table["source"]) for table in tables] == [{"real"}, {"real"}]
+    for split in SPLIT_NUMBERS:
+        files = (project / "out/export/hf-parquet/data").glob(f"balanced-{split}-*")
+        sources = set(pd.concat(pd.read_parquet(file) for file in files)["source"])
+        assert sources == ({"real", "z", "z_prime"} if split == "train" else {"real"})
 
 
 def test_keys_are_safe_and_no_two_are_the_same() -> None:

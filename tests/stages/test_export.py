@@ -63,9 +63,7 @@ def test_two_workers_write_what_one_process_writes(project: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_an_interrupted_export_leaves_nothing_in_out_and_goes_on(
-    project: Path, name: str, monkeypatch
-) -> None:
+def test_an_interrupted_export_leaves_nothing_and_goes_on(project: Path, name: str, monkeypatch) -> None:
     """Interrupted in its third piece; the pieces before it are not made again."""
     write_parameters(images_per_file=30)
     export.main(name)

@@ -1,0 +1,106 @@
+"""The product from another repository: exported by `dvc repro`, pushed to a remote, imported elsewhere."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.balanced import PROJECT, make_project, manifest, write_parameters
+from tests.end_to_end.running import checked, environment, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+CODE = ("stages/export.py", "data/exports", "data/manifest.py")  # what the stage export depends on
+
+
+def commit(repository: Path) -> None:
+    checked(repository, "git", "add", ".")
+    checked(repository, "git", *IDENTITY, "commit", "--quiet", "-m", "a step")
+
+
+@pytest.fixture(scope="module")
+def producer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the project's stage export, whose outputs are in a remote and nowhere else."""
+    folder = tmp_path_factory.mktemp("producer")
+    patch = pytest.MonkeyPatch()
+    patch.chdir(folder)
+    make_project()
+    write_parameters(formats=["hf-parquet"], images_per_file=50)
+    patch.undo()
+    for name in CODE:
+        copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(PROJECT / name, folder / name)
+    stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["export"]
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"export": stage}}))
+    checked(folder, "git", "init", "--quiet")
+    checked(folder, "dvc", "init", "--quiet")
+    remote = tmp_path_factory.mktemp("remote")
+    checked(folder, "dvc", "remote", "add", "--quiet", "-d", "local", str(remote))
+    checked(folder, "dvc", "add", "--quiet", "out/balanced", "out/real", "out/synthetic")
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=folder, env=environment(PROJECT), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    checked(folder, "dvc", "push", "--quiet")
+    commit(folder)
+    for name in (".dvc/cache", "out/export/hf-parquet", "out/balanced", "out/real", "out/synthetic"):
+        shutil.rmtree(folder / name)
+    return folder
+
+
+@pytest.fixture
+def consumer(tmp_path: Path) -> Path:
+    """A repository of somebody else."""
+    checked(tmp_path, "git", "init", "--quiet")
+    checked(tmp_path, "dvc", "init", "--quiet")
+    return tmp_path
+
+
+def test_an_export_is_imported_and_read(producer: Path, consumer: Path) -> None:
+    checked(consumer, "dvc", "import", "--quiet", str(producer), "out/export/hf-parquet", "-o", "faces")
+    assert (consumer / "faces.dvc").is_file()
+    table = pd.read_parquet(consumer / "faces/data")
+    assert len(table) == 130
+    counts = {"train": 100, "validation": 12, "test": 18}
+    import datasets
+
+    loaded = datasets.load_dataset(str(consumer / "faces"), cache_dir=str(consumer / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == counts
+    commit(consumer)
+    shutil.rmtree(consumer / "faces")
+    shutil.rmtree(consumer / ".dvc/cache")
+    checked(consumer, "dvc", "pull", "--quiet")  # a clone of the consumer gets it from the producer's remote
+    pd.testing.assert_frame_equal(pd.read_parquet(consumer / "faces/data"), table)
+
+
+def test_the_dataset_is_got_with_its_stores(producer: Path, consumer: Path, monkeypatch) -> None:
+    from data import BalancedDataset
+
+    for name in ("out/balanced", "out/real", "out/synthetic"):
+        (consumer / "out").mkdir(exist_ok=True)
+        checked(consumer, "dvc", "get", "--quiet", str(producer), name, "-o", name)
+    monkeypatch.chdir(consumer)
+    dataset = BalancedDataset("out/balanced", split="train")
+    assert len(dataset) == 100
+    assert dataset[0]["image"].shape == (3, 16, 16)
+    assert set(dataset.to_pandas()["id"]) < set(manifest()["id"])
+
+
+def test_a_file_is_opened_without_a_download_of_the_rest(producer: Path, consumer: Path) -> None:
+    program = (
+        "import dvc.api, pandas as pd\n"
+        f"with dvc.api.open('out/balanced/manifest.parquet', repo={str(producer)!r}, mode='rb') as file:\n"
+        "    print(len(pd.read_parquet(file)))\n"
+        "path = 'out/export/hf-parquet/README.md'\n"
+        f"print(dvc.api.read(path, repo={str(producer)!r}).splitlines()[0])\n"
+    )
+    done = run(consumer, sys.executable, "-c", program)
+    assert done.stdout.split() == ["130", "---"], done.stderr
+    assert {path.name for path in consumer.iterdir()} == {".dvc", ".dvcignore", ".git"}
