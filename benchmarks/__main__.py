@@ -27,9 +27,9 @@ def table_of(results: list[Result]) -> Table:
     for name in ("figure", "value", "target", "met", "measured"):
         table.add_column(name, justify="right" if name in ("value", "target") else "left")
     for result in results:
-        bound = "≥" if result.at_least else "≤"
-        met = "yes" if result.met else "NO"
-        table.add_row(result.key, f"{result.value:,.3g}", f"{bound} {result.target:g}", met, result.detail)
+        bound = "" if result.target is None else f"{'≥' if result.at_least else '≤'} {result.target:g}"
+        met = {True: "yes", False: "NO", None: ""}[result.met]
+        table.add_row(result.key, f"{result.value:,.3g}", bound, met, result.detail)
     return table
 
 

@@ -79,8 +79,8 @@ def measure() -> list[Result]:
         make_project()
         for format, kind in EXPORTS.items():
             encoding: Literal["png", "jpeg"] = "png" if kind.png_only else "jpeg"
-            target = TARGETS.get(format, 0.0)
-            rounds = ROUNDS if target else 1
+            target = TARGETS.get(format)
+            rounds = 1 if target is None else ROUNDS
             rates = np.array([[pillow_rate(encoding), export_rate(format, encoding)] for _ in range(rounds)])
             theirs, ours = np.median(rates, axis=0)
             ratio = float(np.median(rates[:, 1] / rates[:, 0]))

@@ -20,19 +20,22 @@ class Result:
     Attributes:
         key: its name in results.json.
         value: a ratio, unless the key names a unit.
-        target: the bound.
+        target: the bound; None for a figure that is given for information.
         at_least: whether `value` is to be at least the target, or at most.
         detail: the absolute figures behind it.
     """
 
     key: str
     value: float
-    target: float
+    target: float | None
     at_least: bool
     detail: str
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
+        """Whether the target is met; None without one."""
+        if self.target is None:
+            return None
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
