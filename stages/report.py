@@ -243,6 +243,12 @@ def main() -> None:
         drawn["group_weights"] = figures.group_weights(rows, group_names)
 
     chosen = tables.table_rows(runs, (*tables.ACCURACIES, tables.MATCHED), best=tables.SELECTION)
+    beside = {
+        (row["data"], row["recipe"]): tables.accuracies_beside(
+            tables.seeds_of(runs, row["data"], row["recipe"])
+        )
+        for row in chosen
+    }
     by_accuracy = tables.table_rows(runs, tables.ACCURACIES, selection="accuracy")
     for row, other in zip(chosen, by_accuracy, strict=True):
         row["by_accuracy"] = other["cells"]
@@ -258,6 +264,8 @@ def main() -> None:
         tiles=tables.tiles(runs, recipe, datasheet, names),
         deviation_note=tables.deviation_note(len(matrix.seeds), parameters.evaluate.resamples),
         accuracies=chosen,
+        paper=tables.table_rows(runs, tables.PAPER),
+        beside=beside,
         distances=tables.table_rows(runs, tables.DISTANCES, best="kl_scores", lowest=True),
         group_accuracies=tables.table_rows(runs, tables.GROUP_ACCURACIES),
         worst_groups={(row["data"], row["recipe"]): row["worst_group"] for row in chosen},

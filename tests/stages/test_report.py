@@ -2,17 +2,26 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
 
+from stages import report_tables
 from stages.report import TEMPLATE, generator_losses, without_folders
 from stages.report_tables import (
     ACCURACIES,
     DISTANCES,
     FIGURE_SPACE,
+    MATCHED,
+    MATCHED_GROUP_ACCURACIES,
+    PAPER,
+    PUBLISHED,
+    SELECTION,
+    accuracies_beside,
     binned_shares,
     deviation_note,
     evenly_per_group,
@@ -34,7 +43,7 @@ DATASHEET = {
 
 def run(data: str, recipe: str, seed: int, worst: float, **values: Any) -> dict[str, Any]:
     """A row of runs.parquet: group 3 is the worst, whatever is not named stands at 0.9."""
-    names = {column.name: 0.9 for column in (*ACCURACIES, *DISTANCES)}
+    names = {column.name: 0.9 for column in (*ACCURACIES, MATCHED, *PAPER, *DISTANCES)}
     names |= {f"group_{group}_accuracy": 0.95 for group in range(3)}
     metrics = names | {"worst_group_accuracy": worst, "group_3_accuracy": worst} | values
     deviations = {f"{name}_bootstrap_std": 0.125 for name in metrics if name != "selection"}
@@ -96,6 +105,7 @@ def test_of_one_seed_the_deviation_is_the_bootstraps() -> None:
     [
         (0.8731, 0.0042, True, f"87.3 ±{FIGURE_SPACE}0.4"),
         (0.5, 0.104, True, "50.0 ±10.4"),
+        (-0.0131, 0.015, True, f"−1.3 ±{FIGURE_SPACE}1.5"),
         (-0.0131, 0.015, False, "−0.013 ± 0.015"),
         (math.nan, math.nan, True, "–"),
     ],
@@ -108,6 +118,55 @@ def test_the_worst_group_is_that_of_the_mean_and_ignores_groups_without_images()
     rows = [run("original", "erm", k, worst, group_0_accuracy=math.nan) for k, worst in enumerate((0.9, 0.4))]
     assert worst_group_of(pd.DataFrame(rows)) == 3
     assert worst_group_of(pd.DataFrame(rows).assign(group_1_accuracy=[0.1, 0.9])) == 1
+
+
+def test_the_papers_table_has_a_published_value_for_each_of_its_columns() -> None:
+    assert [column.name for column in PAPER] == [
+        "average_precision", "deo", "bias_amplification", "kl_scores_published",
+    ]  # fmt: skip
+    assert all(len(values) == len(PAPER) for values in PUBLISHED.values())
+
+
+def test_beside_a_gap_stand_the_accuracies_of_the_groups_and_the_worst_is_named() -> None:
+    """A gap of 0 because both got worse: the accuracies say so."""
+    accuracies = dict(zip(MATCHED_GROUP_ACCURACIES, (0.9, math.nan, 0.3, 0.4), strict=True))
+    seeds = pd.DataFrame([run("original", "erm", k, 0.3, deo=0.0, **accuracies) for k in range(2)])
+    beside = accuracies_beside(seeds.assign(**{MATCHED_GROUP_ACCURACIES[3]: [0.2, 0.6]}))
+    assert [cell["text"] for cell in beside] == ["90.0", "–", "30.0", "40.0"]
+    assert [cell["worst"] for cell in beside] == [False, False, True, False]
+
+
+def test_the_page_shows_the_papers_table_and_absolute_accuracies_beside_every_gap() -> None:
+    accuracies = dict(zip(MATCHED_GROUP_ACCURACIES, (0.91, 0.82, 0.73, 0.14), strict=True))
+    runs = pd.DataFrame([run("original", "erm", 0, 0.4, deo=0.59, **accuracies)])
+    (chosen,) = table_rows(runs, (*ACCURACIES, MATCHED), best=SELECTION)
+    results = TEMPLATE.read_text().split('<h2 id="groups">')[0]
+    page = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(results)
+    text = page.render(
+        tables=report_tables,
+        source="avatars",
+        target="Blond_Hair",
+        protected="Male",
+        headline="",
+        tiles=[],
+        deviation_note="",
+        train=SimpleNamespace(data=["original"], steps=400, batch_size=128),
+        summaries={"original": SimpleNamespace(images=10_000)},
+        accuracies=[chosen | {"worst_group": 3, "by_accuracy": chosen["cells"]}],
+        paper=table_rows(runs, PAPER),
+        distances=table_rows(runs, DISTANCES, best="kl_scores", lowest=True),
+        beside={("original", "erm"): accuracies_beside(runs)},
+        group_names=["a", "b", "c", "d"],
+        group_sizes=[1000, 1000, 1000, 1000],
+    )
+    papers, studys = text.split("<b>Table 2.")[1].split("<b>Table 3.")
+    assert "59.0 ±12.5" in papers  # DEO in percent
+    assert all(value in papers for values in PUBLISHED.values() for value in values)
+    for table in (papers, studys):
+        assert '<td class="number apart">91.0</td>' in table
+        assert '<td class="number worst">14.0</td>' in table
+    rows = [row for row in text.split("<tr>")[1:] if "<code>erm</code>" in row]
+    assert [row.split("</tr>")[0].count("<td") for row in rows] == [8, 9, 12]
 
 
 # The headline

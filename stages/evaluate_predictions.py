@@ -1,0 +1,257 @@
+"""evaluate_predictions FILE --protected COLUMN...: every metric of predictions that were made elsewhere.
+
+FILE is a CSV or Parquet of id, y (0 or 1), score (of y = 1, in [0, 1]) and one column for each protected
+attribute, whose values are its groups. It is taken as it is: no parameters, nothing under out/.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Column, Table
+
+from classifiers import metrics
+from pipeline.errors import UserError
+from pipeline.seeds import generator_for
+from pipeline.stage import run_stage
+from pipeline.stores import write_json
+from stages.evaluate import (
+    MATCHED,
+    Predictions,
+    Values,
+    Weights,
+    group_metrics,
+    group_sizes,
+    overall_metrics,
+    rounded,
+    with_bootstrap,
+)
+
+MOST_GROUPS = 64  # a column with more values is hardly one of groups, and intersections go in pairs
+SCORE_NAMES = ("score", "scores")
+
+Metric = dict[str, float | None]  # value, and the bootstrap's median and std
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The protected groups of an attribute, or of the intersections of several."""
+
+    name: str
+    ids: NDArray[np.int64]  # of each sample, [n]
+    names: list[str]  # of each group
+
+
+# --- Reading ---------------------------------------------------------------------------------------------
+
+
+def read_predictions(
+    path: Path, label: str, score: str | None, protected: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The file's rows, checked: id, label and score; and the columns of the protected attributes.
+
+    Args:
+        score: the column of the scores; None for one of `SCORE_NAMES`.
+    """
+    table = read_file(path)
+    if score is None:
+        score = next((name for name in SCORE_NAMES if name in table.columns), SCORE_NAMES[0])
+    names = ["id", label, score, *protected]
+    for k, column in enumerate(names):
+        if column in names[:k]:
+            raise UserError(f"{path}: {column} cannot be id, label, score or a protected column at once.")
+        if column not in table.columns:
+            raise UserError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}.")
+    if table.empty:
+        raise UserError(f"{path} has no rows.")
+    table = table[names]
+    doubled = table["id"][table["id"].duplicated()]
+    if len(doubled):
+        raise UserError(f"{path}: id {doubled.iloc[0]} stands in it more than once.")
+    for column in table.columns:
+        refuse(path, table, column, table[column].isna(), "has no value")
+    refuse(path, table, label, ~table[label].isin([0, 1]), "is neither 0 nor 1")
+    numbers = pd.to_numeric(table[score], errors="coerce")
+    refuse(path, table, score, ~numbers.between(0, 1), "is no score in [0, 1]")
+    columns = {"id": table["id"], "label": table[label].astype(np.int64), "score": numbers.astype(np.float64)}
+    return pd.DataFrame(columns), table[protected]
+
+
+def read_file(path: Path) -> pd.DataFrame:
+    """A CSV or a Parquet file, by what its name ends in."""
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path} is neither .csv nor .parquet.")
+    if not path.is_file():
+        raise UserError(f"{path} is missing.")
+    try:
+        return reader(path)
+    except ValueError as error:  # as the parsers' errors all are
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as {path.suffix[1:]} ({reason}).") from error
+
+
+def refuse(path: Path, table: pd.DataFrame, column: str, wrong: pd.Series, what: str) -> None:
+    """Raise `UserError` for the first of the rows that are wrong."""
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        count = f"; {wrong.sum():,} rows are like that" if wrong.sum() > 1 else ""
+        given = "" if pd.isna(row[column]) else f" (it is {row[column]})"
+        raise UserError(f"{path}: {column} of id {row['id']} {what}{given}{count}.")
+
+
+def groups_of(path: Path, targets: NDArray[np.int64], column: pd.Series) -> Groups:
+    """The groups of one protected attribute: its sorted values; each needs samples of both classes."""
+    attribute = str(column.name)
+    ids, values = pd.factorize(column, sort=True)
+    if len(values) > MOST_GROUPS:
+        raise UserError(
+            f"{path}: {attribute} has {len(values)} different values: {MOST_GROUPS} groups are the most."
+        )
+    if len(values) < 2:
+        raise UserError(f"{path}: {attribute} is {values[0]!s} in every row: the other group is empty.")
+    groups = Groups(attribute, ids.astype(np.int64), [f"{attribute}={value}" for value in values])
+    sizes = metrics.group_counts(targets, groups.ids, len(values))
+    for size, name in zip(sizes, target_groups(groups), strict=True):
+        if not size:
+            raise UserError(f"{path}: the group {name} is empty, so that its accuracy is not defined.")
+    return groups
+
+
+def intersections(attributes: list[Groups]) -> Groups:
+    """The groups that several attributes make together, the first attribute the most significant.
+
+    Some may be empty: nobody in the data is of both.
+    """
+    ids, names = attributes[0].ids, attributes[0].names
+    for other in attributes[1:]:
+        ids = ids * len(other.names) + other.ids
+        names = [f"{first}, {second}" for first in names for second in other.names]
+    if len(names) > MOST_GROUPS:
+        raise UserError(
+            f"--protected: {len(names)} groups by all columns together; {MOST_GROUPS} are the most."
+        )
+    return Groups(" x ".join(groups.name for groups in attributes), ids, names)
+
+
+def target_groups(groups: Groups) -> list[str]:
+    """The names of the groups t * n_g + g."""
+    return [f"y={target}, {name}" for target in (0, 1) for name in groups.names]
+
+
+# --- Evaluating ------------------------------------------------------------------------------------------
+
+
+def evaluate(samples: Predictions, attributes: list[Groups], resamples: int, seed: int) -> dict[str, Any]:
+    """Every metric: `overall`, and under `protected` those of each attribute and of their intersections."""
+    groupings = attributes if len(attributes) == 1 else [*attributes, intersections(attributes)]
+
+    def bootstrap(metrics_of: Callable[[Weights], Values]) -> dict[str, Any]:
+        generator = generator_for(seed, "bootstrap")  # all groupings are resampled alike
+        return nested(with_bootstrap(metrics_of, len(samples.targets), resamples, generator))
+
+    results = {}
+    for groups in groupings:
+        grouped = replace(samples, protected=groups.ids, n_protected=len(groups.names))
+        sizes = group_sizes(grouped).values()
+        results[groups.name] = {
+            "groups": [{"name": n, "n": size} for n, size in zip(target_groups(groups), sizes, strict=True)],
+            "metrics": bootstrap(partial(group_metrics, grouped)),
+        }
+    return {"overall": bootstrap(partial(overall_metrics, samples)), "protected": results}
+
+
+def nested(record: dict[str, float]) -> dict[str, Metric]:
+    """`with_bootstrap`'s record as METRIC -> value, and the bootstrap's median and std; null if undefined."""
+    return {
+        name: {
+            "value": rounded(value),
+            "median": rounded(record[f"{name}_bootstrap_median"]),
+            "std": rounded(record[f"{name}_bootstrap_std"]),
+        }
+        for name, value in record.items()
+        if f"{name}_bootstrap_std" in record
+    }
+
+
+# --- Showing ---------------------------------------------------------------------------------------------
+
+
+def text_of(metric: Metric) -> str:
+    """'0.873 ± 0.004'; '–' where the metric is undefined."""
+    value, deviation = metric["value"], metric["std"]
+    if value is None:
+        return "–"
+    return f"{value:.3f} ± {'–' if deviation is None else f'{deviation:.3f}'}"
+
+
+def metric_table(title: str, values: dict[str, Metric]) -> Table:
+    """Metrics for the terminal, one a line."""
+    table = Table("metric", Column("value", justify="right"), title=title, title_justify="left")
+    for name, metric in values.items():
+        table.add_row(name, text_of(metric))
+    return table
+
+
+def group_table(title: str, result: dict[str, Any]) -> Table:
+    """The groups' sizes and accuracies for the terminal, one group a line."""
+    headings = ("n", f"accuracy at {metrics.HALF}", "at the matched threshold")
+    columns = [Column(heading, justify="right") for heading in headings]
+    table = Table("group", *columns, title=title, title_justify="left")
+    for k, group in enumerate(result["groups"]):
+        texts = [text_of(result["metrics"][f"group_{k}_accuracy{ending}"]) for ending in ("", MATCHED)]
+        table.add_row(group["name"], f"{group['n']:,}", *texts)
+    return table
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print the results: of each set of groups the accuracies first, then the gaps between them."""
+    console = Console()
+    console.print(metric_table("all samples", results["overall"]))
+    for name, result in results["protected"].items():
+        gaps = {m: v for m, v in result["metrics"].items() if not m.startswith("group_")}
+        console.print(group_table(f"accuracies by {name}", result))
+        console.print(metric_table(f"gaps by {name}", gaps))
+
+
+def main(
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet: id, y, score, protected columns")],
+    protected: Annotated[list[str], typer.Option(help="the protected columns: --protected Male Young")],
+    further: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    label: Annotated[str, typer.Option(help="the column of true labels, 0 or 1")] = "y",
+    score: Annotated[
+        str | None, typer.Option(help="the column of scores in [0, 1]; default: score or scores")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="found on validation, for parities; default: predicts as many 1 as FILE has"),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="default: FILE with .metrics.json")] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="of the bootstrap")] = 500,
+    seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
+) -> None:
+    """Print every metric of FILE, by each protected column and by their intersections; write them as JSON."""
+    names = [*protected, *(further or [])]  # an option of a command takes one value: the others are `further`
+    table, columns = read_predictions(file, label, score, list(dict.fromkeys(names)))
+    targets, scores = table["label"].to_numpy(), table["score"].to_numpy()
+    attributes = [groups_of(file, targets, columns[name]) for name in columns]
+    if threshold is None:
+        threshold = metrics.count_matching_threshold(scores, targets)
+    samples = Predictions(targets, scores, attributes[0].ids, threshold, len(attributes[0].names))
+    results = evaluate(samples, attributes, resamples, seed)
+    show(results)
+    path = output or file.with_suffix(".metrics.json")
+    write_json(path, {"file": file.name, "samples": len(table), "threshold": threshold, **results})
+    print(f"{file}: {len(table):,} samples, matched threshold {threshold:.4g}; {path} has every metric")
+
+
+if __name__ == "__main__":
+    run_stage(main)
