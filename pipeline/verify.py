@@ -48,7 +48,7 @@ def main(
             _mend(folder, list(damaged[folder]))
     elif damaged or damaged_checkpoints:
         count = sum(map(len, damaged.values())) + len(damaged_checkpoints)
-        raise UserError(f"{count} files are wrong: --mend makes those of finished outputs again.")
+        raise UserError(f"files that are wrong: {count}. --mend makes those of finished outputs again.")
     print(f"{len(folders)} outputs are whole")
 
 

@@ -90,7 +90,7 @@ def test_whole_outputs_are_counted(outputs, capsys):
 @pytest.mark.parametrize(("damage", "name", "fault"), DAMAGES)
 def test_the_damaged_file_and_no_other_is_named(damage, name, fault, outputs, capsys):
     damage(REAL / name)
-    with pytest.raises(UserError, match=r"^1 files are wrong: --mend makes those of finished outputs again"):
+    with pytest.raises(UserError, match=r"^files that are wrong: 1\. --mend makes those of finished outputs again"):
         main([outputs])
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{REAL / name}: ")
@@ -101,7 +101,7 @@ def test_faults_of_all_outputs_are_named(outputs, capsys):
     truncate(REAL / "shard-00002.h5")
     (REAL / "summary.json").unlink()
     flip_a_bit(Path("out/latents/z/shard-00000.h5"))
-    with pytest.raises(UserError, match=r"^3 files are wrong"):
+    with pytest.raises(UserError, match=r"^files that are wrong: 3"):
         main([REAL, Path("out/latents")])
     named = {line.split(":")[0] for line in capsys.readouterr().out.splitlines()}
     assert named == {"out/real/shard-00002.h5", "out/real/summary.json", "out/latents/z/shard-00000.h5"}
@@ -116,7 +116,7 @@ def test_damaged_checkpoints_are_named_and_whole_ones_pass(tmp_path, capsys):
     save_checkpoint(tmp_path / "work/state.pt", {"weights": torch.zeros(10)})
     main([tmp_path])
     truncate(tmp_path / "work/state.pt")
-    with pytest.raises(UserError, match=r"^1 files are wrong"):
+    with pytest.raises(UserError, match=r"^files that are wrong: 1"):
         main([tmp_path])
     assert f"{tmp_path}/work/state.pt is damaged" in capsys.readouterr().out
 
@@ -126,7 +126,7 @@ def test_the_command_ends_with_status_1_and_one_line_on_stderr(outputs):
     process = run_module("pipeline.verify", "out")
     assert process.returncode == 1
     assert process.stdout == "out/real/shard-00000.h5: missing\n"
-    assert process.stderr == "error: 1 files are wrong: --mend makes those of finished outputs again.\n"
+    assert process.stderr == "error: files that are wrong: 1. --mend makes those of finished outputs again.\n"
 
 
 # Mending
