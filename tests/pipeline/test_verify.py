@@ -90,7 +90,9 @@ def test_whole_outputs_are_counted(outputs, capsys):
 @pytest.mark.parametrize(("damage", "name", "fault"), DAMAGES)
 def test_the_damaged_file_and_no_other_is_named(damage, name, fault, outputs, capsys):
     damage(REAL / name)
-    with pytest.raises(UserError, match=r"^files that are wrong: 1\. --mend makes those of finished outputs again"):
+    with pytest.raises(
+        UserError, match=r"^files that are wrong: 1\. --mend makes those of finished outputs again"
+    ):
         main([outputs])
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{REAL / name}: ")
