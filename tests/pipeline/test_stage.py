@@ -124,6 +124,7 @@ def orphaned(tmp_path, monkeypatch, request) -> Iterator[int]:
 @pytest.mark.parametrize("orphaned", [{"DVC_ROOT": "/somewhere"}], indirect=True)
 def test_a_stage_ends_with_the_dvc_that_started_it(orphaned):
     wait_for(lambda: not is_alive(orphaned), 2)
+    assert not is_alive(orphaned)
 
 
 @pytest.mark.parametrize("orphaned", [{}], indirect=True)

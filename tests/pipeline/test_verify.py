@@ -115,12 +115,12 @@ def test_a_folder_without_an_output_is_refused(tmp_path):
 
 
 def test_damaged_checkpoints_are_named_and_whole_ones_pass(tmp_path, capsys):
-    save_checkpoint(tmp_path / "work/state.pt", {"weights": torch.zeros(10)})
+    save_checkpoint(tmp_path / "run/state.pt", {"weights": torch.zeros(10)})
     main([tmp_path])
-    truncate(tmp_path / "work/state.pt")
+    truncate(tmp_path / "run/state.pt")
     with pytest.raises(UserError, match=r"^files that are wrong: 1"):
         main([tmp_path])
-    assert f"{tmp_path}/work/state.pt is damaged" in capsys.readouterr().out
+    assert f"{tmp_path}/run/state.pt is damaged" in capsys.readouterr().out
 
 
 def test_the_command_ends_with_status_1_and_one_line_on_stderr(outputs):
