@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from classifiers.backbones import new_backbone, save_network
+from generators.loading import save_generator
 from generators.networks import Generator
-from generators.synthesis import save_generator
 from pipeline.cluster import make_shards
 from pipeline.parameters import Backbone, Cluster, Runtime, Sample
 from pipeline.runtime import resolve_device

@@ -9,7 +9,7 @@ import torch
 from benchmarks.measuring import Result, compare, resident_bytes
 from benchmarks.models import ATTRIBUTE, Subject, project_of, subject_for
 from classifiers.backbones import load_network
-from generators.synthesis import load_generator
+from generators.loading import load_generator
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.parameters import Cluster, Label, Runtime, Synthesize
 from pipeline.runtime import new_accelerator

@@ -1,4 +1,4 @@
-"""Rendering latents: a generator on disk (`generators/loading.py`), and images in batches."""
+"""Rendering latents: images in batches, by a generator that `generators/loading.py` loaded."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from generators.loading import load_generator, save_generator
 from pipeline.batches import ImagesToHost, evened, in_batches
-
-__all__ = ["load_generator", "render", "save_generator"]
 
 
 def render(

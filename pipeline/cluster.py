@@ -51,12 +51,18 @@ def make_shards(
     on_gpu = cluster.mode != "scheduler" and runtime is not None and is_on_gpu(runtime)
     # One shard is quicker made here than local workers are started.
     inline = cluster.mode == "inline" or (cluster.mode == "local" and len(missing) == 1)
-    run = _run_inline if inline else _run_on_dask
+    worker = Worker(folder, set_up)
     failures: dict[int, BaseException] = {}
     done = sum(sizes[shard] for shard in records)
     with progress(description, sum(sizes), unit, done) as advance:
         shown = _Shown(advance, sizes)
-        for shard, outcome in run(missing, folder, set_up, cluster, on_gpu, shown.at):
+        if inline:
+            outcomes = _run_inline(missing, worker, on_gpu, shown.at)
+        else:
+            from pipeline.dask_cluster import run  # a second to import, and most runs do without
+
+            outcomes = run(missing, worker, cluster, on_gpu, shown.at)
+        for shard, outcome in outcomes:
             if isinstance(outcome, BaseException):
                 failures[shard] = outcome
             else:
@@ -138,14 +144,8 @@ Outcomes = Iterator[tuple[int, Record | BaseException]]
 
 
 def _run_inline(
-    missing: Sequence[int],
-    folder: Path,
-    set_up: SetUp,
-    cluster: Cluster,
-    on_gpu: bool,
-    at: Callable[[int, int], object],
+    missing: Sequence[int], worker: Worker, on_gpu: bool, at: Callable[[int, int], object]
 ) -> Outcomes:
-    worker = Worker(folder, set_up)
     worker.start()
     if not on_gpu:
         for shard in missing:
@@ -161,16 +161,3 @@ def _run_inline(
                 yield futures[future], future.exception() or future.result()
         finally:
             threads.shutdown(cancel_futures=True)
-
-
-def _run_on_dask(
-    missing: Sequence[int],
-    folder: Path,
-    set_up: SetUp,
-    cluster: Cluster,
-    on_gpu: bool,
-    at: Callable[[int, int], object],
-) -> Outcomes:
-    from pipeline.dask_cluster import run  # a second to import, and most runs do without
-
-    return run(missing, Worker(folder, set_up), cluster, on_gpu, at)

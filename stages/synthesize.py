@@ -18,7 +18,8 @@ from stages.paths import GENERATOR, LATENTS, SYNTHETIC
 
 def new_renderer(latents: str, section: Synthesize, runtime: Runtime, work: Path) -> MakeShard:
     """What renders the images of a shard, with the generator on the device."""
-    from generators.synthesis import load_generator, render
+    from generators.loading import load_generator
+    from generators.synthesis import render
     from pipeline.runtime import new_accelerator
 
     accelerator = new_accelerator(runtime)

@@ -5,7 +5,8 @@ from functools import partial
 import pandas as pd
 
 from generators.latents import sample_latents
-from generators.synthesis import render, save_generator
+from generators.loading import save_generator
+from generators.synthesis import render
 from generators.training import GANTraining, train
 from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from generators.latents import sample_latents
+from generators.loading import load_generator, save_generator
 from generators.networks import Generator
-from generators.synthesis import load_generator, render, save_generator
+from generators.synthesis import render
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator, tensor_to_images

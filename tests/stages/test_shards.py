@@ -15,8 +15,9 @@ from classifiers.backbones import new_backbone, save_network
 from classifiers.training import predict
 from generators.cards import CARD
 from generators.latents import sample_latents
+from generators.loading import load_generator, save_generator
 from generators.networks import Generator
-from generators.synthesis import load_generator, render, save_generator
+from generators.synthesis import render
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone, Runtime
 from pipeline.runtime import new_accelerator
