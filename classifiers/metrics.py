@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.groups import protected_groups
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]
 
@@ -50,22 +52,6 @@ def count_matching_threshold(scores: FloatArray, targets: IntArray) -> float:
     if positives == 0:
         return float(np.nextafter(scores.max(), np.inf))
     return float(np.sort(scores)[-positives])
-
-
-def protected_groups(protected: IntArray, n_protected: int | None = None) -> tuple[IntArray, int]:
-    """The protected group of each sample [n], in 0 ... n_g - 1, and n_g.
-
-    Args:
-        protected: ids [n], or the binary columns [n, k] of k attributes, whose intersections are the groups.
-        n_protected: of ids [n], how many groups there are; None for two.
-    """
-    values = 2 if protected.ndim == 2 else n_protected or 2
-    if protected.size and not 0 <= protected.min() <= protected.max() < values:
-        raise ValueError(f"protected: {protected.min()} to {protected.max()}, not all in 0 to {values - 1}")
-    if protected.ndim == 1:
-        return protected, values
-    columns = protected.shape[1]
-    return protected @ (1 << np.arange(columns)[::-1]), 2**columns
 
 
 def group_counts(targets: IntArray, protected: IntArray, n_protected: int | None = None) -> IntArray:

@@ -231,7 +231,7 @@ class Export(Parameters):
 class AllParameters(Parameters):
     """params.yaml as a whole."""
 
-    attributes: list[str]  # the target, then the protected attribute
+    attributes: list[str]  # the target, then the protected attributes
     latent_space: Literal["euclidean", "sphere"] = "euclidean"  # of hyperplanes and complements
     runtime: Runtime = Runtime()
     cluster: Cluster = Cluster()
@@ -252,9 +252,9 @@ class AllParameters(Parameters):
 
     @field_validator("attributes")
     @classmethod
-    def _one_target_and_one_protected(cls, names: list[str]) -> list[str]:
-        if len(names) != 2 or names[0] == names[1]:
-            raise ValueError("name two attributes: the target, then the protected attribute")
+    def _a_target_and_protected_attributes(cls, names: list[str]) -> list[str]:
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError("name different attributes: the target, then one protected attribute or more")
         return names
 
     @model_validator(mode="after")
@@ -298,8 +298,13 @@ class AllParameters(Parameters):
         return self.attributes[0]
 
     @property
-    def protected(self) -> str:
-        return self.attributes[1]
+    def protected(self) -> list[str]:
+        return self.attributes[1:]
+
+    @property
+    def n_protected(self) -> int:
+        """How many protected groups there are: of k binary attributes 2^k."""
+        return int(2 ** len(self.protected))
 
 
 def sentence_of(error: ValidationError, where: str) -> str:

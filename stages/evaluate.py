@@ -57,7 +57,7 @@ class Predictions:
 
     targets: NDArray[np.int64]  # [n]
     scores: NDArray[np.float64]  # P(y=1), [n]
-    protected: NDArray[np.int64]  # groups [n], or binary columns [n, k]: `metrics.protected_groups`
+    protected: NDArray[np.int64]  # groups [n], or binary columns [n, k]: `pipeline.groups`
     threshold: float  # the count-matching one
     n_protected: int | None = None  # of groups [n]; None for two
 

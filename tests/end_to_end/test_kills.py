@@ -1,5 +1,6 @@
 """`dvc repro` killed in every stage, for real: the next one goes on, and ends as if nothing had been."""
 
+import contextlib
 import random
 import shutil
 import subprocess
@@ -63,8 +64,12 @@ def committed_in(project: Path) -> Iterator[Path]:
         yield from (path for path in work.rglob(f"{record.stem}.*") if path.suffix in (".h5", ".parquet"))
 
 
-def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Random) -> None:
-    """Run a stage, and kill `dvc` alone, when there is something to lose, or some time after its start."""
+def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Random, alone: bool) -> None:
+    """Run a stage, and kill it when there is something to lose, or some time after its start.
+
+    Args:
+        alone: kill `dvc` alone, whose stage must then end by itself; or all of them at once.
+    """
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", stage]
     output = subprocess.DEVNULL
     process = subprocess.Popen(command, cwd=project, env=environment(project), stdout=output, stderr=output)
@@ -76,9 +81,12 @@ def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Rand
             break
         if not worth_a_kill and time.monotonic() - start > patience:
             break
-        time.sleep(0.002)
+        time.sleep(0.001)
     children = descendants(process)
     process.kill()
+    for child in [] if alone else children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     process.wait()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive, f"{alive} outlived the dvc that started them"
@@ -90,8 +98,8 @@ def test_a_killed_stage_ends_as_an_undisturbed_one(project: Path, stage: str) ->
     undisturbed = content_of(project / output)
     chance = random.Random(stage)
     kept: dict[str, int] = {}
-    for _ in range(2 if worth_a_kill else 1):
-        killed_run(project, stage, worth_a_kill, chance)
+    for alone in (False, True) if worth_a_kill else (True,):
+        killed_run(project, stage, worth_a_kill, chance, alone)
         for path in committed_in(project):
             assert kept.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
     if worth_a_kill == "records/*.json":
