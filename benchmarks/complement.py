@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measuring import Result, compare, peak_bytes, seconds
-from generators.complements import Constraints, complement
-from generators.hyperplanes import Hyperplane
+from generators.complements import Constraints, complement, flips_of
+from generators.hyperplanes import Hyperplane, Planes
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.parameters import Cluster
 from pipeline.stores import Store, commit_shard, finish_store, shard_sizes
@@ -23,12 +23,14 @@ FEW, MANY, STREAMED_DIM = 100_000, 10_000_000, 16  # latents; memory is taken by
 SHARD = 65536
 
 
-def constraints(dim: int) -> Constraints:
+def random_planes(dim: int) -> Planes:
     """Two random hyperplanes: one to keep, one to flip."""
     random = np.random.default_rng(0)
-    normals = random.standard_normal((2, dim))
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return Constraints(("target", "protected"), normals, np.array([0.3, -0.2]), np.array([1.0, -1.0]))
+    target, protected = random.standard_normal((2, dim))
+    return Planes(
+        Hyperplane("target", target / np.linalg.norm(target), 0.3),
+        (Hyperplane("protected", protected / np.linalg.norm(protected), -0.2),),
+    )
 
 
 def one_by_one(latents: NDArray[np.float32], of: Constraints) -> NDArray[np.float32]:
@@ -44,7 +46,7 @@ def one_by_one(latents: NDArray[np.float32], of: Constraints) -> NDArray[np.floa
 def speedup() -> Result:
     latents = np.random.default_rng(1).standard_normal((LATENTS, DIM), dtype=np.float32)
     moved = np.empty_like(latents)
-    of = constraints(DIM)
+    (of,) = flips_of("complement", random_planes(DIM))[0].by_domain
     complement(latents, of, out=moved)
     np.testing.assert_allclose(moved[:100], one_by_one(latents[:100], of), atol=1e-5)
     ratio, theirs, ours = compare(lambda: one_by_one(latents, of), lambda: complement(latents, of, out=moved))
@@ -75,12 +77,12 @@ def stream(count: int) -> None:
         sizes = shard_sizes(count, SHARD)
         make_shards("sample", store, sizes, partial(new_sampler, store, sizes), Cluster(), "latents")
         finish_store(store, len(sizes), "latents", (STREAMED_DIM,), "float32")
-        of = constraints(STREAMED_DIM)
-        protected = Hyperplane("protected", of.normals[1], float(of.offsets[1]))
-        set_up = partial(new_complementer, of, protected, None, False, work)
+        planes = random_planes(STREAMED_DIM)
+        flips = flips_of("complement", planes)
+        set_up = partial(new_complementer, "z", flips, planes, None, False, work)
         make_shards("complement", work, sizes, set_up, Cluster(), "latents")
         finish_store(work, len(sizes), "latents", (STREAMED_DIM,), "float32")
-        metrics_of(Store(work), of)
+        metrics_of(Store(work), flips)
     print(peak_bytes())
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.measuring import ROUNDS, Result
 from benchmarks.training import IMAGES, smooth_images
-from data.balancing import MANIFEST_COLUMNS
+from data.balancing import manifest_columns
 from data.exports import EXPORTS
 from pipeline.cluster import make_shards
 from pipeline.parameters import Cluster, Export
@@ -35,12 +35,11 @@ def make_project() -> None:
     rows = pd.DataFrame({"id": [f"image-{number:06d}" for number in range(len(images))]})
     commit_shard(REAL, 0, rows, "images", images)
     finish_store(REAL, 1, "images", images.shape[1:], "uint8")
-    manifest = rows.reindex(columns=list(MANIFEST_COLUMNS)).assign(
+    sheet = {"attributes": {"target": "Blond_Hair", "protected": ["Male"]}}
+    manifest = rows.reindex(columns=manifest_columns(["Blond_Hair", "Male"])).assign(
         store=str(REAL), split="train", source="real", target=np.arange(len(rows)) % 2, protected=0
     )
     write_table(BALANCED / "manifest.parquet", manifest)
-    groups = {f"group_{group}": "" for group in range(4)}
-    sheet = {"attributes": {"target": "Blond_Hair", "protected": "Male"}, "groups": groups}
     write_json(BALANCED / "datasheet.json", sheet)
 
 

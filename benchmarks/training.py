@@ -13,7 +13,8 @@ from PIL import Image
 from benchmarks.measuring import Result, compare, resident_bytes
 from classifiers.backbones import new_backbone
 from classifiers.objectives import ERM, GroupDRO
-from classifiers.training import LabelledImages, UniformSampler, train_classifier
+from classifiers.samplers import UniformSampler
+from classifiers.training import LabelledImages, train_classifier
 from pipeline.parameters import Backbone, Optimizer, Runtime, Training
 from pipeline.runtime import images_to_tensor, new_accelerator
 from pipeline.seeds import generator_for
@@ -21,6 +22,7 @@ from pipeline.stores import Store, commit_shard, finish_store
 
 RUNTIME = Runtime()
 IMAGES, RESOLUTION, BATCH = 4096, 64, 128  # images, px, images
+N_GROUPS = 4
 STEPS = 60  # of a timed training
 MEMORY_STEPS = 3000  # of the training whose memory is weighed; the first third warms up
 WEIGHED_EVERY = 50  # steps
@@ -74,17 +76,17 @@ def input_speedup() -> Result:
 
 
 def labelled_images(count: int, resolution: int, on_read: Callable[[], object] = int) -> LabelledImages:
-    """Random images of four groups; `on_read` is called at every step of a training."""
+    """Random images of `N_GROUPS` groups; `on_read` is called at every step of a training."""
     random = generator_for(0, "labelled")
     images = random.integers(0, 256, (count, resolution, resolution, 3), dtype=np.uint8)
-    groups = random.integers(0, 4, count)
+    groups = random.integers(0, N_GROUPS, count)
 
     def read(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         on_read()
         return images[positions]
 
     ids = np.array([str(number) for number in range(count)], dtype=object)
-    return LabelledImages(ids, read, groups // 2, groups)
+    return LabelledImages(ids, read, groups // (N_GROUPS // 2), groups)
 
 
 def train(objective: torch.nn.Module, data: LabelledImages, steps: int, batch_size: int, width: int) -> None:
@@ -110,7 +112,7 @@ def train(objective: torch.nn.Module, data: LabelledImages, steps: int, batch_si
 
 def dro_step_ratio() -> Result:
     data = labelled_images(2048, 32)
-    counts = data.group_counts()
+    counts = data.group_counts(N_GROUPS)
     inverse, erm, dro = compare(
         lambda: train(ERM(), data, STEPS, BATCH, 32), lambda: train(GroupDRO(counts), data, STEPS, BATCH, 32)
     )
@@ -128,7 +130,7 @@ def dro_memory_slope() -> Result:
             weights[step] = resident_bytes()
 
     data = labelled_images(256, 16, weigh)
-    train(GroupDRO(data.group_counts()), data, MEMORY_STEPS, 16, 4)
+    train(GroupDRO(data.group_counts(N_GROUPS)), data, MEMORY_STEPS, 16, 4)
     slope = float(np.polyfit(list(weights), list(weights.values()), 1)[0])
     detail = f"over {MEMORY_STEPS * 2 // 3:,} steps, {max(weights.values()) / 2**20:.0f} MiB in use"
     return Result("dro_memory_slope_bytes", slope, 1024, False, detail)

@@ -53,7 +53,24 @@ class _ResidualBlock(nn.Module):
         return F.relu(residual + self.shortcut(x))
 
 
-class SmallResNet(nn.Module):
+class Classifier(nn.Module):
+    """A network whose last layer is linear: images [n, 3, H, W] in [-1, 1] to one logit [n]."""
+
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer, from features [n, D] to [n, 1]."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees of images [n, 3, H, W] in [-1, 1]: [n, D]."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.features(images))
+        return logits[:, 0]
+
+
+class SmallResNet(Classifier):
     """A residual network of three stages for small images.
 
     Args:
@@ -71,13 +88,16 @@ class SmallResNet(nn.Module):
         )
         self.logit = nn.Linear(4 * width, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.stages(F.relu(self.stem_norm(self.stem(images))))
-        logits: Tensor = self.logit(features.mean(dim=(2, 3)))
-        return logits[:, 0]
+    @property
+    def last(self) -> nn.Linear:
+        return self.logit
+
+    def features(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.stages(F.relu(self.stem_norm(self.stem(images))))
+        return maps.mean(dim=(2, 3))
 
 
-class TorchvisionResNet(nn.Module):
+class TorchvisionResNet(Classifier):
     """torchvision's ResNet-18 or ResNet-50 with one logit; normalises its input as ImageNet's is.
 
     Args:
@@ -96,19 +116,27 @@ class TorchvisionResNet(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(((images + 1) / 2 - self.mean) / self.std)
-        return logits[:, 0]
+    @property
+    def last(self) -> nn.Linear:
+        layer: nn.Linear = self.network.fc
+        return layer
+
+    def features(self, images: Tensor) -> Tensor:
+        network = self.network
+        maps = network.conv1(((images + 1) / 2 - self.mean) / self.std)
+        maps = network.maxpool(network.relu(network.bn1(maps)))
+        maps = network.layer4(network.layer3(network.layer2(network.layer1(maps))))
+        return torch.flatten(network.avgpool(maps), 1)
 
 
-BACKBONES: dict[str, Callable[[Backbone], nn.Module]] = {
+BACKBONES: dict[str, Callable[[Backbone], Classifier]] = {
     "small": lambda parameters: SmallResNet(parameters.width),
     "resnet18": lambda parameters: TorchvisionResNet("resnet18"),
     "resnet50": lambda parameters: TorchvisionResNet("resnet50"),
 }
 
 
-def new_backbone(parameters: Backbone, seed: int) -> nn.Module:
+def new_backbone(parameters: Backbone, seed: int) -> Classifier:
     """The network that the parameters describe: random weights from `seed`, then the file's."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -151,7 +179,7 @@ def save_network(folder: Path, network: nn.Module, parameters: Backbone, card: d
     write_json(folder / CARD, {"backbone": backbone, **card})
 
 
-def load_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_network(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     """Read a network that `save_network` wrote, in evaluation mode, and its card."""
     try:
         card = json.loads((folder / CARD).read_text())

@@ -46,6 +46,23 @@ def f1_threshold(scores: FloatArray, targets: IntArray) -> float:
     return float(thresholds[int(np.argmax(f1[:-1]))])
 
 
+def worst_group_threshold(scores: FloatArray, targets: IntArray, groups: IntArray) -> float:
+    """The score from which on to predict 1 for the best worst-group accuracy: all are [n].
+
+    The lowest of equal ones.
+    """
+    thresholds = np.unique(scores)
+    worst = np.ones(len(thresholds))
+    for group in np.unique(groups):
+        members = groups == group
+        positive, negative = (np.sort(scores[members & (targets == target)]) for target in (1, 0))
+        correct = (
+            len(positive) - np.searchsorted(positive, thresholds) + np.searchsorted(negative, thresholds)
+        )
+        worst = np.minimum(worst, correct / members.sum())
+    return float(thresholds[int(np.argmax(worst))])
+
+
 def count_matching_threshold(scores: FloatArray, targets: IntArray) -> float:
     """The score from which on as many samples are predicted 1 as there are true ones (METHODS 2)."""
     positives = int(targets.sum())

@@ -47,10 +47,11 @@ class GroupDRO(nn.Module):
     """Group distributionally robust optimisation (Sagawa et al., ICLR 2020, Algorithm 1).
 
     Per batch, ℓ_g is the mean loss of group g; q_g <- q_g exp(η (ℓ_g + C/√n_g)) for the groups that are
-    in the batch, then Σ q = 1; the loss is Σ q_g ℓ_g. q carries no graph.
+    in the batch, then Σ q = 1; the loss is Σ q_g ℓ_g. q carries no graph. It starts uniform over the groups
+    that have images: one without would keep its weight for ever, and take it from the others' losses.
 
     Args:
-        group_counts: n_g, the groups' sizes in the training data.
+        group_counts: n_g, the groups' sizes in the training data, not all 0.
         step_size: η.
         adjustment: C.
     """
@@ -69,7 +70,8 @@ class GroupDRO(nn.Module):
         self.step_size = step_size
         self.total = total
         counts = torch.tensor(group_counts, dtype=torch.float32)
-        self.register_buffer("q", torch.full((len(counts),), 1.0 / len(counts)))
+        occurs = (counts > 0).float()
+        self.register_buffer("q", occurs / occurs.sum())
         self.register_buffer("adjustments", adjustment / counts.clamp(min=1.0).sqrt(), persistent=False)
 
     def forward(self, logits: Tensor, batch: Batch) -> Tensor:

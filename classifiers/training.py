@@ -1,14 +1,14 @@
 """One training loop for every classifier: attributes and recipes, CPU, GPU, or several processes.
 
-Batches depend on (seed, step number) only, and a checkpoint holds all that the next step depends on.
+A training has one phase or several, each with images, an objective and a sampler of its own. Batches
+depend on (seed, step number) only, and a checkpoint holds all that the next step depends on.
 """
 
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.objectives import Batch
+from classifiers.samplers import SAMPLERS, IntArray, Sampler
 from pipeline.batches import evened, in_batches
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import UserError
@@ -28,9 +29,7 @@ from pipeline.seeds import generator_for
 
 MOMENTUM = 0.9
 EVALUATION_BATCH = 512  # images
-N_GROUPS = 4  # of a binary target and a binary protected attribute
 
-IntArray = NDArray[np.int64]
 Selection = Callable[[NDArray[np.float64], "LabelledImages"], float]
 
 
@@ -42,67 +41,89 @@ class LabelledImages:
         ids: [N] strings.
         read: positions [n] to uint8 [n, H, W, 3].
         targets: what is to be predicted, [N] in {0, 1}.
-        groups: 2 t + g of the data set's target t and protected attribute g, [N].
+        groups: t * n_g + g of the data set's target t and protected group g, [N].
+        synthetic: which images a generator has rendered, [N]; None for none of them.
     """
 
     ids: NDArray[np.object_]
     read: Callable[[IntArray], NDArray[np.uint8]]
     targets: IntArray
     groups: IntArray
+    synthetic: NDArray[np.bool_] | None = None
 
-    def group_counts(self) -> list[int]:
-        counts: list[int] = np.bincount(self.groups, minlength=N_GROUPS).tolist()
+    def group_counts(self, n_groups: int) -> list[int]:
+        """How many images each of all groups has: [n_groups]."""
+        counts: list[int] = np.bincount(self.groups, minlength=n_groups).tolist()
         return counts
+
+    def subset(self, positions: IntArray) -> "LabelledImages":
+        """The images at some positions [n], in that order, once for each time that they stand there."""
+        return LabelledImages(
+            ids=self.ids[positions],
+            read=lambda chosen: self.read(positions[chosen]),
+            targets=self.targets[positions],
+            groups=self.groups[positions],
+            synthetic=None if self.synthetic is None else self.synthetic[positions],
+        )
 
     def __len__(self) -> int:
         return len(self.targets)
 
 
-class UniformSampler:
-    """Every image once per epoch, in an order from (seed, epoch)."""
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training.
 
-    def __init__(self, groups: IntArray, batch_size: int, seed: int) -> None:
-        self.count, self.batch_size, self.seed = len(groups), batch_size, seed
-        self._order = lru_cache(maxsize=2)(self._new_order)
+    Attributes:
+        training: the images.
+        objective: the loss of a batch.
+        sampler: the positions of the batch of a step, which is counted from the phase's first.
+        steps: how many there are.
+    """
 
-    def __call__(self, step: int) -> IntArray:
-        """The positions of the batch of a step: [batch_size]."""
-        start = step * self.batch_size
-        wanted = np.arange(start, start + self.batch_size)
-        return np.array([self._order(k // self.count)[k % self.count] for k in wanted.tolist()])
-
-    def _new_order(self, epoch: int) -> IntArray:
-        return generator_for(self.seed, "epoch", epoch).permutation(self.count)
-
-
-class GroupBalancedSampler:
-    """Groups with the same probability, and images of a group too: inverse to group frequency."""
-
-    def __init__(self, groups: IntArray, batch_size: int, seed: int) -> None:
-        self.members = [members for g in np.unique(groups) if len(members := np.flatnonzero(groups == g))]
-        self.batch_size, self.seed = batch_size, seed
-
-    def __call__(self, step: int) -> IntArray:
-        """The positions of the batch of a step: [batch_size]."""
-        random = generator_for(self.seed, "step", step)
-        groups = random.integers(len(self.members), size=self.batch_size)
-        within = random.random(self.batch_size)
-        return np.array(
-            [self.members[g][int(u * len(self.members[g]))] for g, u in zip(groups, within, strict=True)]
-        )
-
-
-SAMPLERS: dict[str, Callable[[IntArray, int, int], Callable[[int], IntArray]]] = {
-    "uniform": UniformSampler,
-    "group_balanced": GroupBalancedSampler,
-}
+    training: LabelledImages
+    objective: nn.Module
+    sampler: Sampler
+    steps: int
 
 
 def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
-    """The learning rate of a step of `steps`."""
+    """The learning rate of a step of a phase of `steps`."""
     if optimizer.schedule == "constant":
         return optimizer.learning_rate
     return optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def per_image(
+    network: nn.Module,
+    output: Callable[[Tensor], Tensor],
+    read: Callable[[IntArray], NDArray[np.uint8]],
+    count: int,
+    accelerator: Accelerator,
+    batch_size: int = EVALUATION_BATCH,
+    on_batch: Callable[[int], object] = lambda images: None,
+) -> NDArray[np.float64]:
+    """What a network in evaluation mode makes of images 0 to count - 1: [count, ...].
+
+    Args:
+        output: what is wanted, [n, ...] of images [n, 3, H, W]; it calls the network.
+
+    A batch that memory does not suffice for is halved.
+    """
+    parts: list[NDArray[np.float32]] = []
+
+    def compute(start: int, stop: int) -> None:
+        images = images_to_tensor(read(np.arange(start, stop)), accelerator.device)
+        with accelerator.autocast():
+            values = output(evened(images))[: stop - start]
+        parts.append(values.float().cpu().numpy())
+
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        in_batches(compute, count, batch_size, on_batch)
+    network.train(was_training)
+    return np.concatenate(parts).astype(np.float64)
 
 
 def predict(
@@ -113,24 +134,12 @@ def predict(
     batch_size: int = EVALUATION_BATCH,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> NDArray[np.float64]:
-    """The network's scores σ(logit) of images 0 to count - 1: [count] in [0, 1].
+    """The network's scores σ(logit) of images 0 to count - 1: [count] in [0, 1]; see `per_image`."""
 
-    A batch that memory does not suffice for is halved.
-    """
-    scores = np.empty(count, dtype=np.float32)
+    def scores(images: Tensor) -> Tensor:
+        return torch.sigmoid(network(images).float())
 
-    def score_batch(start: int, stop: int) -> None:
-        images = images_to_tensor(read(np.arange(start, stop)), accelerator.device)
-        with accelerator.autocast():
-            logits = network(evened(images))[: stop - start]
-        scores[start:stop] = torch.sigmoid(logits.float()).cpu().numpy()
-
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
-        in_batches(score_batch, count, batch_size, on_batch)
-    network.train(was_training)
-    return scores.astype(np.float64)
+    return per_image(network, scores, read, count, accelerator, batch_size, on_batch)
 
 
 @dataclass
@@ -158,11 +167,42 @@ def train_classifier(
     checkpoint: Path,
     checkpoint_seconds: float,
 ) -> Trained:
+    """Train a network in one phase, with the sampler of the settings: see `train_in_phases`."""
+    sampler = SAMPLERS[settings.sampler](training.groups, settings.batch_size, settings.seed)
+    phases = [Phase(training, objective, sampler, settings.steps)]
+    return train_in_phases(
+        description,
+        network,
+        phases,
+        validation,
+        settings,
+        selections,
+        accelerator,
+        checkpoint,
+        checkpoint_seconds,
+    )
+
+
+def train_in_phases(
+    description: str,
+    network: nn.Module,
+    phases: Sequence[Phase],
+    validation: LabelledImages,
+    settings: Training,
+    selections: Mapping[str, Selection],
+    accelerator: Accelerator,
+    checkpoint: Path,
+    checkpoint_seconds: float,
+) -> Trained:
     """Train a network; its state survives a kill in the file `checkpoint`.
+
+    A phase takes over the network's weights and nothing else: the optimizer and the schedule of the
+    learning rate start anew. Evaluations are spread evenly over the steps of all phases.
 
     Every process of several computes all scores of validation: their weights are the same.
 
     Args:
+        settings: the optimizer, the evaluations and the seed; steps and samplers are the phases'.
         selections: name -> a figure of (scores, validation) to be high; the weights with the highest one
             are kept for each, the earliest of equals.
         checkpoint: a file for the state, written by the main process after every evaluation, and every
@@ -174,12 +214,8 @@ def train_classifier(
         # torchvision's networks normalise by batch: by all of it, not by this process's part.
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
     network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective.to(accelerator.device)
-    optimizer = _new_optimizer(network, settings)
-    sampler = SAMPLERS[settings.sampler](training.groups, settings.batch_size, settings.seed)
-    evaluate_after = {
-        round(settings.steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)
-    }
+    steps = sum(phase.steps for phase in phases)
+    evaluate_after = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
     result = Trained(best={}, history=[])
     best_values = dict.fromkeys(selections, -math.inf)
     loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)  # since the last evaluation
@@ -189,57 +225,55 @@ def train_classifier(
     state = load_checkpoint(checkpoint)
     if state is not None:
         network.load_state_dict(state["network"])
-        objective.load_state_dict(state["objective"])
-        optimizer.load_state_dict(state["optimizer"])
         loss_sum.copy_(state["loss_sum"])
         result, best_values, done = Trained(**state["result"]), state["best_values"], state["done"]
 
     network.train()
     last_saved = time.monotonic()
-    with progress(description, settings.steps, "steps", done) as advance:
-        for step in range(done, settings.steps):
-            batch = _batch(training, sampler(step), settings, step, accelerator)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings.optimizer, step, settings.steps)
-            with accelerator.autocast():
-                logits = network(batch.images)
-            loss = objective(logits.float(), batch)
-            optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(loss)
-            reduce_gradients(network, accelerator, "sum")
-            optimizer.step()
-            # Reduced at every step, so that the main process's state is that of all.
-            loss_sum += accelerator.reduce(loss.detach(), "sum")
-            advance(1)
-            is_evaluated = step + 1 in evaluate_after
-            if is_evaluated:
-                last_evaluation = result.history[-1]["step"] if result.history else 0
-                mean_loss = float(loss_sum) / (step + 1 - last_evaluation)
-                loss_sum.zero_()
-                scores = predict(network, validation.read, len(validation), accelerator)
-                _refuse_divergence(description, mean_loss, scores, step)
-                values = {name: float(select(scores, validation)) for name, select in selections.items()}
-                for name, value in values.items():
-                    if value > best_values[name]:
-                        best_values[name] = value
-                        result.best[name] = _copy_of_weights(network)
-                q = {f"q_{g}": float(v) for g, v in enumerate(getattr(objective, "q", []))}
-                result.history.append({"step": step + 1, "loss": mean_loss, **values, **q})
-            is_due = is_evaluated or time.monotonic() - last_saved > checkpoint_seconds
-            if is_due and accelerator.is_main_process:
-                save_checkpoint(
-                    checkpoint,
-                    {
-                        "done": step + 1,
-                        "network": network.state_dict(),
-                        "objective": objective.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "loss_sum": loss_sum,
-                        "result": vars(result),
-                        "best_values": best_values,
-                    },
-                )
-                last_saved = time.monotonic()
+    start = 0  # of the phase
+    with progress(description, steps, "steps", done) as advance:
+        for phase in phases:
+            objective = phase.objective.to(accelerator.device)
+            optimizer = _new_optimizer(network, settings)
+            if state is not None and start < done <= start + phase.steps:
+                objective.load_state_dict(state["objective"])
+                optimizer.load_state_dict(state["optimizer"])
+            for step in range(max(start, done), start + phase.steps):
+                batch = _batch(phase.training, phase.sampler(step - start), settings, step, accelerator)
+                rate = learning_rate(settings.optimizer, step - start, phase.steps)
+                # Reduced at every step, so that the main process's state is that of all.
+                loss_sum += _descend(network, objective, optimizer, rate, batch, accelerator)
+                advance(1)
+                is_evaluated = step + 1 in evaluate_after
+                if is_evaluated:
+                    last_evaluation = result.history[-1]["step"] if result.history else 0
+                    mean_loss = float(loss_sum) / (step + 1 - last_evaluation)
+                    loss_sum.zero_()
+                    scores = predict(network, validation.read, len(validation), accelerator)
+                    _refuse_divergence(description, mean_loss, scores, step)
+                    values = {name: float(select(scores, validation)) for name, select in selections.items()}
+                    for name, value in values.items():
+                        if value > best_values[name]:
+                            best_values[name] = value
+                            result.best[name] = copy_of_weights(network)
+                    q = {f"q_{g}": float(v) for g, v in enumerate(getattr(objective, "q", []))}
+                    result.history.append({"step": step + 1, "loss": mean_loss, **values, **q})
+                is_due = is_evaluated or time.monotonic() - last_saved > checkpoint_seconds
+                if is_due and accelerator.is_main_process:
+                    save_checkpoint(
+                        checkpoint,
+                        {
+                            "done": step + 1,
+                            "network": network.state_dict(),
+                            "objective": objective.state_dict(),
+                            "optimizer": optimizer.state_dict(),
+                            "loss_sum": loss_sum,
+                            "result": vars(result),
+                            "best_values": best_values,
+                        },
+                    )
+                    last_saved = time.monotonic()
+            start += phase.steps
     return result
 
 
@@ -250,6 +284,28 @@ def _new_optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimi
             network.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=settings.weight_decay
         )
     return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=settings.weight_decay)
+
+
+def _descend(
+    network: nn.Module,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    batch: Batch,
+    accelerator: Accelerator,
+) -> Tensor:
+    """One step on a batch; its loss before it, of all processes."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with accelerator.autocast():
+        logits = network(batch.images)
+    loss = objective(logits.float(), batch)
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    reduce_gradients(network, accelerator, "sum")
+    optimizer.step()
+    total: Tensor = accelerator.reduce(loss.detach(), "sum")
+    return total
 
 
 def _batch(
@@ -269,7 +325,8 @@ def _batch(
     )
 
 
-def _copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
+def copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
+    """The network's state_dict as it is now, on the CPU."""
     return {name: copy.deepcopy(tensor.detach().cpu()) for name, tensor in network.state_dict().items()}
 
 

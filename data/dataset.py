@@ -21,14 +21,16 @@ class BalancedDataset(Dataset[dict[str, Any]]):
     """Map-style: item i is {"image", "y", "a", "group", "source"} of row i of `to_pandas()`.
 
     `image` is what `transform` makes of the PIL image; without one, a float tensor [3, H, W] in [0, 1].
-    y, a and group = y * n_a + a are integers, source is "real", "z" or "z_prime".
+    y, a and group = y * n_a + a are integers; of several protected attributes `a` is the number of their
+    combination, the first attribute its highest binary digit. source is "real", "z", "z_prime" or
+    "real_prime".
 
     Each process opens the stores when it reads its first image, so workers may be forked or spawned.
 
     Args:
         folder: out/balanced; the stores that it names stay where they are, beside it in out/.
         split: train, validation or test; None: all.
-        source: real, synthetic, z or z_prime; None: all.
+        source: real, synthetic, z, z_prime or real_prime; None: all.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class BalancedDataset(Dataset[dict[str, Any]]):
         return {**self.__dict__, "_stores": {}}  # memory maps would be copied whole
 
     def to_pandas(self) -> pd.DataFrame:
-        """The rows: id, store, y, a, group, split, source, pair_id, target_score, protected_score."""
+        """The rows: id, store, y, a, a column per protected attribute, group, split, source, pair_id, and
+        each attribute's score ("Male_score").
+        """
         return self._table.copy()
 
     def as_dask(self) -> Any:

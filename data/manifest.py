@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.balancing import MANIFEST_COLUMNS, SYNTHETIC_SOURCES
+from data.balancing import BASE_COLUMNS, SYNTHETIC_SOURCES, manifest_columns
 from data.sources.base import SPLITS
 from pipeline.errors import UserError
+from pipeline.groups import protected_columns
 from pipeline.stores import Store, read_table
 
 # What may be asked for by origin: the name, and the values of the column `source` that it stands for.
@@ -18,24 +19,40 @@ ORIGINS = {
     **{source: (source,) for source in SYNTHETIC_SOURCES},
 }
 
+# Columns of what others read: no protected attribute can have a column of such a name.
+RESERVED = {
+    "id", "image", "store", "position", "key", "file", "y", "a", "group", "split", "source", "pair_id",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Manifest:
     """The rows of out/balanced, and what their numbers mean.
 
     Attributes:
-        table: one row per image: id, store, y (target), a (protected attribute), group = y * n_a + a,
-            split, source, pair_id (missing for real images), target_score, protected_score (NaN for those).
-        target, protected: the attributes' names.
-        n_a: how many values the protected attribute has.
+        table: one row per image: id, store, y (target), a (number of the protected group), the protected
+            attributes by name (0 or 1), group = y * n_a + a, split, source, pair_id (missing for real
+            images), and every attribute's score, as in "Male_score" (NaN for real images).
+        target: the target's name.
+        protected: the protected attributes' names; with several, `a` is their values as a binary number, the
+            first attribute its highest digit.
         root: the folder that the column `store` is relative to.
     """
 
     table: pd.DataFrame
     target: str
-    protected: str
-    n_a: int
+    protected: list[str]
     root: Path
+
+    @property
+    def n_a(self) -> int:
+        """How many protected groups there are."""
+        return int(2 ** len(self.protected))
+
+    @property
+    def scores(self) -> list[str]:
+        """The names of the columns with scores."""
+        return [f"{name}_score" for name in (self.target, *self.protected)]
 
     def rows(self, split: str | None = None, origin: str | None = None) -> pd.DataFrame:
         """The rows of a split and of an origin (a key of `ORIGINS`); `UserError` where there is none."""
@@ -62,16 +79,29 @@ class Manifest:
 
 def read_manifest(folder: Path) -> Manifest:
     """Read out/balanced, wherever the project's folder is; `UserError` where it is not one."""
-    table = read_table(folder / "manifest.parquet", MANIFEST_COLUMNS)
+    table = read_table(folder / "manifest.parquet", BASE_COLUMNS)
     if not (folder / "datasheet.json").is_file():
         raise UserError(f"{folder}/datasheet.json is missing: run `dvc repro` to make it.")
     datasheet = json.loads((folder / "datasheet.json").read_text())
-    n_a = len(datasheet["groups"]) // 2  # the target is binary
+    target, protected = datasheet["attributes"]["target"], datasheet["attributes"]["protected"]
+    # Of one attribute `a` is the attribute itself, so that it may be called so.
+    taken = sorted(set(protected) & (RESERVED - ({"a"} if len(protected) == 1 else set())))
+    if taken:
+        raise UserError(
+            f"{folder}: a protected attribute is called {taken[0]!r}, as is another column of the balanced "
+            "data: rename it in the source and in params.yaml's attributes."
+        )
+    missing = [name for name in manifest_columns([target, *protected]) if name not in table.columns]
+    if missing:
+        raise UserError(f"{folder}/manifest.parquet has no column {missing[0]!r}, which its datasheet names.")
     table = table.rename(columns={"target": "y", "protected": "a"})
+    values = protected_columns(table["a"].to_numpy(), len(protected))
     return Manifest(
-        table=table.assign(group=table["y"] * n_a + table["a"]),
-        target=datasheet["attributes"]["target"],
-        protected=datasheet["attributes"]["protected"],
-        n_a=n_a,
+        table=table.assign(
+            **{name: values[:, column] for column, name in enumerate(protected)},
+            group=table["y"] * 2 ** len(protected) + table["a"],
+        ),
+        target=target,
+        protected=protected,
         root=folder.absolute().parents[1],  # stages name stores as seen from the folder that has out/
     )

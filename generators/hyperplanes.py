@@ -1,6 +1,12 @@
-"""Linear directions of attributes in latent space: s(z) = w·z + b with a unit normal w."""
+"""Linear directions of attributes in latent space: s(z) = w·z + b with a unit normal w.
+
+A domain is a protected group a in 0 ... 2^k - 1: one combination of the k protected attributes' values
+(pipeline/groups.py). Of labelled latents the labels say which; of any latent the signs of the protected
+hyperplanes' distances do, so that a move is a function of the latent alone.
+"""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
+from pipeline.groups import protected_columns, protected_groups
+from pipeline.seeds import generator_for
 from pipeline.stores import write_json
 
 FloatArray = NDArray[np.floating[Any]]
@@ -19,6 +27,7 @@ class Hyperplane:
     """An attribute's hyperplane: positive where the attribute is 1.
 
     Attributes:
+        attribute: its name; of the target's plane in a domain one of `domain_names`.
         normal: w, unit length, [D].
         offset: b.
     """
@@ -32,38 +41,121 @@ class Hyperplane:
         return latents @ self.normal + self.offset
 
 
+@dataclass(frozen=True)
+class Planes:
+    """The hyperplanes that complements are made of.
+
+    Attributes:
+        protected: of the k protected attributes, in their order.
+        by_domain: the target's in each of the 2^k domains, or in none of them.
+    """
+
+    target: Hyperplane
+    protected: tuple[Hyperplane, ...]
+    by_domain: tuple[Hyperplane, ...] = ()
+
+    def domains_of(self, latents: FloatArray) -> NDArray[np.int64]:
+        """The domain of each latent [n, D], by the sides of the protected hyperplanes that it is on: [n]."""
+        sides = np.stack([plane.distance(latents) > 0 for plane in self.protected], axis=1)
+        return protected_groups(sides.astype(np.int64))[0]
+
+
+def domain_names(target: str, protected: Sequence[str]) -> list[str]:
+    """The names of the target's plane in each domain: "Blond_Hair in Male=0, Eyeglasses=1"; [2^k]."""
+    values = protected_columns(np.arange(2 ** len(protected)), len(protected))
+    settings = (", ".join(f"{n}={v}" for n, v in zip(protected, row, strict=True)) for row in values)
+    return [f"{target} in {setting}" for setting in settings]
+
+
+def planes_of(planes: Mapping[str, Hyperplane], target: str, protected: Sequence[str]) -> Planes:
+    """What `load_hyperplanes` read, as complements use it: with a plane per domain where they were fitted."""
+    by_domain = tuple(planes[name] for name in domain_names(target, protected) if name in planes)
+    return Planes(planes[target], tuple(planes[name] for name in protected), by_domain)
+
+
+def confident(scores: FloatArray, confidence: float) -> NDArray[np.bool_]:
+    """Which scores [n] in [0, 1] are at least `confidence` (0.5 to 1) or at most 1 - `confidence`: [n]."""
+    return (scores >= confidence) | (scores <= 1.0 - confidence)
+
+
+def with_rare_share(name: str, labels: NDArray[np.int_], share: float, seed: int) -> NDArray[np.int64]:
+    """Positions, ascending, of labels [n] in {0, 1} among which the rarer label has this share: [m].
+
+    Labels of one kind, drawn without replacement, are left out, as few as do. Which label is the rarer is as
+    it was. The share is met to within what one latent makes. Source: Ramaswamy et al., 2021 (ablations).
+
+    Args:
+        name: of the hyperplane; the draw depends on it and on the seed.
+        share: in (0, 0.5].
+
+    Raises `UserError` where not one of the rarer label would be left; it says which share can be had.
+    """
+    rarer = int(np.bincount(labels, minlength=2).argmin())
+    if not (labels == rarer).any():
+        return np.arange(len(labels))  # nothing to fit with: `fit_hyperplane` says so
+    rare, common = np.flatnonzero(labels == rarer), np.flatnonzero(labels != rarer)
+    random = generator_for(seed, "rare_share", name)
+    n_common = round(len(rare) * (1.0 - share) / share)
+    n_rare = round(len(common) * share / (1.0 - share))
+    if n_common <= len(common):
+        common = random.choice(common, n_common, replace=False)
+    elif n_rare > 0:
+        rare = random.choice(rare, n_rare, replace=False)
+    else:
+        raise UserError(
+            f"fit_hyperplanes: rare_share {share} of the rarer label of {name} cannot be had from "
+            f"{len(common):,} latents of the other label: one latent beside them is a share of "
+            f"{1 / (len(common) + 1):.2g}. Use that or more, or fit with more latents."
+        )
+    return np.sort(np.concatenate([rare, common])).astype(np.int64)
+
+
 def fit_hyperplane(
-    attribute: str, latents: FloatArray, labels: NDArray[np.int_], C: float, seed: int
+    name: str, latents: FloatArray, labels: NDArray[np.int_], C: float, seed: int
 ) -> Hyperplane:
     """Fit a linear SVM to latents [n, D] and hard labels [n] in {0, 1}; normalised by ||w||.
 
     Args:
+        name: the attribute's, or of the target's plane in a domain one of `domain_names`.
         C: the SVM's inverse regularisation.
 
-    Raises `UserError` where only one label occurs. Source: METHODS 1.3 (Ramaswamy et al., 2021).
+    Raises `UserError` where only one label occurs, or none. Source: METHODS 1.3 (Ramaswamy et al., 2021).
     """
     from sklearn.svm import LinearSVC  # a second to import, and most stages do without
 
     counts = np.bincount(labels, minlength=2)
     if counts.min() == 0:
-        only = int(counts.argmax())
-        raise UserError(
-            f"fit_hyperplanes: all {len(labels)} images that the latents make are labelled {attribute}="
-            f"{only}: the generator makes no image of the other kind, or the classifier finds none. See "
-            f"out/labels/z and out/attributes/{attribute}; a longer GAN training or more latents may help."
-        )
+        raise UserError(_one_label(name, counts))
     # Attributes may be rare: each class weighs the same, or the plane would leave the data.
     machine = LinearSVC(C=C, class_weight="balanced", dual=len(labels) < latents.shape[1], random_state=seed)
     machine.fit(latents, labels)
     normal = machine.coef_[0].astype(np.float64)
     length = float(np.linalg.norm(normal))
-    return Hyperplane(attribute, normal / length, float(machine.intercept_[0]) / length)
+    return Hyperplane(name, normal / length, float(machine.intercept_[0]) / length)
+
+
+def _one_label(name: str, counts: NDArray[np.int_]) -> str:
+    """Why no plane can be fitted to labels of which there are so many [2], and what to do."""
+    attribute, _, domain = name.partition(" in ")
+    where = f" of the domain {domain}" if domain else ""
+    remedy = "a longer GAN training, more latents or a lower fit_hyperplanes.confidence may help"
+    if domain:
+        remedy += ", or domain_dependent false"
+    if counts.sum() == 0:
+        return f"fit_hyperplanes: there is no latent{where} to fit {attribute} with: {remedy}."
+    return (
+        f"fit_hyperplanes: all {counts.sum()} images{where} to fit with are labelled {attribute}="
+        f"{counts.argmax()}: the generator makes none of the other kind, or the classifier finds none. See "
+        f"out/labels/z and out/attributes/{attribute}; {remedy}."
+    )
 
 
 def balanced_accuracy(plane: Hyperplane, latents: FloatArray, labels: NDArray[np.int_]) -> float:
-    """(TPR + TNR) / 2 of the plane's sign against labels [n]."""
+    """(TPR + TNR) / 2 of the plane's sign against labels [n]; NaN where a label does not occur."""
     from sklearn.metrics import balanced_accuracy_score
 
+    if np.bincount(labels, minlength=2).min() == 0:
+        return float("nan")
     return float(balanced_accuracy_score(labels, plane.distance(latents) > 0))
 
 
@@ -73,11 +165,11 @@ def angle_between(first: Hyperplane, second: Hyperplane) -> float:
 
 
 def save_hyperplanes(path: Path, planes: list[Hyperplane]) -> None:
-    """Write hyperplanes as JSON: attribute -> normal, offset."""
+    """Write hyperplanes as JSON: attribute, or name of the target's plane in a domain -> normal, offset."""
     write_json(path, {p.attribute: {"normal": p.normal.tolist(), "offset": p.offset} for p in planes})
 
 
 def load_hyperplanes(path: Path) -> dict[str, Hyperplane]:
-    """Read what `save_hyperplanes` wrote, by attribute."""
+    """Read what `save_hyperplanes` wrote, by attribute or name of the target's plane in a domain."""
     content = json.loads(path.read_text())
     return {name: Hyperplane(name, np.array(p["normal"]), p["offset"]) for name, p in content.items()}

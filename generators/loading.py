@@ -4,6 +4,7 @@ A kind of generator is a function from (folder, card, device) to something with 
 `resolution` that is called with z, and a line in `GENERATORS`.
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 
 from generators.cards import CARD, read_card
 from generators.dcgan import DCGANGenerator
+from generators.files import refuse_another_file
 from generators.networks import Generator
 from generators.programs import Program, open_exported, open_factory, open_torchscript
 from pipeline.errors import UserError
+from pipeline.parameters import LoadGAN
 from pipeline.stores import write_json
 
 WEIGHTS = "generator.safetensors"
@@ -49,6 +52,19 @@ def save_generator(folder: Path, generator: nn.Module, card: dict[str, Any]) -> 
     """Write a generator's weights, and a card: its architecture under "architecture", and what else."""
     save_weights(folder, generator)
     write_json(folder / CARD, card)
+
+
+def import_generator(section: LoadGAN, output: Path, device: torch.device) -> dict[str, Any]:
+    """Copy weights that zprime saved elsewhere; the card beside them. Reads nothing but tensors and JSON.
+
+    Raises `UserError` where the file is another than the parameters name, or has no card.
+    """
+    assert section.path is not None and section.sha256 is not None  # the schema asks for both
+    refuse_another_file(section.path, section.sha256)
+    card = read_card(section.path.parent)
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(section.path, output / WEIGHTS)
+    return card
 
 
 def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:

@@ -103,7 +103,7 @@ class GANTraining:
     Args:
         parameters: the section `train_gan`.
         read: gives the real images at positions [n]: uint8 [n, H, W, 3], H at least the resolution.
-        count: how many real images there are.
+        groups: the group of each of these images, [N]; how often they are drawn depends on it.
         accelerator: the device, the precision and the processes. Each of several processes sees its
             share of every batch, and their gradients are averaged.
 
@@ -114,12 +114,12 @@ class GANTraining:
         self,
         parameters: TrainGAN,
         read: ReadImages,
-        count: int,
+        groups: NDArray[np.int64],
         accelerator: Accelerator,
     ) -> None:
         self.parameters = parameters
         self.read = read
-        self.count = count
+        self.cumulated = np.cumsum(sampling_weights(groups, parameters.group_balance))
         self.accelerator = accelerator
         self.device = accelerator.device
         _refuse_uneven_shares(parameters, accelerator.num_processes)
@@ -179,7 +179,8 @@ class GANTraining:
     def _real_images(self, step: Step) -> Tensor:
         random = generator_for(self.parameters.seed, "real", step.number, self.accelerator.process_index)
         count = self._share_of(step)
-        images = images_to_tensor(self.read(random.integers(self.count, size=count)), self.device)
+        drawn = np.searchsorted(self.cumulated, random.random(count) * self.cumulated[-1], side="right")
+        images = images_to_tensor(self.read(drawn), self.device)
         if self.parameters.flip:
             mirrored = torch.from_numpy(random.random(count) < 0.5).to(self.device)
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
@@ -241,6 +242,13 @@ class GANTraining:
                 optimizer.load_state_dict(state[f"{name}_optimizer"])
         self.losses = Losses(**state["losses"])
         return int(state["done"])
+
+
+def sampling_weights(groups: NDArray[np.int64], group_balance: float) -> NDArray[np.float64]:
+    """How often images of these groups [N] are drawn, relatively: n_g^-group_balance, [N]."""
+    sizes = np.bincount(groups)
+    weights: NDArray[np.float64] = sizes[groups].astype(np.float64) ** -group_balance
+    return weights
 
 
 def new_generator(parameters: TrainGAN) -> Generator:

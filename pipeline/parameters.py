@@ -21,7 +21,8 @@ from pydantic import (
 from pipeline.errors import UserError
 
 PARAMETERS_FILE = Path("params.yaml")
-DATA = ("original", "augmented", "oracle")  # what a classifier may be trained on
+# What a classifier may be trained on, in the order of the report's tables.
+DATA = ("original", "duplicated", "sampled", "augmented", "oracle")
 
 
 class Parameters(BaseModel):
@@ -89,6 +90,11 @@ class Training(Budget):
     seed: int = 0
 
 
+class TrainAttribute(Training):
+    # The figure on validation that the weights and the threshold are chosen by.
+    selection: Literal["average_precision", "worst_group_accuracy"] = "average_precision"
+
+
 class DiffAugment(Parameters):
     translation: float = Field(0.0, ge=0, le=0.5)  # share of the image's side
     cutout: float = Field(0.0, ge=0, le=1)  # share of the image's side
@@ -112,6 +118,8 @@ class TrainGAN(Parameters):
     fade_in: float = Field(0.35, ge=0, le=1)  # share of a resolution's steps
     ema_share: float = Field(0.05, gt=0)  # half-life, as a share of the images seen at the resolution
     ema_images: float = Field(5000.0, gt=0)  # half-life in images, at most
+    # Images are drawn with weights n_g^-x, n_g the size of their group: 0 as they come, 1 every group alike.
+    group_balance: float = Field(0.0, ge=0, le=1)
     flip: bool = True
     augment: DiffAugment = DiffAugment()
     seed: int = 0
@@ -132,8 +140,8 @@ class TrainGAN(Parameters):
 
 
 class LoadGAN(Parameters):
-    kind: Literal["gan_zoo", "torchscript", "exported", "factory"]
-    path: Path | None = None  # gan_zoo, torchscript, exported: the file
+    kind: Literal["zprime", "gan_zoo", "torchscript", "exported", "factory"]
+    path: Path | None = None  # the file; of zprime, out/generator/generator.safetensors with its card.json
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # of that file
     network: Literal["avgG", "netG"] = "avgG"  # gan_zoo: avgG is the average of the training's netG
     factory: str | None = Field(
@@ -166,9 +174,51 @@ class Label(Parameters):
     batch_size: int = Field(512, ge=1)  # images; not in the result
 
 
+class TrainEncoder(Parameters):
+    """How the encoder is trained that says where the inversion of a real image starts."""
+
+    width: int = Field(32, ge=1)  # channels of its first convolution
+    steps: int = Field(2000, ge=1)
+    batch_size: int = Field(32, ge=1)  # images that the generator makes
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class Refine(Parameters):
+    """How the latent of a real image is improved."""
+
+    steps: int = Field(60, ge=0)
+    learning_rate: float = Field(0.1, gt=0)
+    prior_weight: float = Field(1e-3, ge=0)  # of |z|²/D, where the generator does not normalise z
+
+
+class Invert(Parameters):
+    """Of `inverted`: the latents of real training images."""
+
+    per_group: int | None = Field(500, ge=1)  # real training images of each group, at most; null: all
+    encoder: TrainEncoder = TrainEncoder()
+    refine: Refine = Refine()
+    batch_size: int = Field(256, ge=1)  # images; not in the result
+    shard_size: int = Field(512, ge=1)  # images
+    seed: int = 0
+
+
 class FitHyperplanes(Parameters):
     C: float = Field(1.0, gt=0)  # of the linear SVM
+    domain_dependent: bool = False  # the target has a hyperplane of its own in every protected group
+    latents: int | None = Field(None, ge=2)  # of sample.fit, how many are used: the first; null: all
+    confidence: float = Field(0.5, ge=0.5, lt=1)  # of the scores that are fitted: >= this or <= 1 - this
+    rare_share: float | None = Field(None, gt=0, le=0.5)  # of an attribute's rarer label; null: as it is
     seed: int = Field(0, ge=0, lt=2**32)  # scikit-learn's range
+
+
+class Refinement(Parameters):
+    """Gradient steps from each linear complement: `generators.refinement`."""
+
+    steps: int = Field(0, ge=0)  # 0: the linear complement as it is
+    learning_rate: float = Field(0.05, gt=0)  # of Adam, in units of the latent space
+    margin: float = Field(2.0, gt=0)  # in logits, by which classifiers are to see what is wanted
+    distance: float = Field(0.3, ge=0)  # weight of the mean square of the move from the linear complement
+    batch_size: int = Field(256, ge=1)  # latents; not in the result
 
 
 class Complement(Parameters):
@@ -176,12 +226,42 @@ class Complement(Parameters):
         "complement"
     )
     metric: Literal["euclidean", "mahalanobis"] = "euclidean"  # of the smallest move
+    refine: Refinement = Refinement()
+
+
+class Gates(Parameters):
+    """What a complement must pass to be used; see data/gates.py."""
+
+    agreement: Literal["none", "protected", "target", "both"] = "none"  # what f must confirm of the promise
+    hyperplane: bool = False  # h must see it across too, where a generator that normalises z renders it
+    move_length: float | None = Field(None, gt=0)  # at most, as out/latents/z_prime has it; null: any
+    confidence: float | None = Field(None, ge=0, le=1)  # at least, of every f in the label given; null: any
+    # Of the target's f on real validation images of the original's group, at least, as the target is
+    # inherited from what it says there; null: any.
+    labeller_accuracy: float | None = Field(None, ge=0, le=1)
 
 
 class Balance(Parameters):
     policy: Literal["pairs", "fill"] = "pairs"
-    label: Literal["inherited", "rescored", "agreed"] = "inherited"  # of z'
+    sources: list[Literal["z", "z_prime", "real_prime"]] = ["z", "z_prime"]  # of the synthetic images
+    label: Literal["inherited", "rescored"] = "inherited"  # of complements
+    gates: Gates = Gates()
+    dropped: Literal["pair", "complement"] = "pair"  # by a gate; pair: z goes with its last complement
     seed: int = 0
+
+    @property
+    def complements(self) -> list[str]:
+        """The sources that are complements."""
+        return [source for source in self.sources if source != "z"]
+
+    @field_validator("sources")
+    @classmethod
+    def _they_have_complements(cls, sources: list[str]) -> list[str]:
+        if len(set(sources)) < len(sources) or not sources:
+            raise ValueError("name each source once, and at least one")
+        if "z" in sources and "z_prime" not in sources:
+            raise ValueError("z goes with z_prime: z alone, without complements, is the control `sampled`")
+        return sources
 
 
 class Recipe(Parameters):
@@ -190,10 +270,21 @@ class Recipe(Parameters):
     weight_decay: float = Field(1e-4, ge=0)
     step_size: float = Field(0.01, gt=0)  # η of Group DRO
     adjustment: float = Field(0.0, ge=0)  # C of Group DRO's C/√n_g
+    pretrain: float = Field(0.0, ge=0, lt=1)  # share of the steps, on synthetic images; then on real ones
+    group_by: Literal["group", "group_and_source"] = "group"  # the source: real or synthetic
+    real_share: float | None = Field(None, gt=0, lt=1)  # of real images in a batch; null: as they come
+    last_layer: Literal["none", "validation"] = "none"  # refitted on one half of real validation images
+
+    @model_validator(mode="after")
+    def _batches_have_one_meaning(self) -> "Recipe":
+        if self.pretrain > 0 and self.real_share is not None:
+            raise ValueError("pretrain parts real and synthetic images, real_share mixes them: use one")
+        return self
 
 
 class Train(Budget):
-    real_data: list[Literal["original", "oracle"]]  # beside "augmented", which is always trained on
+    real_data: list[Literal["original", "duplicated", "oracle"]]
+    balanced_data: list[Literal["sampled", "augmented"]] = ["augmented"]  # augmented is one of them
     recipes: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     definitions: dict[str, Recipe]
@@ -205,7 +296,14 @@ class Train(Budget):
     @property
     def data(self) -> list[str]:
         """The names of all training data, in the order of the report's tables."""
-        return [name for name in DATA if name == "augmented" or name in self.real_data]
+        return [name for name in DATA if name in (*self.real_data, *self.balanced_data)]
+
+    @field_validator("balanced_data")
+    @classmethod
+    def _the_augmented_data_is_trained_on(cls, names: list[str]) -> list[str]:
+        if "augmented" not in names:
+            raise ValueError("augmented has to be one of them: it is what all others are compared with")
+        return names
 
     @model_validator(mode="after")
     def _recipes_are_defined(self) -> "Train":
@@ -214,9 +312,48 @@ class Train(Budget):
             raise ValueError(f"recipe {unknown[0]!r} is not defined: train.definitions has no such key")
         return self
 
+    @model_validator(mode="after")
+    def _shares_of_a_batch_are_images(self) -> "Train":
+        for name, recipe in self.definitions.items():
+            share = recipe.real_share
+            if share is not None and not 0 < round(share * self.batch_size) < self.batch_size:
+                raise ValueError(
+                    f"definitions.{name}.real_share {share} of a batch of {self.batch_size} leaves no real, "
+                    "or no synthetic, image in it"
+                )
+        return self
+
 
 class Evaluate(Parameters):
     resamples: int = Field(500, ge=1)  # of the bootstrap
+    seed: int = 0
+
+
+class Inception(Parameters):
+    """The state_dict of pytorch-fid's Inception, a file."""
+
+    path: Path
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")  # of that file
+
+
+class Probe(Parameters):
+    """How the classifier that is to tell real from synthetic images is trained."""
+
+    backbone: Backbone = Backbone(width=16)
+    optimizer: Optimizer = Optimizer()
+    weight_decay: float = Field(1e-4, ge=0)
+    steps: int = Field(300, ge=1)
+    batch_size: int = Field(128, ge=1)  # images
+    flip: bool = True  # mirror every other image at random
+
+
+class Assess(Parameters):
+    """How the quality of the synthetic images is measured."""
+
+    images: int = Field(5000, ge=4)  # of every set that is compared, at most
+    inception_weights: Inception | None = None  # null: no FID
+    probe: Probe = Probe()
+    judge: Training = Training(steps=1500)  # where the source has a split for judges
     seed: int = 0
 
 
@@ -236,17 +373,20 @@ class AllParameters(Parameters):
     runtime: Runtime = Runtime()
     cluster: Cluster = Cluster()
     prepare: Prepare
-    train_attribute: Training
+    train_attribute: TrainAttribute
     generator: Literal["train_gan", "load_gan"] = "train_gan"  # the stage that makes out/generator
     train_gan: TrainGAN
     load_gan: LoadGAN | None = None
     sample: Sample
+    inverted: list[Literal["real"]] = []  # beside the sampled latents, those of real training images
+    invert: Invert = Invert()
     synthesize: Synthesize
     label: Label
     fit_hyperplanes: FitHyperplanes
     complement: Complement
     balance: Balance
     train: Train
+    assess: Assess = Assess()
     evaluate: Evaluate
     export: Export
 
@@ -277,10 +417,18 @@ class AllParameters(Parameters):
 
     @model_validator(mode="after")
     def _inherited_labels_have_a_meaning(self) -> "AllParameters":
-        if self.complement.variant.endswith("on_hyperplane") and self.balance.label == "inherited":
+        confirmed = self.balance.gates.agreement in ("protected", "both")
+        undecided = self.complement.variant.endswith("on_hyperplane")
+        if undecided and self.balance.label == "inherited" and not confirmed:
             raise ValueError(
                 f"complement.variant {self.complement.variant} moves z' to where the protected attribute is "
-                "undecided, so that balance.label inherited would invent it: use rescored or agreed"
+                "undecided, so that balance.label inherited would invent it: use rescored, or keep what the "
+                "classifiers confirm, with balance.gates.agreement protected or both"
+            )
+        if undecided and self.balance.gates.hyperplane:
+            raise ValueError(
+                f"complement.variant {self.complement.variant} moves z' onto the hyperplane, not across: "
+                "balance.gates.hyperplane would keep what rounding decides; set it to false"
             )
         return self
 
@@ -290,6 +438,35 @@ class AllParameters(Parameters):
             raise ValueError(
                 f"complement.metric {self.complement.metric} is for latent_space euclidean: on the sphere "
                 "the nearest complement is meant"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _real_images_are_inverted(self) -> "AllParameters":
+        if "real_prime" in self.balance.sources and "real" not in self.inverted:
+            raise ValueError(
+                "balance.sources has real_prime, the complements of real images, but no real image is "
+                "inverted: set inverted to [real]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_are_so_many_latents_to_fit(self) -> "AllParameters":
+        latents = self.fit_hyperplanes.latents
+        if latents is not None and latents > self.sample.fit:
+            raise ValueError(
+                f"fit_hyperplanes.latents is {latents}, but sample.fit only {self.sample.fit}: it says how "
+                "many of those are used"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_targets_hyperplanes_are_used(self) -> "AllParameters":
+        if self.fit_hyperplanes.domain_dependent and self.complement.variant.startswith("perpendicular"):
+            raise ValueError(
+                f"complement.variant {self.complement.variant} does not use the target's hyperplanes, so that "
+                "fit_hyperplanes.domain_dependent would be without effect: use complement or on_hyperplane, "
+                "or domain_dependent false"
             )
         return self
 

@@ -1,103 +1,172 @@
-"""complement: out/latents/z and out/hyperplanes -> out/latents/z_prime/, with pair ids."""
+"""complement LATENTS: out/latents/LATENTS, out/hyperplanes -> out/latents/LATENTS_prime/, with pair ids."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
+import typer
 from numpy.typing import NDArray
 
 from generators.complements import (
-    Constraints,
-    complement,
-    complement_on_sphere,
+    Flip,
+    angle_to_what_is_kept,
+    complement_by_domain,
     condition_number,
-    constraints_of,
+    flips_of,
+    require_independent,
 )
-from generators.hyperplanes import Hyperplane, load_hyperplanes
+from generators.hyperplanes import Planes, load_hyperplanes, planes_of
 from generators.latents import to_sphere
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.errors import UserError
 from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import Store, commit_shard, finish_store, write_json
 from pipeline.work import publish, work_folder
-from stages.paths import HYPERPLANES, LATENTS
+from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL
+from stages.refining import Refine, new_refiner
 
 # Lengths of moves are counted in bins, so that any number of latents takes the same memory.
 LENGTHS = np.linspace(0.0, 64.0, 6401)
 
 
+def originals_of(latents: str, rows: pd.DataFrame) -> tuple[NDArray[np.bool_], pd.DataFrame]:
+    """Which of a shard's latents have complements, [n], and those complements' `id` and `pair_id`.
+
+    Of z those to pair, by their own ids; of inverted real images all, by the ids of the images.
+    """
+    if latents == "real":
+        return np.ones(len(rows), dtype=bool), pd.DataFrame({
+            "id": "real_prime-" + rows["real_id"], "pair_id": rows["real_id"],
+        })  # fmt: skip
+    to_pair = (rows["part"] == "pair").to_numpy()
+    ids = rows["id"][to_pair]
+    return to_pair, pd.DataFrame({"id": "z_prime-" + ids.str.removeprefix("z-"), "pair_id": ids})
+
+
 def new_complementer(
-    constraints: Constraints,
-    protected: Hyperplane,
+    latents: str,
+    flips: list[Flip],
+    planes: Planes,
     covariance: NDArray[np.float64] | None,
     on_sphere: bool,
+    refiner: Callable[[], Refine] | None,
     work: Path,
 ) -> MakeShard:
-    """What moves the latents to pair of a shard; the shard of their complements has the same number."""
-    store = Store(LATENTS / "z")
+    """What moves the latents of a shard, for one flip after another, to a shard of the same number."""
+    store = Store(LATENTS / latents)
+    digits = len(planes.protected)
+    refine = refiner() if refiner is not None else None
 
     def make(shard: int, advance: Advancing) -> Record:
         start, stop = store.bounds(shard)
-        rows = store.rows_between(start, stop)
-        to_pair = (rows["part"] == "pair").to_numpy()
+        to_pair, ids = originals_of(latents, store.rows_between(start, stop))
         z = store.read_between(start, stop)[to_pair]
         if on_sphere:
             z = to_sphere(z)
-            moved = complement_on_sphere(z, constraints)
-        else:
-            moved = complement(z, constraints, covariance)
-        paired = rows[to_pair][["id"]].rename(columns={"id": "pair_id"})
-        paired.insert(0, "id", "z_prime-" + paired["pair_id"].str.removeprefix("z-"))
-        paired["move_length"] = np.linalg.norm(moved - z, axis=1)
+        own_domains = planes.domains_of(z)
         # A generator that normalises its input renders the projection: its side is what is seen.
-        sides = (protected.distance(to_sphere(latents)) > 0 for latents in (z, moved))
-        paired["flipped"] = np.not_equal(*sides)
-        return commit_shard(work, shard, paired, "latents", moved)
+        seen = own_domains if on_sphere else planes.domains_of(to_sphere(z))
+        moved = np.empty((len(flips), *z.shape), dtype=np.float32)
+        rows = []
+        for flip, z_prime in zip(flips, moved, strict=True):
+            complement_by_domain(z, own_domains, flip, covariance, on_sphere, out=z_prime)
+            if refine is not None:
+                z_prime[:] = refine(z_prime, ids["pair_id"], flip.mask, advance)
+            suffix = f"-{flip.mask:0{digits}b}" if len(flips) > 1 else ""
+            rows.append(
+                ids.assign(
+                    id=ids["id"] + suffix,
+                    flips=flip.name,
+                    move_length=np.linalg.norm(z_prime - z, axis=1),
+                    flipped=planes.domains_of(to_sphere(z_prime)) == (seen ^ flip.mask),
+                )
+            )
+        complements = pd.concat(rows, ignore_index=True)
+        return commit_shard(work, shard, complements, "latents", moved.reshape(-1, z.shape[1]))
 
     return make
 
 
-def metrics_of(store: Store, constraints: Constraints) -> dict[str, float]:
-    """How far the latents moved (to 0.01), and how many changed the side that a normalised input shows."""
-    counts, flipped = np.zeros(len(LENGTHS) - 1, dtype=np.int64), 0
+def metrics_of(store: Store, flips: list[Flip]) -> dict[str, Any]:
+    """How far the latents moved (to 0.01), and how many a normalised input shows where they should be.
+
+    Of all complements and, under `by_flips`, of each subset; W's condition number and θ: the worst domain's.
+    """
+    lengths = np.zeros((len(flips), len(LENGTHS) - 1), dtype=np.int64)
+    flipped = np.zeros(len(flips), dtype=np.int64)
     for shard in range(len(store.items_per_shard)):
         rows = store.rows_between(*store.bounds(shard))
-        if len(rows):
-            counts += np.histogram(rows["move_length"].clip(upper=LENGTHS[-1]), LENGTHS)[0]
-            flipped += int(rows["flipped"].sum())
-    below = np.cumsum(counts) / counts.sum()
+        for place, flip in enumerate(flips):
+            of_flip = rows[rows["flips"] == flip.name] if len(rows) else rows
+            if len(of_flip):
+                lengths[place] += np.histogram(of_flip["move_length"].clip(upper=LENGTHS[-1]), LENGTHS)[0]
+                flipped[place] += int(of_flip["flipped"].sum())
+
+    def moves(counts: NDArray[np.int64], flipped: int) -> dict[str, float]:
+        below = np.cumsum(counts) / counts.sum()
+        return {
+            "move_length_median": float(LENGTHS[1:][np.searchsorted(below, 0.5)]),
+            "move_length_95th_percentile": float(LENGTHS[1:][np.searchsorted(below, 0.95)]),
+            "flipped_on_sphere": flipped / int(counts.sum()),
+        }
+
+    by_flips: dict[str, dict[str, float | None]] = {}
+    for flip, counts, count in zip(flips, lengths, flipped, strict=True):
+        angles = [angle for of in flip.by_domain if (angle := angle_to_what_is_kept(of)) is not None]
+        by_flips[flip.name] = {
+            "complements": int(counts.sum()),
+            "condition_number": max(map(condition_number, flip.by_domain)),
+            "angle_degrees": min(angles, default=None),
+            **moves(counts, int(count)),
+        }
     return {
-        "condition_number": condition_number(constraints),
-        "move_length_median": float(LENGTHS[1:][np.searchsorted(below, 0.5)]),
-        "move_length_95th_percentile": float(LENGTHS[1:][np.searchsorted(below, 0.95)]),
-        "flipped_on_sphere": flipped / len(store),
+        "condition_number": max(condition_number(of) for flip in flips for of in flip.by_domain),
+        **moves(lengths.sum(axis=0), int(flipped.sum())),
+        "by_flips": by_flips,
     }
 
 
-def main() -> None:
-    """Move each latent to pair to its complement; the complement's pair_id is the latent's id."""
+def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
+    """Move each latent to its complements; their pair_id is the latent's id, or the real image's."""
+    if latents not in ("z", "real"):
+        raise UserError(f"complement: there are complements of z and of real, not of {latents!r}.")
     parameters = read_parameters()
     section = parameters.complement
     on_sphere = parameters.latent_space == "sphere"
-    planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
-    target, protected = planes[parameters.target], planes[parameters.protected]
-    constraints = constraints_of(section.variant, target, [protected])
-    store = Store(LATENTS / "z")
+    loaded = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
+    planes = planes_of(loaded, parameters.target, parameters.protected)
+    flips = flips_of(section.variant, planes)
     covariance = None
     if section.metric == "mahalanobis":
-        fitted = store.rows_where("part", ["fit"])["position"].to_numpy()
-        covariance = np.cov(store.read(fitted), rowvar=False)
+        sampled = Store(LATENTS / "z")
+        fitted = sampled.rows_where("part", ["fit"])["position"].to_numpy()
+        covariance = np.cov(sampled.read(fitted), rowvar=False)
+    for flip in flips:
+        for constraints in flip.by_domain:
+            require_independent(constraints, covariance)
 
-    settings = [section.model_dump(), parameters.latent_space]
-    work = work_folder("complement", [LATENTS / "z", HYPERPLANES], settings)
-    set_up = partial(new_complementer, constraints, protected, covariance, on_sphere, work)
+    store = Store(LATENTS / latents)
+    settings = [section.model_dump(), parameters.attributes, parameters.latent_space]
+    stage = f"complement {latents}"
+    inputs = [LATENTS / latents, LATENTS / "z", HYPERPLANES]
+    refiner = None
+    if section.refine.steps:
+        refiner = partial(new_refiner, latents, parameters)
+        inputs += [GENERATOR, ATTRIBUTES, LABELS / "z" if latents == "z" else REAL]
+    work = work_folder(stage, inputs, settings)
+    set_up = partial(new_complementer, latents, flips, planes, covariance, on_sphere, refiner, work)
     sizes = store.items_per_shard
-    make_shards("complement", work, sizes, set_up, parameters.cluster, unit="latents")
+    runtime = parameters.runtime if section.refine.steps else None  # where the linear ones need no device
+    make_shards(stage, work, sizes, set_up, parameters.cluster, unit="latents", runtime=runtime)
     finish_store(work, len(sizes), "latents", store.item_shape, "float32")
-    metrics = metrics_of(Store(work), constraints)
+    metrics = metrics_of(Store(work), flips)
     write_json(work / "metrics.json", metrics)
-    print(f"complement: median move {metrics['move_length_median']:.2f}")
-    publish(work, LATENTS / "z_prime")
+    print(f"{stage}: median move {metrics['move_length_median']:.2f}")
+    publish(work, LATENTS / f"{latents}_prime")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """evaluate: out/runs and out/balanced -> metrics.json and out/evaluation/: every metric of every run."""
 
+import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,16 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifiers import metrics
-from data.balancing import counts_of
+from data.controls import duplicated_rows
+from pipeline.groups import protected_groups
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.progress import progress
 from pipeline.seeds import generator_for
 from pipeline.stage import run_stage
-from pipeline.stores import read_table, write_json, write_table
+from pipeline.stores import committed, read_table, write_json, write_table
 from stages.balance import summary_of
+from stages.choices import chosen_recipes, gap_of, mean_and_deviation, seeds_of, summary_table
 from stages.paths import BALANCED, EVALUATION, METRICS, REAL, RUNS
-
-SELECTION = "worst_group_accuracy"  # the one that metrics.json reports
 
 MATCHED = "_count_matched"  # what the names of metrics at the matched threshold end in
 
@@ -43,7 +45,9 @@ PARITIES: dict[str, CountMetric] = {
     "average_odds_difference": metrics.average_odds_difference,
     "disparate_impact": metrics.disparate_impact,
 }
-SUMMARY = ("accuracy", "balanced_accuracy", "worst_group_accuracy", "kl_scores")  # of summary.csv
+# What metrics.json leaves to runs.parquet: groups at the matched threshold, calibration of each protected
+# group, and of several attributes the groups of each alone.
+DETAILS = re.compile(r"group_\d+_accuracy_.+|protected_\d+_calibration_error.*")
 
 
 @dataclass(frozen=True)
@@ -161,31 +165,46 @@ def evaluate_run(
     proportions: NDArray[np.float64],
     resamples: int,
     seed: int,
-    attributes: Sequence[str] = ("protected",),
+    attributes: Sequence[str],
 ) -> dict[str, float]:
-    """One run's metrics on test, each with the bootstrap's median and standard deviation, and group sizes.
+    """One run's metrics, each with the bootstrap's median and standard deviation, and test's group sizes.
+
+    All are of the test set but those that are named validation_NAME: what choices are made on.
 
     Args:
         predictions: split, target, score and a binary column for each of `attributes`.
         proportions: of the groups in the training data, [2 n_g].
     """
-    validation, test = (predictions[predictions["split"] == split] for split in ("validation", "test"))
-    threshold = metrics.count_matching_threshold(
-        validation["score"].to_numpy(), validation["target"].to_numpy()
+    rows = predictions[predictions["split"] == "validation"]
+    threshold = metrics.count_matching_threshold(rows["score"].to_numpy(), rows["target"].to_numpy())
+    validation, test = (
+        Predictions(
+            members["target"].to_numpy(),
+            members["score"].to_numpy(),
+            members[list(attributes)].to_numpy(),
+            threshold,
+        )
+        for members in (rows, predictions[predictions["split"] == "test"])
     )
-    samples = Predictions(
-        test["target"].to_numpy(), test["score"].to_numpy(), test[list(attributes)].to_numpy(), threshold
-    )
-    # Every run is resampled alike, so that differences between runs are not the resampling's.
+
+    def bootstrap(samples: Predictions, metrics_of: Callable[[Weights], Values]) -> dict[str, float]:
+        # Every run is resampled alike, so that differences between runs are not the resampling's.
+        return with_bootstrap(metrics_of, len(samples.targets), resamples, generator_for(seed, "bootstrap"))
+
     return {
         "threshold": threshold,
-        **with_bootstrap(
-            lambda weights: metrics_of_attributes(samples, attributes, weights, proportions),
-            len(test),
-            resamples,
-            generator_for(seed, "bootstrap"),
-        ),
-        **group_sizes(samples, attributes),
+        **bootstrap(test, lambda weights: metrics_of_attributes(test, attributes, weights, proportions)),
+        **bootstrap(validation, lambda weights: validation_metrics(validation, weights)),
+        **group_sizes(test, attributes),
+    }
+
+
+def validation_metrics(samples: Predictions, weights: Weights = None) -> Values:
+    """The figures of the validation set that weights and recipes are chosen by: validation_NAME -> [...]."""
+    counts = samples.counts(weights)[""]
+    return {
+        "validation_accuracy": metrics.accuracy(counts),
+        "validation_worst_group_accuracy": metrics.worst_group_accuracy(counts),
     }
 
 
@@ -201,34 +220,67 @@ def group_sizes(samples: Predictions, attributes: Sequence[str] = ()) -> dict[st
     }
 
 
+def grouped_labels(parameters: AllParameters, split: str) -> pd.DataFrame:
+    """The labels of a split's real images: target, and protected, the id of the protected group."""
+    labels = read_table(REAL / "labels.parquet", ("split", *parameters.attributes))
+    labels = labels[labels["split"] == split]
+    groups, _ = protected_groups(labels[parameters.protected].to_numpy(dtype=np.int64))
+    return pd.DataFrame({"target": labels[parameters.target].to_numpy(dtype=np.int64), "protected": groups})
+
+
+def training_rows(data: str, parameters: AllParameters) -> pd.DataFrame:
+    """The labels of a data set that is trained on, image by image: target and protected (an id)."""
+    if data in ("augmented", "sampled"):
+        name = "manifest" if data == "augmented" else data
+        manifest = read_table(BALANCED / f"{name}.parquet", ("target", "protected", "split"))
+        return manifest[manifest["split"] == "train"]
+    rows = grouped_labels(parameters, "oracle" if data == "oracle" else "train")
+    if data == "duplicated":
+        groups = (rows["target"] * parameters.n_protected + rows["protected"]).to_numpy()
+        return rows.iloc[duplicated_rows(groups, 2 * parameters.n_protected, seed=0)]  # of any seed, as many
+    return rows
+
+
 def training_summaries(parameters: AllParameters) -> dict[str, dict[str, Any]]:
     """Size, group counts and KL divergences of every data set that is trained on."""
-    labels = read_table(REAL / "labels.parquet").rename(
-        columns={parameters.target: "target", parameters.protected: "protected"}
-    )
-    manifest = read_table(BALANCED / "manifest.parquet")
-    sets = {
-        "original": labels[labels["split"] == "train"],
-        "augmented": manifest[manifest["split"] == "train"],
-        "oracle": labels[labels["split"] == "oracle"],
+    return {
+        data: summary_of(training_rows(data, parameters), parameters.n_protected)
+        for data in parameters.train.data
     }
-    return {data: summary_of(sets[data]) for data in parameters.train.data}
 
 
 def nested_metrics(runs: pd.DataFrame, summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """metrics.json: DATA -> RECIPE -> METRIC -> mean and std over the seeds; DATA -> data -> its labels."""
-    names = [c for c in runs.columns if f"{c}_bootstrap_std" in runs.columns]
+    """What metrics.json holds.
+
+    DATA -> RECIPE -> METRIC -> mean and std over the seeds (of one seed the bootstrap's), where gap_closed is
+    the share of the gap between ERM on the original and on the oracle data that worst-group accuracy closes;
+    DATA -> data -> the training data's labels; gap -> its ends and its size; choices -> DATA -> the recipe
+    that is best on validation, and its figures.
+    """
+    names = [c for c in runs.columns if f"{c}_bootstrap_std" in runs.columns and not DETAILS.fullmatch(c)]
+    gap, chosen = gap_of(runs), chosen_recipes(runs)
     nested: dict[str, Any] = {data: {"data": summary} for data, summary in summaries.items()}
-    for key, seeds in runs[runs["selection"] == SELECTION].groupby(["data", "recipe"], sort=False):
-        data, recipe = map(str, key)
-        nested[data][recipe] = {
-            name: {
-                "mean": rounded(seeds[name].mean()),
-                "std": rounded(seeds[name].std(ddof=1)) if len(seeds) > 1 else 0.0,
-            }
-            for name in names
+    for row in summary_table(runs).to_dict("records"):
+        seeds = seeds_of(runs, row["data"], row["recipe"])
+        cell = {name: spread(*mean_and_deviation(seeds, name)) for name in names}
+        nested[row["data"]][row["recipe"]] = cell | {
+            "gap_closed": spread(row["gap_closed"], row["gap_closed_std"])
         }
-    return nested
+    figures = ("validation_worst_group_accuracy", "worst_group_accuracy", "accuracy", "gap_closed")
+    choices = {d: {"recipe": r} | {name: nested[d][r][name] for name in figures} for d, r in chosen.items()}
+    ends = {"erm_on_original": gap.original, "erm_on_oracle": gap.oracle, "size": gap.size}
+    return nested | {"gap": {name: rounded(end) for name, end in ends.items()}, "choices": choices}
+
+
+def spread(mean: float, deviation: float) -> dict[str, float | None]:
+    """A figure of metrics.json."""
+    return {"mean": rounded(mean), "std": rounded(deviation)}
+
+
+def one_line_each(content: dict[str, Any]) -> str:
+    """JSON to be read and compared by line: every figure, and every other innermost object, on one."""
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
+    return re.sub(r"\{[^{}]*\}", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n"
 
 
 def rounded(value: float) -> float | None:
@@ -240,27 +292,40 @@ def main() -> None:
     """Evaluate every run of the matrix on the real test set."""
     parameters = read_parameters()
     section, matrix = parameters.evaluate, parameters.train
-    train = read_table(REAL / "labels.parquet").query("split == 'train'")
-    counts = counts_of(train.rename(columns={parameters.target: "target", parameters.protected: "protected"}))
-    proportions = counts / counts.sum()
+    train = grouped_labels(parameters, "train")
+    counts = metrics.group_counts(
+        train["target"].to_numpy(), train["protected"].to_numpy(), parameters.n_protected
+    )
+    columns = ("split", "selection", "target", "score", *parameters.protected)
     records = []
     cells = [(d, r, s) for d in matrix.data for r in matrix.recipes for s in matrix.seeds]
     with progress("evaluate", len(cells), "runs") as advance:
         for data, recipe, seed in cells:
-            predictions = read_table(RUNS / data / recipe / str(seed) / "predictions.parquet")
+            predictions = read_table(RUNS / data / recipe / str(seed) / "predictions.parquet", columns)
             for selection, rows in predictions.groupby("selection", sort=False):
                 key = {"data": data, "recipe": recipe, "seed": seed, "selection": selection}
-                records.append(key | evaluate_run(rows, proportions, section.resamples, section.seed))
+                records.append(
+                    key
+                    | evaluate_run(
+                        rows, counts / counts.sum(), section.resamples, section.seed, parameters.protected
+                    )
+                )
             advance()
     runs = pd.DataFrame(records)
     summaries = training_summaries(parameters)
     write_table(EVALUATION / "runs.parquet", runs)
     write_json(EVALUATION / "data.json", summaries)
-    chosen = runs[runs["selection"] == SELECTION]
-    chosen.groupby(["data", "recipe"], sort=False)[[*SUMMARY]].mean().reset_index().to_csv(
-        EVALUATION / "summary.csv", index=False
-    )
-    write_json(METRICS, nested_metrics(runs, summaries))
+    summary = summary_table(runs)
+    summary.to_csv(EVALUATION / "summary.csv", index=False, float_format="%.6g")
+    chosen = summary[summary["chosen"]].drop(columns="chosen")
+    chosen.to_csv(EVALUATION / "choices.csv", index=False, float_format="%.6g")
+    with committed(METRICS) as temporary:
+        temporary.write_text(one_line_each(nested_metrics(runs, summaries)))
+    for row in chosen.to_dict("records"):
+        print(
+            f"evaluate: on {row['data']} validation chooses {row['recipe']}: "
+            f"worst-group accuracy on test {row['worst_group_accuracy']:.3f}"
+        )
 
 
 if __name__ == "__main__":

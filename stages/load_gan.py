@@ -8,7 +8,7 @@ import torch
 
 from generators.cards import CARD
 from generators.latents import sample_latents
-from generators.loading import load_generator
+from generators.loading import import_generator, load_generator
 from generators.probing import probe
 from generators.programs import import_factory, import_file
 from generators.synthesis import render
@@ -28,6 +28,7 @@ BATCH = 16  # images
 # Each writes what a generator needs into a folder, and gives what its card must say: kind, latent_dim,
 # resolution, source, and what `generators/loading.py` loads that kind with.
 IMPORTERS: dict[str, Callable[[LoadGAN, Path, torch.device], dict[str, Any]]] = {
+    "zprime": import_generator,
     "gan_zoo": import_checkpoint,
     "torchscript": import_file,
     "exported": import_file,
@@ -54,11 +55,8 @@ def main() -> None:
     write_json(output / CARD, card)
     generator = load_generator(output, device)
     found = probe(generator, generator.latent_dim, device, "load_gan: the generator")
-    made_by = f"outside of zprime; brought in by stage load_gan, kind {section.kind}"
-    write_json(
-        output / CARD,
-        {**card, "made_by": made_by, "normalises_latents": found.normalises_latents},
-    )
+    card.setdefault("made_by", f"outside of zprime; brought in by stage load_gan, kind {section.kind}")
+    write_json(output / CARD, {**card, "normalises_latents": found.normalises_latents})
     latents = sample_latents(0, "grid", 0, GRID, generator.latent_dim)
     pictures = render(generator, latents, BATCH, accelerator)
     save_grid(output / "samples" / f"{generator.resolution:04d}.png", pictures, columns=16)

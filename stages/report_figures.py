@@ -1,25 +1,38 @@
 """The report's figures: tables in, SVG out. One look for all, and the same bytes for the same tables."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.typing import LineStyleType
 
-# Okabe and Ito's colours, told apart by the colour-blind. Of groups: the hue is the target, the darker
-# of a hue is the protected attribute's 1.
-GROUP_COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00")
-DATA_COLOURS = {"original": "#4D4D4D", "augmented": "#009E73", "oracle": "#CC79A7"}
-DATA_MARKERS = {"original": "o", "augmented": "s", "oracle": "^"}
+# Okabe and Ito's colours, told apart by the colour-blind. Of groups: the hue is the target, the shade the
+# protected group, the darkest the last.
+GROUP_COLOURS = (("#56B4E9", "#0072B2"), ("#E69F00", "#D55E00"))  # of one protected attribute
+GROUP_SHADES = ("Blues", "Oranges")  # Matplotlib's, of several
+GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+GROUP_LINES: tuple[LineStyleType, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1.5, 2)))
+DATA_COLOURS = {
+    "original": "#4D4D4D",
+    "duplicated": "#E69F00",
+    "sampled": "#0072B2",
+    "augmented": "#009E73",
+    "oracle": "#CC79A7",
+}
+DATA_MARKERS = {"original": "o", "duplicated": "D", "sampled": "v", "augmented": "s", "oracle": "^"}
 SOURCE_COLOURS = {"z": "#4D4D4D", "z_prime": "#009E73"}
 SOURCE_LABELS = {"z": "G(z)", "z_prime": "G(z′)"}
 INK = "#333333"
 WIDTH = 11.2  # inches, of every figure: the page shows them at one scale
+PANELS_PER_ROW = 4
 LEAST_SHARE = 0.05  # %, where the logarithmic axis of the histograms begins
 
 matplotlib.rcParams.update(
@@ -45,6 +58,14 @@ matplotlib.rcParams.update(
 )
 
 
+def group_colours(n_protected: int) -> list[str]:
+    """A colour for each group t * n_g + g: [2 n_g]."""
+    if n_protected == 2:
+        return [colour for hue in GROUP_COLOURS for colour in hue]
+    shades = np.linspace(0.4, 0.95, n_protected)
+    return [to_hex(matplotlib.colormaps[name](shade)) for name in GROUP_SHADES for shade in shades]
+
+
 def _figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
@@ -57,6 +78,18 @@ def _svg(figure: Figure) -> bytes:
 
 def _legend(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
     figure.legend(handles=list(handles), loc="outside upper left", ncols=len(handles), borderaxespad=0.2)
+
+
+def _group_legend(figure: Figure, handles: Sequence[Line2D], n_groups: int, title: str = "") -> None:
+    columns = {4: 4, 8: 3}.get(n_groups, 2)  # of more attributes the names are longer
+    figure.legend(
+        handles=list(handles),
+        loc="outside upper left",
+        ncols=columns,
+        borderaxespad=0.2,
+        title=title,
+        alignment="left",
+    )
 
 
 def _data_handles(data: Sequence[str]) -> list[Line2D]:
@@ -73,14 +106,19 @@ def group_accuracies(table: pd.DataFrame, groups: Sequence[str]) -> bytes:
         groups: their names, in the order of their numbers.
     """
     recipes, data = table["recipe"].unique(), table["data"].unique().tolist()
-    figure = _figure(2.7)
-    panels = figure.subplots(1, len(recipes), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, recipe in zip(panels, recipes, strict=True):
+    rows_of_panels = math.ceil(len(recipes) / PANELS_PER_ROW)
+    columns = math.ceil(len(recipes) / rows_of_panels)
+    step = 0.72 / len(data)
+    figure = _figure(0.4 + rows_of_panels * (0.7 + len(groups) * max(0.4, 0.11 * len(data))))
+    panels = figure.subplots(rows_of_panels, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(recipes) :]:
+        axes.set_visible(False)
+    for axes, recipe in zip(panels.flat, recipes, strict=False):
         for k, name in enumerate(data):
             rows = table[(table["recipe"] == recipe) & (table["data"] == name)]
             axes.errorbar(
                 rows["mean"] * 100,
-                rows["group"] + (k - (len(data) - 1) / 2) * 0.24,
+                rows["group"] + (k - (len(data) - 1) / 2) * step,
                 xerr=rows["deviation"] * 100,
                 fmt=DATA_MARKERS[name],
                 color=DATA_COLOURS[name],
@@ -90,15 +128,16 @@ def group_accuracies(table: pd.DataFrame, groups: Sequence[str]) -> bytes:
             )
         axes.set_title(recipe)
         axes.set_yticks(range(len(groups)), groups)
-        axes.set_xlabel("accuracy on test (%)")
         axes.grid(axis="y", visible=False)
-    panels[0].set_ylim(len(groups) - 0.5, -0.5)
-    panels[0].set_xlim(-2, 102)
+    for axes in panels[-1]:
+        axes.set_xlabel("accuracy on test (%)")
+    panels[0, 0].set_ylim(len(groups) - 0.5, -0.5)
+    panels[0, 0].set_xlim(-2, 102)
     _legend(figure, _data_handles(data))
     return _svg(figure)
 
 
-def _two_lines(group: str) -> str:
+def _in_lines(group: str) -> str:
     return group.replace(", ", "\n")
 
 
@@ -106,13 +145,14 @@ def data_sets(summaries: Mapping[str, Mapping[str, float]], groups: Sequence[str
     """Group sizes and KL divergences of the training data.
 
     Args:
-        summaries: data set -> group_0, ..., group_3 (images), kl_joint and kl_uniform (nats).
+        summaries: data set -> group_0, group_1, ... (images), kl_joint and kl_uniform (nats).
         groups: their names.
     """
-    figure = _figure(2.9)
-    sizes, divergences = figure.subplots(1, 2, width_ratios=[2.1, 1])
-    labels = [_two_lines(group) for group in groups]
-    _bars(sizes, summaries, [f"group_{k}" for k in range(4)], labels, "{:,.0f}")
+    stacked = len(groups) > 4  # more groups take the whole width
+    figure = _figure(5.8 if stacked else 2.9)
+    sizes, divergences = figure.subplots(2, 1) if stacked else figure.subplots(1, 2, width_ratios=[2.1, 1])
+    labels = [_in_lines(group) for group in groups]
+    _bars(sizes, summaries, [f"group_{k}" for k in range(len(groups))], labels, "{:,.0f}")
     sizes.set_ylabel("training images")
     sizes.set_title("Group sizes")
     names = ["kl_joint", "kl_uniform"]
@@ -135,49 +175,65 @@ def _bars(
     for k, (data, summary) in enumerate(summaries.items()):
         places = np.arange(len(names)) + (k - (len(summaries) - 1) / 2) * width
         bars = axes.bar(places, [summary[name] for name in names], width * 0.92, color=DATA_COLOURS[data])
-        axes.bar_label(bars, fmt=number, fontsize=7.5, padding=1.5)
+        many = len(summaries) * len(names) > 12  # then the numbers would run into one another
+        axes.bar_label(bars, fmt=number, fontsize=6.5 if many else 7.5, padding=1.5, rotation=90 * many)
     axes.set_xticks(range(len(names)), labels, fontsize=8.5)
     axes.grid(axis="x", visible=False)
-    axes.margins(y=0.12)
+    axes.margins(y=0.25)
 
 
 def target_scores(
-    histograms: Mapping[tuple[str, int], pd.DataFrame], target: str, protected: str, recipe: str
+    histograms: Mapping[tuple[str, int], pd.DataFrame], target: str, protected: Sequence[str], recipe: str
 ) -> bytes:
     """Histograms of the target score on test: a row per true class, a column per data set.
 
     Args:
-        histograms: (data set, true class) -> score, protected_0 and protected_1 (% of that group).
+        histograms: (data set, true class) -> score, protected_0, protected_1, ... (% of that group).
+        protected: the names of the protected groups, [n_g].
     """
     data = list(dict.fromkeys(name for name, _ in histograms))
-    figure = _figure(4.6)
+    few, colours = len(protected) == 2, group_colours(len(protected))
+    figure = _figure(4.9)
     panels = figure.subplots(2, len(data), sharex=True, sharey=True, squeeze=False)
     for (name, truth), table in histograms.items():
         axes = panels[truth, data.index(name)]
-        for value in (0, 1):
-            _histogram(axes, table, f"protected_{value}", GROUP_COLOURS[2 * truth + value])
-        axes.set_title(f"{recipe} on {name}, true {target}={truth}")
-        axes.legend(
-            handles=[
-                Patch(color=GROUP_COLOURS[2 * truth + value], alpha=0.75, label=f"{protected}={value}")
-                for value in (0, 1)
-            ],
-            loc="upper center",
-            ncols=2,
-            fontsize=8.5,
-        )
+        for group in range(len(protected)):
+            colour = colours[len(protected) * truth + group]
+            line = "-" if few else GROUP_LINES[group % len(GROUP_LINES)]
+            _histogram(axes, table, f"protected_{group}", colour, line, filled=few)
+        axes.set_title(f"{name}, true {target}={truth}")
     for axes in panels[-1]:
         axes.set_xlabel(f"score of {target}")
     for axes in panels[:, 0]:
         axes.set_ylabel("share of the group (%)")
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colours[len(protected) * truth + group],
+            linestyle="-" if few else GROUP_LINES[group % len(GROUP_LINES)],
+            label=f"{target}={truth}, {name}",
+        )
+        for group, name in enumerate(protected)
+        for truth in (0, 1)
+    ]
+    _group_legend(figure, handles, len(colours), title=recipe)
     return _svg(figure)
 
 
-def _histogram(axes: Axes, table: pd.DataFrame, column: str, colour: str) -> None:
+def _histogram(
+    axes: Axes,
+    table: pd.DataFrame,
+    column: str,
+    colour: str,
+    line: LineStyleType = "-",
+    filled: bool = True,
+) -> None:
     edges = np.linspace(0, 1, len(table) + 1)
     heights = table[column].to_numpy()
-    axes.stairs(heights, edges, baseline=LEAST_SHARE, fill=True, color=colour, alpha=0.28)
-    axes.stairs(heights, edges, baseline=LEAST_SHARE, color=colour, linewidth=1.4)
+    if filled:
+        axes.stairs(heights, edges, baseline=LEAST_SHARE, fill=True, color=colour, alpha=0.28)
+    axes.stairs(heights, edges, baseline=LEAST_SHARE, color=colour, linewidth=1.4, linestyle=line)
     axes.set_yscale("log")
     axes.set_ylim(LEAST_SHARE, 130)
     axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
@@ -248,29 +304,53 @@ def training_curves(histories: pd.DataFrame) -> bytes:
             bands reach from the lowest to the highest.
     """
     recipes, data = histories["recipe"].unique(), histories["data"].unique().tolist()
-    figure = _figure(4.6)
-    panels = figure.subplots(2, len(recipes), sharex=True, sharey="row", squeeze=False)
-    for column, recipe in zip(panels.T, recipes, strict=True):
+    bands = math.ceil(len(recipes) / PANELS_PER_ROW)
+    columns = math.ceil(len(recipes) / bands)
+    figure = _figure(0.4 + 4.2 * bands)
+    panels = figure.subplots(2 * bands, columns, sharex=True, squeeze=False)
+    for k in range(bands * columns):
+        losses, accuracies = panels[2 * (k // columns) : 2 * (k // columns) + 2, k % columns]
+        if k >= len(recipes):
+            losses.set_visible(False)
+            accuracies.set_visible(False)
+            continue
         for name in data:
-            rows = histories[(histories["recipe"] == recipe) & (histories["data"] == name)]
-            _curve(column[0], rows, "loss", DATA_COLOURS[name], DATA_MARKERS[name])
+            rows = histories[(histories["recipe"] == recipes[k]) & (histories["data"] == name)]
+            _curve(losses, rows, "loss", DATA_COLOURS[name], DATA_MARKERS[name])
             _curve(
-                column[1], rows, "worst_group_accuracy", DATA_COLOURS[name], DATA_MARKERS[name], scale=100.0
+                accuracies, rows, "worst_group_accuracy", DATA_COLOURS[name], DATA_MARKERS[name], scale=100.0
             )
-        column[0].set_title(recipe)
-        column[1].set_xlabel("step")
-        column[1].set_ylim(-3, 103)
-    panels[0, 0].set_ylabel("training loss")
-    panels[0, 0].set_ylim(bottom=0)
-    panels[0, 0].set_xlim(left=0)
-    panels[1, 0].set_ylabel("worst-group accuracy\non validation (%)")
+        losses.set_title(recipes[k])
+        losses.set_ylim(bottom=0)
+        losses.set_xlim(left=0)
+        accuracies.set_xlabel("step")
+        accuracies.set_ylim(-3, 103)
+        if k % columns == 0:
+            losses.set_ylabel("training loss")
+            accuracies.set_ylabel("worst-group accuracy\non validation (%)")
     _legend(figure, _data_handles(data))
     return _svg(figure)
 
 
-def _curve(axes: Axes, rows: pd.DataFrame, column: str, colour: str, marker: str, scale: float = 1.0) -> None:
+def _curve(
+    axes: Axes,
+    rows: pd.DataFrame,
+    column: str,
+    colour: str,
+    marker: str,
+    scale: float = 1.0,
+    line: LineStyleType = "-",
+) -> None:
     over_seeds = rows.groupby("step")[column].agg(["mean", "min", "max"]) * scale
-    axes.plot(over_seeds.index, over_seeds["mean"], color=colour, marker=marker, linewidth=1.4, markersize=4)
+    axes.plot(
+        over_seeds.index,
+        over_seeds["mean"],
+        color=colour,
+        marker=marker,
+        linewidth=1.4,
+        markersize=4,
+        linestyle=line,
+    )
     axes.fill_between(
         over_seeds.index, over_seeds["min"], over_seeds["max"], color=colour, alpha=0.15, linewidth=0
     )
@@ -280,29 +360,39 @@ def group_weights(histories: pd.DataFrame, groups: Sequence[str]) -> bytes:
     """Group DRO's weights q over the steps: a row per recipe, a column per data set.
 
     Args:
-        histories: data, recipe, seed, step, q_0, ..., q_3; of recipes with Group DRO only.
-        groups: their names.
+        histories: data, recipe, seed, step, q_0, q_1, ...; of recipes with Group DRO only. A q that no run of
+            a panel has is not drawn there; the second 2 n_g are the synthetic images' of each group.
+        groups: their names, [2 n_g].
     """
     recipes, data = histories["recipe"].unique(), histories["data"].unique()
-    figure = _figure(0.5 + 2.0 * len(recipes))
+    figure = _figure(0.7 + 2.0 * len(recipes))
     panels = figure.subplots(len(recipes), len(data), sharex=True, sharey=True, squeeze=False)
-    markers = ("o", "s", "^", "D")
+    colours = group_colours(len(groups) // 2)
+    synthetic_too = f"q_{len(groups)}" in histories and histories[f"q_{len(groups)}"].notna().any()
     for row, recipe in zip(panels, recipes, strict=True):
         for axes, name in zip(row, data, strict=True):
             rows = histories[(histories["recipe"] == recipe) & (histories["data"] == name)]
-            for group, (colour, marker) in enumerate(zip(GROUP_COLOURS, markers, strict=True)):
-                _curve(axes, rows, f"q_{group}", colour, marker)
-            axes.set_title(f"{recipe} on {name}")
-        row[0].set_ylabel("weight q of the group")
+            for k in range(2 * len(groups)):
+                if f"q_{k}" not in rows or rows[f"q_{k}"].isna().all():
+                    continue
+                group = k % len(groups)
+                line: LineStyleType = "-" if k < len(groups) else (0, (4, 2))
+                _curve(axes, rows, f"q_{k}", colours[group], _marker(group), line=line)
+            axes.set_title(name)
+        row[0].set_ylabel(f"{recipe}\nweight q of the group")
     for axes in panels[-1]:
         axes.set_xlabel("step")
     panels[0, 0].set_ylim(0, None)
     panels[0, 0].set_xlim(left=0)
-    _legend(
-        figure,
-        [
-            Line2D([], [], color=colour, marker=marker, markersize=5, label=group)
-            for colour, marker, group in zip(GROUP_COLOURS, markers, groups, strict=True)
-        ],
-    )
+    handles = [
+        Line2D([], [], color=colour, marker=_marker(k), markersize=5, label=group)
+        for k, (colour, group) in enumerate(zip(colours, groups, strict=True))
+    ]
+    if synthetic_too:
+        handles.append(Line2D([], [], color=INK, linestyle=(0, (4, 2)), label="dashed: its synthetic images"))
+    _group_legend(figure, handles, len(groups))
     return _svg(figure)
+
+
+def _marker(group: int) -> str:
+    return GROUP_MARKERS[group % len(GROUP_MARKERS)]

@@ -7,11 +7,34 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-SELECTION = "worst_group_accuracy"  # on validation; metrics.json has the same
+from pipeline.groups import protected_groups
+from stages.choices import (
+    BASELINE,
+    CHOICE,
+    CHOICE_FIGURES,
+    SELECTION,
+    cells_of,
+    chosen_recipes,
+    gap_of,
+    mean_and_deviation,
+    seeds_of,
+    summary_table,
+)
+
 BINS = 50  # of every score histogram, as in kl_scores
 FIGURE_SPACE = "\u2007"  # as wide as a digit
 PERCENT = "\u00a0%"  # not to be parted from its number
+MATCHED_ENDING = "_count_matched"  # of the names of metrics at the matched threshold
+
+DATA_NOTES = {  # what each set of training data is, in one sentence
+    "original": "real training images, as biased as they are",
+    "duplicated": "control: the real images, each group’s repeated until it is as large as the largest",
+    "sampled": "control: real images and, of each group as many as in augmented, plain synthetic ones, G(z)",
+    "augmented": "real images, and synthetic pairs: G(z) with the complements G(z′)",
+    "oracle": "the aim: real images that no user has, all groups of one size",
+}
 
 
 @dataclass(frozen=True)
@@ -41,11 +64,31 @@ DISTANCES = (
     Column("equal_opportunity_difference", "EOD", percent=True),
     Column("average_odds_difference", "AOD", percent=True),
     Column("disparate_impact", "Disparate impact (ratio)"),
-    Column("protected_0_calibration_error", "ECE, group 0", percent=True),
-    Column("protected_1_calibration_error", "ECE, group 1", percent=True),
 )
-GROUP_ACCURACIES = tuple(Column(f"group_{g}_accuracy", f"group {g}", percent=True) for g in range(4))
-MATCHED_GROUP_ACCURACIES = tuple(f"group_{g}_accuracy_count_matched" for g in range(4))
+
+
+def calibration_columns(attribute: str = "") -> tuple[Column, ...]:
+    """The calibration errors of the two groups of the protected attribute, or of one of several."""
+    return tuple(
+        Column(f"protected_{g}_calibration_error{attribute}", f"ECE, group {g}", percent=True) for g in (0, 1)
+    )
+
+
+def group_columns(n_groups: int) -> tuple[Column, ...]:
+    """The accuracy of every group, [2 n_g]."""
+    return tuple(Column(f"group_{g}_accuracy", f"group {g}", percent=True) for g in range(n_groups))
+
+
+def attribute_columns(attribute: str) -> tuple[Column, ...]:
+    """Of several protected attributes, the measures of one for itself."""
+    alone = (
+        Column(SELECTION, "Worst-group accuracy", percent=True),
+        *(column for column in PAPER if column.name != "average_precision"),  # which knows of no groups
+        *DISTANCES,
+    )
+    renamed = (Column(f"{c.name}_{attribute}", c.heading, c.percent) for c in alone)
+    return (*renamed, *calibration_columns(f"_{attribute}"))
+
 
 # METHODS 2, of CelebA: AP, DEO, BA (%) and KL by the kind of target, baseline → augmented, each ± two
 # deviations of the bootstrap.
@@ -69,13 +112,6 @@ PUBLISHED_ACCURACIES = (
 )
 
 
-def mean_and_deviation(seeds: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """A metric's mean over the seeds and its standard deviation: over them, or the one seed's bootstrap's."""
-    if len(seeds) == 1:
-        return float(seeds[metric].iloc[0]), float(seeds[f"{metric}_bootstrap_std"].iloc[0])
-    return float(seeds[metric].mean()), float(seeds[metric].std(ddof=1))
-
-
 def spread_text(mean: float, deviation: float, percent: bool) -> str:
     """'87.3 ± 0.4', padded so that right-aligned columns of it line up; '–' where there is no value."""
     if math.isnan(mean):
@@ -85,31 +121,16 @@ def spread_text(mean: float, deviation: float, percent: bool) -> str:
     return f"{mean:.3f} ± {deviation:.3f}".replace("-", "−")
 
 
-def seeds_of(runs: pd.DataFrame, data: str, recipe: str, selection: str = SELECTION) -> pd.DataFrame:
-    """The rows of one cell of the matrix: one for each seed."""
-    chosen = (runs["data"] == data) & (runs["recipe"] == recipe) & (runs["selection"] == selection)
-    return runs[chosen]
-
-
 def table_rows(
-    runs: pd.DataFrame,
-    columns: Sequence[Column],
-    best: str | None = None,
-    lowest: bool = False,
-    selection: str = SELECTION,
+    runs: pd.DataFrame, columns: Sequence[Column], selection: str = SELECTION
 ) -> list[dict[str, Any]]:
-    """A row for each data set and recipe: data, recipe, cells (metric -> text), best.
+    """A row for each data set and recipe: data, recipe, cells (metric -> text), chosen (by validation).
 
     Args:
         runs: of out/evaluation/runs.parquet.
-        best: the metric that decides which row of a data set is marked; equal ones all are.
-        lowest: whether less of it is better.
         selection: the metric that chose the weights on validation.
     """
-    means = (
-        runs[runs["selection"] == selection].groupby(["data", "recipe"], sort=False).mean(numeric_only=True)
-    )
-    marked = means[best].groupby("data").transform("min" if lowest else "max") if best else None
+    chosen = chosen_recipes(runs)
     return [
         {
             "data": data,
@@ -120,23 +141,41 @@ def table_rows(
                 )
                 for column in columns
             },
-            "best": marked is not None and means.loc[(data, recipe), best] == marked[data, recipe],
+            "chosen": chosen[data] == recipe,
         }
-        for data, recipe in means.index
+        for data, recipe in cells_of(runs)
     ]
 
 
-def worst_group_of(seeds: pd.DataFrame) -> int:
+def summary_rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """The figures that choose and are compared, as text (%): data, recipe, chosen, and each NAME."""
+    table = summary_table(runs)
+    texts = {
+        name: [
+            spread_text(*spread, percent=True)
+            for spread in zip(table[name], table[f"{name}_std"], strict=True)
+        ]
+        for name in (CHOICE, *CHOICE_FIGURES, "gap_closed")
+    }
+    rows = table[["data", "recipe", "chosen"]].assign(**texts).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def worst_group_of(seeds: pd.DataFrame, n_groups: int) -> int:
     """The group whose accuracy, mean over the seeds, is the lowest."""
-    return int(np.nanargmin([seeds[column.name].mean() for column in GROUP_ACCURACIES]))
+    return int(np.nanargmin([seeds[column.name].mean() for column in group_columns(n_groups)]))
 
 
-def accuracies_beside(seeds: pd.DataFrame) -> list[dict[str, Any]]:
+def accuracies_beside(seeds: pd.DataFrame, n_groups: int, ending: str = "") -> list[dict[str, Any]]:
     """Each group's accuracy where gaps are measured, mean over the seeds: text (%), whether it is the worst.
 
     A gap that closes because every group got worse shows here.
+
+    Args:
+        ending: of several protected attributes "_NAME", for the groups of one.
     """
-    means = np.array([seeds[name].mean() for name in MATCHED_GROUP_ACCURACIES])
+    names = (f"{column.name}{MATCHED_ENDING}{ending}" for column in group_columns(n_groups))
+    means = np.array([seeds[name].mean() for name in names])
     lowest = np.fmin.reduce(means)
     return [
         {"text": "–" if math.isnan(mean) else f"{mean * 100:.1f}", "worst": bool(mean == lowest)}
@@ -144,34 +183,56 @@ def accuracies_beside(seeds: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def in_percent(mean: float, deviation: float) -> str:
+    """'41.0 ± 1.4 %', of a sentence, never broken over two lines."""
+    return f"{mean * 100:.1f} ± {deviation * 100:.1f}".replace(" ", "\u00a0") + PERCENT
+
+
+def verdict(before: tuple[float, float], after: tuple[float, float]) -> tuple[str, str]:
+    """A change of a mean ± deviation: its verb, and what to think of it, in points."""
+    gain = after[0] - before[0]
+    change = f"{gain * 100:+.1f} points".replace("-", "−")
+    if abs(gain) <= math.hypot(before[1], after[1]):
+        return "goes", f"{change}: no clear change, it is within the deviations"
+    return ("rises", change) if gain > 0 else ("falls", f"{change}: the augmentation made it worse")
+
+
 def headline(runs: pd.DataFrame, recipe: str) -> str:
     """One sentence: what the augmentation did to a recipe's worst-group accuracy, for better or worse."""
     values = {
         data: mean_and_deviation(seeds_of(runs, data, recipe), SELECTION) for data in runs["data"].unique()
     }
-    texts = {
-        data: f"{mean * 100:.1f} ± {deviation * 100:.1f}".replace(" ", "\u00a0") + PERCENT
-        for data, (mean, deviation) in values.items()
-    }
+    texts = {data: in_percent(*value) for data, value in values.items()}
     augmented = f"{texts['augmented']} on the augmented data"
     oracle = (
         f"; the oracle, trained on balanced real data, reaches {texts['oracle']}" if "oracle" in texts else ""
     )
     if "original" not in values:
         return f"With {recipe}, worst-group accuracy is {augmented}{oracle}."
-    (before, before_deviation), (after, after_deviation) = values["original"], values["augmented"]
-    gain = after - before
-    change = f"{gain * 100:+.1f} points".replace("-", "−")
-    if abs(gain) <= math.hypot(before_deviation, after_deviation):
-        verb, verdict = "goes", f"{change}: no clear change, it is within the deviations"
-    elif gain > 0:
-        verb, verdict = "rises", change
-    else:
-        verb, verdict = "falls", f"{change}: the augmentation made it worse"
+    verb, judged = verdict(values["original"], values["augmented"])
     return (
         f"With {recipe}, worst-group accuracy {verb} from {texts['original']} on the original data to "
-        f"{augmented} ({verdict}){oracle}."
+        f"{augmented} ({judged}){oracle}."
     )
+
+
+def choice_sentence(runs: pd.DataFrame) -> str:
+    """One sentence: the best recipe of the original and of the augmented data, as validation chooses them."""
+    recipes = chosen_recipes(runs)
+    values = {
+        data: mean_and_deviation(seeds_of(runs, data, recipes[data]), SELECTION)
+        for data in ("original", "augmented")
+        if data in recipes
+    }
+    parts = [f"{recipes[data]} on the {data} data ({in_percent(*value)})" for data, value in values.items()]
+    sentence = f"Of all recipes, validation chooses {' and '.join(parts)}"
+    if len(values) == 2:
+        sentence += f": {verdict(values['original'], values['augmented'])[1]}"
+    closed, _ = gap_of(runs).closed(*values["augmented"])
+    if math.isnan(closed):
+        return f"{sentence}."
+    share = f"{closed * 100:.0f}".replace("-", "−") + PERCENT
+    return f"{sentence}; the latter closes {share} of the gap to the oracle."
 
 
 def before_and_after(values: Mapping[str, str]) -> str:
@@ -180,22 +241,22 @@ def before_and_after(values: Mapping[str, str]) -> str:
 
 
 def tiles(
-    runs: pd.DataFrame, recipe: str, datasheet: Mapping[str, Any], attributes: Sequence[str]
+    runs: pd.DataFrame, recipe: str, datasheet: Mapping[str, Any], target: str, protected: Sequence[str]
 ) -> list[dict[str, str]]:
     """The key figures under the headline: label, value and note."""
-    chosen = runs[runs["selection"] == SELECTION]
-    means = chosen.groupby(["data", "recipe"], sort=False).mean(numeric_only=True)
-    data = runs["data"].unique().tolist()
+    best, gap = chosen_recipes(runs), gap_of(runs)
 
-    def of_recipe(metric: str) -> dict[str, str]:
-        return {name: f"{100 * means.loc[(name, recipe), metric]:.1f}" for name in data}
+    def over_data(metric: str, recipes: Mapping[str, str]) -> dict[str, str]:
+        means = {data: float(seeds_of(runs, data, recipe)[metric].mean()) for data, recipe in recipes.items()}
+        return {data: f"{100 * mean:.1f}" for data, mean in means.items()}
 
-    worst = of_recipe(SELECTION)
+    same = dict.fromkeys(best, recipe)
+    worst = over_data(SELECTION, same)
     oracle = f"; oracle {worst['oracle']}{PERCENT}" if "oracle" in worst else ""
-    by_recipe = {name: means.loc[name][SELECTION] for name in data}
-    best = before_and_after({name: f"{100 * values.max():.1f}" for name, values in by_recipe.items()})
+    ends = [seeds_of(runs, "augmented", r)[SELECTION].mean() for r in (recipe, best["augmented"])]
+    shares = [gap.closed(float(end), 0.0)[0] for end in ends]
+    closed = " · ".join("–" if math.isnan(share) else f"{100 * share:.0f}" for share in shares)
     kept, flipped = 100 * datasheet["target_kept"], 100 * datasheet["protected_flipped"]
-    target, protected = attributes
     return [
         {
             "label": f"Worst-group accuracy, {recipe}",
@@ -203,24 +264,29 @@ def tiles(
             "note": f"original → augmented{oracle}",
         },
         {
-            "label": "Worst group, best recipe",
-            "value": best + PERCENT,
-            "note": before_and_after({name: str(values.idxmax()) for name, values in by_recipe.items()}),
+            "label": "Worst group, recipe chosen on validation",
+            "value": before_and_after(over_data(SELECTION, best)) + PERCENT,
+            "note": before_and_after(best),
+        },
+        {
+            "label": "Gap closed by the augmented data",
+            "value": closed.replace("-", "−") + PERCENT,
+            "note": f"{recipe} · recipe chosen; gap: {BASELINE} on oracle less on original",
         },
         {
             "label": f"Accuracy, {recipe}",
-            "value": before_and_after(of_recipe("accuracy")) + PERCENT,
-            "note": f"balanced: {before_and_after(of_recipe('balanced_accuracy'))}{PERCENT}",
+            "value": before_and_after(over_data("accuracy", same)) + PERCENT,
+            "note": f"balanced: {before_and_after(over_data('balanced_accuracy', same))}{PERCENT}",
         },
         {
             "label": "KL of the training labels",
             "value": f"{datasheet['before']['kl_joint']:.3f} → {datasheet['after']['kl_joint']:.3f}",
-            "note": f"nats; 0 where {target} is independent of {protected}",
+            "note": f"nats; 0 where {target} is independent of {' and '.join(protected)}",
         },
         {
             "label": "Pairs: kept · flipped",
             "value": f"{kept:.1f} · {flipped:.1f}{PERCENT}",
-            "note": f"{target} kept · {protected} flipped",
+            "note": f"{target} kept · {'what was to flip' if len(protected) > 1 else protected[0]} flipped",
         },
     ]
 
@@ -233,6 +299,22 @@ def deviation_note(seeds: int, resamples: int) -> str:
             "it does not show how much another seed would differ."
         )
     return f"Mean ± standard deviation over {seeds} seeds (n − 1)."
+
+
+def group_values(names: Sequence[str]) -> list[str]:
+    """Of each group's name the values alone, on one line: "1, 0" of "Blond_Hair=1, Male=0"."""
+    return [",\u00a0".join(pair.rsplit("=", 1)[1] for pair in name.split(", ")) for name in names]
+
+
+def group_headings(names: Sequence[str]) -> list[str]:
+    """What a column for each group is headed with: its name, or of more than four its values alone."""
+    return list(names) if len(names) <= 4 else group_values(names)
+
+
+def groups_of(labels: pd.DataFrame, attributes: Sequence[str]) -> NDArray[np.int64]:
+    """The group t * n_g + a of each row, of the columns of the target and the protected attributes: [n]."""
+    protected, n_groups = protected_groups(labels[list(attributes[1:])].to_numpy(dtype=np.int64))
+    return labels[attributes[0]].to_numpy(dtype=np.int64) * n_groups + protected
 
 
 def evenly_per_group(table: pd.DataFrame, per_group: int) -> pd.DataFrame:

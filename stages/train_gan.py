@@ -30,7 +30,7 @@ def main() -> None:
     accelerator = new_accelerator(parameters.runtime)
     work = work_folder("train_gan", [REAL], section.model_dump(), writes=accelerator.is_main_process)
     output = work / "generator"
-    training = GANTraining(section, images.read, len(images), accelerator)
+    training = GANTraining(section, images.read, images.groups, accelerator)
     latents = sample_latents(section.seed, "grid", 0, GRID, section.latent_dim)
 
     def save_samples(resolution: int) -> None:

@@ -1,5 +1,7 @@
 """A project with a small balanced data set, as the pipeline leaves it, and what its images should be."""
 
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -38,46 +40,65 @@ def _write_store(folder: Path, rows: pd.DataFrame, first: int) -> None:
     finish_store(folder, 2, "images", (SIDE, SIDE, 3), "uint8")
 
 
-def write_parameters(**export: object) -> None:
-    """params.yaml in the current folder: the smoke preset with this section `export`."""
+def write_parameters(
+    attributes: Sequence[str] = NAMES, balance: dict | None = None, **export: object
+) -> None:
+    """params.yaml in the current folder: the smoke preset with these attributes, `balance` and `export`."""
     parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    parameters["attributes"] = list(attributes)
     parameters["cluster"] = {"mode": "inline"}
+    parameters["balance"] |= balance or {}
     parameters["export"] |= export
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
 
 
-def make_project() -> None:
-    """out/real, out/synthetic, out/labels and, by the stage itself, out/balanced; in the current folder."""
-    write_parameters()
+def make_project(attributes: Sequence[str] = NAMES, **balance_section: object) -> None:
+    """out/real, out/synthetic, out/labels and, by the stage itself, out/balanced; in the current folder.
+
+    30 latents z, with every complement of each.
+    """
+    write_parameters(attributes, balance_section)
     random = np.random.default_rng(1)
     count = len(REAL_IDS)
-    groups = np.arange(count) % 4
+    groups = np.array(list(product((0, 1), repeat=len(attributes))))
+    values = groups[np.arange(count) % len(groups)]
     labels = pd.DataFrame(
         {
             "id": REAL_IDS,
             "split": ["train"] * 40 + ["validation"] * 12 + ["test"] * (count - 52),
-            NAMES[0]: groups // 2,
-            NAMES[1]: groups % 2,
+            **{name: values[:, column] for column, name in enumerate(attributes)},
         }
     )
     order = random.permutation(count)
     _write_store(REAL, labels[["id"]], 0)
     write_table(REAL / "labels.parquet", labels.iloc[order])  # the manifest's order is not the store's
     z = pd.DataFrame({"id": [f"z-{number:08d}" for number in range(30)]})
-    z_prime = pd.DataFrame({"id": [f"z_prime-{number:08d}" for number in range(30)], "pair_id": z["id"]})
-    for first, (source, rows) in zip((200, 300), {"z": z, "z_prime": z_prime}.items(), strict=True):
+    for first, source, rows in ((200, "z", z), (300, "z_prime", _complements(z, attributes))):
         _write_store(SYNTHETIC / source, rows, first)
-        scores = {f"{name}_score": random.random(len(rows)) for name in NAMES}
-        cut = {name: (scores[f"{name}_score"] >= 0.5).astype(int) for name in NAMES}
+        scores = {f"{name}_score": random.random(len(rows)) for name in attributes}
+        cut = {name: (scores[f"{name}_score"] >= 0.5).astype(int) for name in attributes}
         commit_shard(LABELS / source, 0, rows[["id"]].assign(**scores, **cut))
         finish_store(LABELS / source, 1)
     balance.main()
 
 
-def manifest() -> pd.DataFrame:
+def _complements(z: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """The rows of the store of complements: one per z and non-empty subset of the protected attributes."""
+    protected = attributes[1:]
+    masks = [mask for mask in product((0, 1), repeat=len(protected)) if any(mask)]
+    rows = []
+    for id in z["id"]:
+        for mask in masks:
+            suffix = "" if len(protected) == 1 else "-" + "".join(map(str, mask))
+            flips = [name for name, flipped in zip(protected, mask, strict=True) if flipped]
+            rows.append((f"z_prime-{id.removeprefix('z-')}{suffix}", id, "+".join(flips), 1.0, True))
+    return pd.DataFrame(rows, columns=["id", "pair_id", "flips", "move_length", "flipped"])
+
+
+def manifest(n_protected: int = 2) -> pd.DataFrame:
     """The manifest by id, with the group as the field numbers it."""
     table = pd.read_parquet("out/balanced/manifest.parquet").set_index("id", drop=False)
-    return table.assign(group=table["target"] * 2 + table["protected"])
+    return table.assign(group=table["target"] * n_protected + table["protected"])
 
 
 def expected_images() -> dict[str, NDArray[np.uint8]]:

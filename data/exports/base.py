@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,6 @@ from pipeline.stores import finish_store
 
 NAME = "balanced"  # of the data set, where a format's file names have one
 SPLIT_NUMBERS = {split: number for number, split in enumerate(SPLITS)}  # CelebA's and Waterbirds'
-COLUMNS = ("y", "a", "group", "source", "pair_id", "target_score", "protected_score")
 LONGEST_KEY = 80  # characters: a file name in a tar has 100
 
 
@@ -96,6 +95,13 @@ class ExportFormat(ABC):
         return pieces
 
     @property
+    def columns(self) -> list[str]:
+        """What is told of every image: labels, where it comes from, scores."""
+        manifest = self.manifest
+        names = ["y", "a", *manifest.protected, "group", "source", "pair_id", *manifest.scores]
+        return list(dict.fromkeys(names))  # a single protected attribute may be called "a"
+
+    @property
     def classes(self) -> tuple[str, str]:
         """The names of y = 0 and y = 1."""
         return f"not_{self.manifest.target}", self.manifest.target
@@ -155,8 +161,8 @@ def keys_of(ids: pd.Series) -> pd.Series:
     return keys.where(~ambiguous, keys.str[: LONGEST_KEY - 17] + "-" + digests.reindex(ids.index))
 
 
-def columns_of(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each row's `COLUMNS` as JSON has them: null where a real image has no pair and no scores."""
-    plain = rows[["id", *COLUMNS]].astype(object)
+def records_of(rows: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Each row's id and columns as JSON has them: null where a real image has no pair and no scores."""
+    plain = rows[["id", *columns]].astype(object)
     records: list[dict[str, Any]] = plain.where(plain.notna(), None).to_dict("records")  # type: ignore[assignment]
     return records

@@ -1,7 +1,7 @@
 """`celeba`: the layout of CelebA (Liu et al., ICCV 2015), for what reads that data set.
 
     img_align_celeba/KEY.png
-    list_attr_celeba.txt, .csv       the target and the protected attribute, 1 or -1
+    list_attr_celeba.txt, .csv       the target and the protected attributes, 1 or -1
     list_eval_partition.txt, .csv    0, 1, 2: train, validation, test
     identity_CelebA.txt, list_bbox_celeba.txt, list_landmarks_align_celeba.txt
 
@@ -33,7 +33,11 @@ class CelebA(ImageFiles):
         names = rows["file"]
         height, width, _ = Store(manifest.root / rows["store"].iloc[0]).item_shape
         attributes = pd.DataFrame(
-            {"image_id": names, manifest.target: 2 * rows["y"] - 1, manifest.protected: 2 * rows["a"] - 1}
+            {
+                "image_id": names,
+                manifest.target: 2 * rows["y"] - 1,
+                **{name: 2 * rows[name] - 1 for name in manifest.protected},
+            }
         )
         partition = pd.DataFrame({"image_id": names, "partition": rows["split"].map(SPLIT_NUMBERS)})
         boxes = pd.DataFrame({"image_id": names, "x_1": 0, "y_1": 0, "width": width, "height": height})

@@ -9,7 +9,7 @@ PIL images and named labels (datasets: `Features.arrow_schema`, "Create a datase
 
 import json
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +18,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from data.exports.base import COLUMNS, NAME, ExportFormat, Piece
+from data.exports.base import NAME, ExportFormat, Piece
+from pipeline.groups import group_names
 from pipeline.stores import committed
 
 DATA = "data"  # a folder of its own: pandas and pyarrow read it as one table
 ROW_GROUP = 256  # images: what a reader of one row reads with it
 
-DTYPES = {  # as Hugging Face and Arrow call them
-    "id": "string", "image": "image", "y": "int64", "a": "int64", "group": "int64", "source": "string",
-    "pair_id": "string", "target_score": "float64", "protected_score": "float64",
-}  # fmt: skip
 IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-ARROW_TYPES = {
-    name: IMAGE if dtype == "image" else pa.type_for_alias(dtype) for name, dtype in DTYPES.items()
-}
-
 
 CARD = """---
 {header}---
 
 # {target} by {protected}, balanced by zprime
 
-`y` is {target}, `a` is {protected}, `group` = y * {n_a} + a. `source` is real, z (generated) or z_prime (the
-complement of a z); `pair_id` is the id of a pair's z.
-`target_score` and `protected_score` are the classifiers' scores of generated images. Generated images are
-training images.
+`y` is {target}, `a` is {protected}, `group` = y * {n_a} + a. `source` is real, z (generated), z_prime (the
+complement of a z) or real_prime (the complement of a real image); `pair_id` is the id of a pair's original.
+{scores} are the classifiers' scores of generated images. Generated images are training images.
 
 | group | {columns} |
 |---|{rule}
@@ -51,19 +43,32 @@ training images.
 
 
 class HFParquet(ExportFormat):
-    """Columns: `DTYPES`; y and a are ClassLabels with names."""
+    """Columns: `dtypes`; y, a and every protected attribute are ClassLabels with names."""
 
     @property
-    def labels(self) -> dict[str, tuple[str, str]]:
-        """The names of the classes of y and a, by column."""
-        return {"y": self.classes, "a": (f"not_{self.manifest.protected}", self.manifest.protected)}
+    def dtypes(self) -> dict[str, str]:
+        """The columns' types as Hugging Face calls them, and but for the image's Arrow too."""
+        text, scores = ("source", "pair_id"), self.manifest.scores
+        types = {
+            name: "string" if name in text else "float64" if name in scores else "int64"
+            for name in self.columns
+        }
+        return {"id": "string", "image": "image", **types}
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """The names of the classes, by column: of `a` all combinations of the protected attributes'."""
+        protected = {name: [f"not_{name}", name] for name in self.manifest.protected}
+        combinations = ["+".join(names) for names in product(*protected.values())]
+        return {"y": list(self.classes), **protected, "a": combinations}
 
     @property
     def schema(self) -> pa.Schema:
-        features: dict[str, Any] = {name: {"dtype": t, "_type": "Value"} for name, t in DTYPES.items()}
+        features: dict[str, Any] = {name: {"dtype": t, "_type": "Value"} for name, t in self.dtypes.items()}
         features["image"] = {"_type": "Image"}
         features |= {name: {"names": names, "_type": "ClassLabel"} for name, names in self.labels.items()}
-        return pa.schema(ARROW_TYPES, {"huggingface": json.dumps({"info": {"features": features}})})
+        types = {name: IMAGE if t == "image" else pa.type_for_alias(t) for name, t in self.dtypes.items()}
+        return pa.schema(types, {"huggingface": json.dumps({"info": {"features": features}})})
 
     def write_piece(
         self, folder: Path, piece: Piece, rows: pd.DataFrame, images: Iterator[bytes]
@@ -79,9 +84,9 @@ class HFParquet(ExportFormat):
             for start in range(0, len(rows), ROW_GROUP):
                 part = rows.iloc[start : start + ROW_GROUP]
                 files = zip(islice(images, len(part)), part["file"], strict=True)
-                content: dict[str, Any] = {column: part[column] for column in ("id", *COLUMNS)}
+                content: dict[str, Any] = {column: part[column] for column in ("id", *self.columns)}
                 content["image"] = [{"bytes": image, "path": file} for image, file in files]
-                arrays = [pa.array(content[c], kind, from_pandas=True) for c, kind in ARROW_TYPES.items()]
+                arrays = [pa.array(content[field.name], field.type, from_pandas=True) for field in schema]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
         return [name]
 
@@ -90,10 +95,10 @@ class HFParquet(ExportFormat):
 
     def card(self, folder: Path) -> str:
         """The data card: a YAML header for the Hub, and the groups of each split for people."""
-        features: list[dict[str, Any]] = [{"name": name, "dtype": dtype} for name, dtype in DTYPES.items()]
-        for feature in features:
-            if names := self.labels.get(feature["name"]):
-                feature["dtype"] = {"class_label": {"names": {str(k): name for k, name in enumerate(names)}}}
+        types: dict[str, Any] = dict(self.dtypes)
+        for column, classes in self.labels.items():
+            types[column] = {"class_label": {"names": {str(k): name for k, name in enumerate(classes)}}}
+        features = [{"name": column, "dtype": dtype} for column, dtype in types.items()]
         splits, files = [], []
         for split, rows in self.table.groupby("split", sort=False):
             shards = f"{DATA}/{NAME}-{split}-*.parquet"
@@ -106,13 +111,18 @@ class HFParquet(ExportFormat):
             "dataset_info": {"features": features, "splits": splits},
             "configs": [{"config_name": "default", "data_files": files}],
         }
+        names = group_names(self.manifest.target, self.manifest.protected)
         groups = pd.crosstab(self.table["group"], [self.table["split"], self.table["source"]])
         return CARD.format(
             header=yaml.safe_dump(header, sort_keys=False),
             target=self.manifest.target,
-            protected=self.manifest.protected,
+            protected=" and ".join(self.manifest.protected),
+            scores=", ".join(f"`{name}`" for name in self.manifest.scores),
             n_a=self.manifest.n_a,
             columns=" | ".join(", ".join(column) for column in groups.columns),
             rule="---|" * len(groups.columns),
-            rows="\n".join(f"| {group} | {' | '.join(map(str, row))} |" for group, row in groups.iterrows()),
+            rows="\n".join(
+                f"| {group}: {names[int(str(group))]} | {' | '.join(map(str, row))} |"
+                for group, row in groups.iterrows()
+            ),
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.exports.base import COLUMNS, ImageFiles
+from data.exports.base import ImageFiles
 
 NO_PAIR = "-"  # Hugging Face refuses a column that is text in one split and empty in another
 
@@ -26,6 +26,6 @@ class ImageFolder(ImageFiles):
 
     def write_tables(self, folder: Path) -> None:
         for split, rows in self.table.groupby("split"):
-            metadata = rows[["id", *COLUMNS]].fillna({"pair_id": NO_PAIR})
+            metadata = rows[["id", *self.columns]].fillna({"pair_id": NO_PAIR})
             metadata.insert(0, "file_name", self._files(rows))
             metadata.to_csv(folder / str(split) / "metadata.csv", index=False)

@@ -8,7 +8,8 @@
 The first table is what kohpangwei/group_DRO (data/cub_dataset.py), WILDS (waterbirds_dataset.py) and
 PolinaKirichenko/deep_feature_reweighting (wb_data.py) read; the second, beside the folder, what
 facebookresearch/BalancingGroups and YyzHarry/SubpopBench do (datasets.py). `place` and `a` are the
-protected attribute, `split` is 0, 1, 2 for train, validation, test.
+protected attribute, of several the number of their combination; `split` is 0, 1, 2 for train, validation,
+test.
 """
 
 from pathlib import Path

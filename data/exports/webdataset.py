@@ -14,7 +14,7 @@ from typing import IO
 
 import pandas as pd
 
-from data.exports.base import NAME, ExportFormat, Piece, columns_of
+from data.exports.base import NAME, ExportFormat, Piece, records_of
 from pipeline.stores import committed
 
 BLANK = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
@@ -34,10 +34,10 @@ class WebDataset(ExportFormat):
     ) -> list[str]:
         name = f"{NAME}-{piece.split}-{piece.index:06d}.tar"
         with committed(folder / name) as temporary, temporary.open("wb") as file:
-            for key, columns, image in zip(rows["key"], columns_of(rows), images, strict=True):
+            for key, record, image in zip(rows["key"], records_of(rows, self.columns), images, strict=True):
                 _add(file, f"{key}{self.suffix}", image)
-                _add(file, f"{key}.cls", str(columns["y"]).encode())
-                _add(file, f"{key}.json", json.dumps(columns).encode())
+                _add(file, f"{key}.cls", str(record["y"]).encode())
+                _add(file, f"{key}.json", json.dumps(record).encode())
             file.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar
         return [name]
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from data.sources.base import ORACLE_SPLIT, Source
+from data.sources.base import JUDGE_SPLIT, ORACLE_SPLIT, Source
 from pipeline.seeds import generator_for
 
 # CelebA's own counts of Blond_Hair x Male (METHODS 5), in the order of the groups 2 t + g.
@@ -108,6 +108,7 @@ class Avatars(Source):
         validation_minimum: images of every group on validation, at least.
         test_per_group: images of every group in the test set.
         oracle: images of a balanced training set of the same drawing; 0 for none.
+        judge: images of another balanced set, for the networks that judge synthetic images; 0 for none.
         correlation: 1 for CelebA's between hair and gender, 0 for none.
     """
 
@@ -117,6 +118,7 @@ class Avatars(Source):
     validation_minimum: int = Field(150, ge=1)
     test_per_group: int = Field(1_000, ge=1)
     oracle: int = Field(10_000, ge=0)
+    judge: int = Field(0, ge=0)
     correlation: float = Field(1.0, ge=0, le=1)
     seed: int = 0
 
@@ -131,8 +133,10 @@ class Avatars(Source):
             ),
             "test": np.full(4, self.test_per_group),
             ORACLE_SPLIT: apportion(self.oracle, balanced),
+            JUDGE_SPLIT: apportion(self.judge, balanced),
         }
-        return pd.concat([self._split(split, groups) for split, groups in counts.items()], ignore_index=True)
+        drawn = [self._split(split, groups) for split, groups in counts.items() if groups.sum()]
+        return pd.concat(drawn, ignore_index=True)
 
     def _split(self, split: str, counts: NDArray[np.int64]) -> pd.DataFrame:
         random = generator_for(self.seed, "avatars", split)

@@ -17,6 +17,7 @@ from pipeline.parameters import Parameters
 
 SPLITS = ("train", "validation", "test")
 ORACLE_SPLIT = "oracle"  # a balanced real training set, where a source can make one
+JUDGE_SPLIT = "judge"  # another one, of the networks that judge synthetic images: for evaluation alone
 
 
 class BadImage(Exception):
@@ -32,8 +33,9 @@ class Source(Parameters):
     def table(self) -> pd.DataFrame:
         """All items, in a fixed order.
 
-        Columns: `id`, a unique string; `split`, one of `SPLITS` or `ORACLE_SPLIT`; every binary
-        attribute as integers in {0, 1}; and what `image` needs of a row, in columns that start with "_".
+        Columns: `id`, a unique string; `split`, one of `SPLITS`, `ORACLE_SPLIT` or `JUDGE_SPLIT`;
+        every binary attribute as integers in {0, 1}; and what `image` needs of a row, in columns that start
+        with "_".
 
         Raises `UserError` for a missing file or column, or a value that is not binary.
         """

@@ -68,6 +68,18 @@ def test_absent_groups_keep_their_proportions():
     assert objective.q.tolist() == pytest.approx([0.4 / 1.3, 0.2 / 1.3, 0.3 / 1.3, 0.4 / 1.3], abs=1e-6)
 
 
+def test_a_group_without_images_has_no_weight():
+    """Of 2 target x 2 protected x 2 sources the four first occur, but one: q is 1/3 of each of those."""
+    objective = GroupDRO([5, 0, 7, 1, 0, 0, 0, 0], step_size=1.0)
+    assert objective.q.tolist() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3, 0, 0, 0, 0])
+    # Groups 0 and 3 grow by 2^1.5 = 2.828427 and 4/3 as above: over 2.828427 + 1 + 1.333333 = 5.161760.
+    loss = objective(torch.tensor(FIRST_LOGITS), FIRST)
+    expected = [0.547958, 0, 0.193732, 0.258310, 0, 0, 0, 0]
+    assert objective.q.tolist() == pytest.approx(expected, abs=1e-6)
+    # Group 2, which is absent from the batch, keeps its weight: 0.547958 * 1.5 ln 2 + 0.258310 ln 4/3.
+    assert loss.item() == pytest.approx(0.569725 + 0.074311, abs=1e-5)
+
+
 def test_the_gradient_weighs_each_image_by_its_groups_q_over_its_count():
     objective = GroupDRO([10, 10, 10, 10], step_size=1.0)
     logits = torch.tensor(FIRST_LOGITS, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Classifier training: samplers, the learning rate, a toy problem solved, exact resumption."""
+"""Classifier training: the learning rate, phases, a toy problem solved, exact resumption."""
 
 import math
 import signal
@@ -16,14 +16,15 @@ import torch
 from classifiers import training as classifier_training
 from classifiers.backbones import SmallResNet, new_backbone
 from classifiers.objectives import ERM, GroupDRO
+from classifiers.samplers import UniformSampler
 from classifiers.training import (
-    GroupBalancedSampler,
     LabelledImages,
+    Phase,
     Trained,
-    UniformSampler,
     _batch,
     learning_rate,
     predict,
+    train_in_phases,
 )
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import UserError
@@ -32,8 +33,6 @@ from pipeline.runtime import images_to_tensor, new_accelerator
 
 # A state after every evaluation, and at no other time.
 train_classifier = partial(classifier_training.train_classifier, checkpoint_seconds=3600.0)
-
-GROUPS = np.array([0] * 70 + [1] * 20 + [2] * 9 + [3])
 
 
 @pytest.fixture
@@ -81,49 +80,6 @@ def certainty_of(scores: np.ndarray, images: LabelledImages) -> float:
 SELECTIONS = {"accuracy": accuracy_of, "certainty": certainty_of}
 
 
-# Samplers
-
-
-def drawn(sampler, steps: int) -> np.ndarray:
-    return np.concatenate([sampler(step) for step in range(steps)])
-
-
-@pytest.mark.parametrize("batch_size", [10, 7, 33, 100, 250])
-def test_the_uniform_sampler_gives_every_image_once_per_epoch(batch_size):
-    """Also where batches reach over the end of an epoch, or over several."""
-    order = drawn(UniformSampler(GROUPS, batch_size, seed=0), 1000 // batch_size + 1)[:1000]
-    epochs = order.reshape(10, 100)
-    for epoch in epochs:
-        np.testing.assert_array_equal(np.sort(epoch), np.arange(100))
-    assert len(np.unique(epochs, axis=0)) == 10
-    assert not np.array_equal(epochs[0], np.arange(100))
-
-
-def test_the_balanced_sampler_gives_all_groups_and_their_images_with_the_same_probability():
-    positions = drawn(GroupBalancedSampler(GROUPS, 100, seed=0), 200)  # 20,000 draws
-    shares = np.bincount(GROUPS[positions], minlength=4) / len(positions)
-    np.testing.assert_allclose(shares, 0.25, atol=0.015)
-    of_second = np.bincount(positions[GROUPS[positions] == 1])[70:90]
-    np.testing.assert_allclose(of_second / of_second.sum(), 1 / 20, atol=0.015)
-
-
-def test_the_balanced_sampler_does_without_groups_that_are_empty():
-    groups = np.array([0, 0, 0, 3])
-    positions = drawn(GroupBalancedSampler(groups, 50, seed=0), 20)
-    assert (positions == 3).mean() == pytest.approx(0.5, abs=0.05)
-
-
-@pytest.mark.parametrize("sampler", [UniformSampler, GroupBalancedSampler])
-def test_a_batch_depends_on_seed_and_step_alone(sampler):
-    first, again, other = (sampler(GROUPS, 16, seed) for seed in (0, 0, 1))
-    for step in (30, 2, 17):  # in any order
-        assert first(step).shape == (16,)
-        np.testing.assert_array_equal(first(step), again(step))
-        np.testing.assert_array_equal(first(step), first(step))
-        assert not np.array_equal(first(step), other(step))
-    assert not np.array_equal(first(0), first(1))
-
-
 # The learning rate
 
 
@@ -135,28 +91,32 @@ def test_the_learning_rate_by_hand():
     assert {learning_rate(constant, step, 12) for step in range(12)} == {0.2}
 
 
+class OneWeight(torch.nn.Module):
+    """A network whose logit is its only weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        return self.weight.expand(len(images))
+
+
+class Sum(torch.nn.Module):
+    """An objective with the gradient 1, which notes the weight and the images' groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.groups = [], []
+
+    def forward(self, logits, batch):
+        self.seen.append(logits[0].item())
+        self.groups.append(batch.groups.tolist())
+        return logits.mean()
+
+
 def test_the_schedules_rate_is_the_one_that_is_used(accelerator, tmp_path):
     """With plain gradients of a single weight, every step's change is its rate times the gradient."""
-
-    class OneWeight(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, images):
-            return self.weight.expand(len(images))
-
-    class Sum(torch.nn.Module):
-        """Has the gradient 1, and notes the weight."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.seen = []
-
-        def forward(self, logits, batch):
-            self.seen.append(logits[0].item())
-            return logits.mean()
-
     objective = Sum()
     settings = settings_of(steps=4, evaluations=1, weight_decay=0.0)
     train_classifier(
@@ -168,6 +128,37 @@ def test_the_schedules_rate_is_the_one_that_is_used(accelerator, tmp_path):
         [0, *(-rate * velocity for rate, velocity in zip(rates, (1, 1.9, 2.71), strict=True))]
     )
     assert objective.seen == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+# Phases
+
+
+def phases_of(first: LabelledImages, second: LabelledImages, objectives, steps=(5, 7)) -> list[Phase]:
+    return [
+        Phase(images, objective, UniformSampler(images.groups, 16, 0), count)
+        for images, objective, count in zip((first, second), objectives, steps, strict=True)
+    ]
+
+
+def test_a_phase_takes_over_the_weights_and_starts_the_rest_anew(accelerator, tmp_path):
+    """Two steps, then two more with the first rate and no velocity; each phase has its own images."""
+    ones, zeros = (TRAINING.subset(np.flatnonzero(TRAINING.targets == target)) for target in (1, 0))
+    first, second = Sum(), Sum()
+    phases = phases_of(ones, zeros, (first, second), steps=(2, 2))
+    settings = settings_of(evaluations=2, weight_decay=0.0)
+    arguments = (VALIDATION, settings, {}, accelerator, tmp_path / "state.pt", 3600.0)
+    result = train_in_phases("toy", OneWeight(), phases, *arguments)
+    # Rates 0.05 and 0.025 of a cosine over two steps; velocities 1 and 1.9: 0.05, then 0.0475.
+    assert first.seen == pytest.approx([0, -0.05], abs=1e-6)
+    assert second.seen == pytest.approx([-0.0975, -0.1475], abs=1e-6)
+    assert [np.unique(phase.groups).tolist() for phase in (first, second)] == [[2, 3], [0, 1]]
+    assert [record["step"] for record in result.history] == [2, 4]
+    # The batches of the second phase begin where those of a training of its own would.
+    again = Sum()
+    train_classifier(
+        "toy", OneWeight(), again, zeros, VALIDATION, settings_of(steps=2), {}, accelerator, tmp_path / "a.pt"
+    )
+    assert again.groups == second.groups
 
 
 # Batches
@@ -209,7 +200,7 @@ def test_the_parts_of_two_processes_are_the_batch_of_one(accelerator):
 
 def test_group_counts_include_empty_groups():
     images = LabelledImages(TRAINING.ids[:3], TRAINING.read, np.array([0, 1, 1]), np.array([0, 2, 2]))
-    assert images.group_counts() == [1, 0, 2, 0]
+    assert images.group_counts(4) == [1, 0, 2, 0]
 
 
 # Prediction
@@ -241,7 +232,7 @@ def test_predictions_are_the_sigmoid_of_the_logits_in_order(accelerator):
 
 
 def new_objective(name: str) -> torch.nn.Module:
-    return GroupDRO(TRAINING.group_counts(), step_size=0.5) if name == "group_dro" else ERM()
+    return GroupDRO(TRAINING.group_counts(4), step_size=0.5) if name == "group_dro" else ERM()
 
 
 def trained(accelerator, checkpoint, objective=None, training=TRAINING, checkpoint_seconds=3600.0, **changes):
@@ -330,7 +321,7 @@ def test_the_history_has_the_mean_loss_and_q(accelerator, tmp_path):
             losses.append(loss.item())
             return loss
 
-    objective = Noted(TRAINING.group_counts(), step_size=0.5)
+    objective = Noted(TRAINING.group_counts(4), step_size=0.5)
     _, _, result = trained(accelerator, tmp_path / "state.pt", objective)
     means = np.array(losses).reshape(4, 3).mean(axis=1)
     assert [record["loss"] for record in result.history] == pytest.approx(means.tolist(), rel=1e-5)
@@ -395,6 +386,37 @@ def test_a_state_between_evaluations_resumes_to_the_same_bits(objective, acceler
             )
     assert load_checkpoint(tmp_path / "state.pt")["done"] == 9
     resumed = trained(accelerator, tmp_path / "state.pt", new_objective(objective), killed_after(3, TRAINING))
+    assert_same_training(resumed, whole)
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [3600.0, 1e-9])
+@pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer(name="adam", learning_rate=5e-3)])
+def test_two_phases_resume_to_the_same_bits(optimizer, checkpoint_seconds, accelerator, tmp_path):
+    """Killed in the first phase, right before and right after its end, and in the second."""
+    ones, rest = (
+        TRAINING.subset(np.flatnonzero(chosen)) for chosen in (TRAINING.groups == 3, TRAINING.groups < 3)
+    )
+
+    def in_two_phases(checkpoint: Path, batches: tuple[int, int]):
+        network = new_backbone(Backbone(width=8), seed=0)
+        images = [killed_after(count, part) for count, part in zip(batches, (ones, rest), strict=True)]
+        objectives = [GroupDRO(part.group_counts(4), step_size=0.5) for part in (ones, rest)]
+        result = train_in_phases(
+            "toy", network, phases_of(*images, objectives), VALIDATION, settings_of(optimizer=optimizer),
+            SELECTIONS, accelerator, checkpoint, checkpoint_seconds,
+        )  # fmt: skip
+        return network, objectives[1], result
+
+    whole = in_two_phases(tmp_path / "whole.pt", (5, 7))
+    # Steps of the first phase, and of the second, before each kill; evaluations are after 3, 6, 9, 12.
+    kept = []
+    for batches in ((2, 0), (5, 0), (5, 0), (5, 3), (5, 2)):
+        with pytest.raises(Killed):
+            in_two_phases(tmp_path / "state.pt", batches)
+        state = load_checkpoint(tmp_path / "state.pt")
+        kept.append(state["done"] if state else 0)
+    assert kept == ([0, 3, 3, 6, 6] if checkpoint_seconds > 1 else [2, 5, 5, 8, 10])
+    resumed = in_two_phases(tmp_path / "state.pt", (5, 7))
     assert_same_training(resumed, whole)
 
 
@@ -563,7 +585,9 @@ def train_all_cases(output: str) -> None:
             return accelerator.reduce(tensor, "sum")
 
         objective = (
-            GroupDRO(images.group_counts(), step_size=0.5, total=total) if name == "group_dro" else ERM(total)
+            GroupDRO(images.group_counts(4), step_size=0.5, total=total)
+            if name == "group_dro"
+            else ERM(total)
         )
         network, _, result = trained(
             accelerator,

@@ -69,6 +69,28 @@ def test_blond_hair_is_drawn_lighter_where_it_stands(small: Avatars) -> None:
     assert means[1] > means[0] + 20
 
 
+def test_the_judges_images_are_balanced_and_no_other_splits() -> None:
+    source = Avatars(train=40, validation=20, validation_minimum=2, test_per_group=4, oracle=8, judge=4000)
+    table, without = source.table(), source.model_copy(update={"judge": 0}).table()
+    assert groups(table, "judge") == [1000] * 4
+    judged = table[table["split"] == "judge"]
+    for name, share in (("Smiling", 0.5), ("Eyeglasses", 0.25)):  # at random, within each group too
+        by_group = judged.groupby(["Blond_Hair", "Male"])[name].mean()
+        np.testing.assert_allclose(by_group, share, atol=0.06)
+    assert table["id"].is_unique
+    assert judged["id"].iloc[0] == "judge-000000"
+    # Its own draw: with or without it, all others are the same.
+    pd.testing.assert_frame_equal(table[table["split"] != "judge"], without)
+    assert not (without["split"] == "judge").any()
+    oracle = table[table["split"] == "oracle"].iloc[0].to_dict()
+    twin = {**oracle, "id": "judge-000000"}
+    assert np.abs(source.image(oracle, 32).astype(int) - source.image(twin, 32)).mean() > 5
+
+
+def test_by_default_there_are_no_images_for_judges() -> None:
+    assert not (Avatars().table()["split"] == "judge").any()
+
+
 def test_tones_run_from_dark_to_light_and_stay_in_range() -> None:
     brightness = [int(tone(value)[1:3], 16) for value in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert brightness == sorted(brightness)

@@ -125,7 +125,7 @@ def test_the_tables_are_the_same() -> None:
         ({"split": "dev"}, "there is no split 'dev'; expected one of train, validation, test."),
         (
             {"source": "fake"},
-            "there is no source 'fake'; expected one of real, synthetic, z, z_prime.",
+            "there is no source 'fake'; expected one of real, synthetic, z, z_prime, real_prime.",
         ),
         (
             {"split": "test", "source": "z"},

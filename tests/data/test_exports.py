@@ -103,15 +103,16 @@ def test_hf_parquet_as_datasets_reads_it(project: Path, tmp_path: Path, how: str
             assert told["split"] == split
             labels = (told["target"], told["protected"], told["group"], told["source"])
             assert (row["y"], row["a"], row["group"], row["source"]) == labels
+            assert row["Male"] == row["a"]
             assert isinstance(row["image"], Image.Image)
             images[row["id"]] = array(row["image"])
             if told["source"] == "real":
                 assert row["pair_id"] is None
-                assert row["target_score"] is None
+                assert row["Blond_Hair_score"] is None
             else:
                 assert row["pair_id"] == told["pair_id"]
-                assert row["target_score"] == told["target_score"]
-                assert row["protected_score"] == told["protected_score"]
+                assert row["Blond_Hair_score"] == told["Blond_Hair_score"]
+                assert row["Male_score"] == told["Male_score"]
     assert_images(images, set(expected["id"]))
 
 

@@ -15,34 +15,20 @@ from generators.complements import (
     complement,
     complement_on_sphere,
     condition_number,
-    constraints_of,
 )
 from generators.hyperplanes import Hyperplane
 from generators.latents import to_sphere
 from pipeline.errors import UserError
+from tests.generators.planes import (
+    all_changed,
+    distances,
+    plane_at,
+    random_covariance,
+    random_latents,
+    random_planes,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def random_planes(random: np.random.Generator, count: int, D: int) -> list[Hyperplane]:
-    normals = random.normal(size=(count, D))
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    offsets = random.normal(size=count)
-    return [Hyperplane(f"attribute{k}", normals[k], float(offsets[k])) for k in range(count)]
-
-
-def random_latents(random: np.random.Generator, n: int, D: int) -> np.ndarray:
-    return random.normal(size=(n, D)).astype(np.float32)
-
-
-def random_covariance(random: np.random.Generator, D: int) -> np.ndarray:
-    """A covariance whose axes are turned and whose variances span 1 to 10."""
-    axes, _ = np.linalg.qr(random.normal(size=(D, D)))
-    return axes * np.linspace(1, 10, D) @ axes.T
-
-
-def plane_at(degrees: float, attribute: str = "Male") -> Hyperplane:
-    return Hyperplane(attribute, np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]), 0.3)
 
 
 # The constraints
@@ -53,7 +39,7 @@ def plane_at(degrees: float, attribute: str = "Male") -> Hyperplane:
 def test_every_variant_meets_its_constraints_on_random_hyperplanes(variant, protected, D, seed, own_metric):
     random = np.random.default_rng(seed)
     target, *others = random_planes(random, 1 + protected, D)
-    constraints = constraints_of(variant, target, others)
+    constraints = all_changed(variant, target, others)
     assume(condition_number(constraints) < 30)
     z = random_latents(random, 16, D)
     covariance = random_covariance(random, D) if own_metric else None
@@ -70,7 +56,7 @@ def test_perpendicular_variants_leave_the_target_unconstrained():
     target, protected = random_planes(random, 2, 3)
     z = random_latents(random, 16, 3)
     for variant in ("perpendicular", "perpendicular_on_hyperplane"):
-        moved = complement(z, constraints_of(variant, target, [protected]))
+        moved = complement(z, all_changed(variant, target, [protected]))
         assert np.abs(target.distance(moved) - target.distance(z)).max() > 0.1
 
 
@@ -99,7 +85,7 @@ def test_every_variant_equals_its_published_closed_form(D, seed):
     }
     assert set(closed_forms) == set(VARIANTS)
     for variant, expected in closed_forms.items():
-        moved = complement(z, constraints_of(variant, target, [protected]))
+        moved = complement(z, all_changed(variant, target, [protected]))
         np.testing.assert_allclose(moved, expected, atol=1e-4, rtol=1e-6)
 
 
@@ -116,7 +102,7 @@ def test_every_variant_equals_its_published_closed_form(D, seed):
 def test_a_two_dimensional_example_worked_by_hand(variant, expected):
     target = Hyperplane("Blond_Hair", np.array([1.0, 0.0]), 0.0)
     protected = Hyperplane("Male", np.array([0.6, 0.8]), 0.5)
-    moved = complement(np.array([[2.0, 1.0]]), constraints_of(variant, target, [protected]))
+    moved = complement(np.array([[2.0, 1.0]]), all_changed(variant, target, [protected]))
     np.testing.assert_allclose(moved, [expected], atol=1e-6)
 
 
@@ -125,7 +111,7 @@ def test_two_protected_attributes_are_both_flipped_by_hand():
     planes = [
         Hyperplane(name, axis, b) for name, axis, b in zip("tgh", np.eye(3), (5.0, 1.0, 0.0), strict=True)
     ]
-    moved = complement(np.array([[7.0, 2.0, 3.0]]), constraints_of("complement", planes[0], planes[1:]))
+    moved = complement(np.array([[7.0, 2.0, 3.0]]), all_changed("complement", planes[0], planes[1:]))
     np.testing.assert_allclose(moved, [[7.0, -4.0, -3.0]], atol=1e-6)
 
 
@@ -137,7 +123,7 @@ def test_two_protected_attributes_are_both_flipped_by_hand():
 def test_the_move_is_the_minimum_norm_solution(variant, protected, D, seed):
     random = np.random.default_rng(seed)
     target, *others = random_planes(random, 1 + protected, D)
-    constraints = constraints_of(variant, target, others)
+    constraints = all_changed(variant, target, others)
     assume(condition_number(constraints) < 30)
     z = random_latents(random, 8, D)
     s = z @ constraints.normals.T + constraints.offsets
@@ -163,7 +149,7 @@ def test_no_optimiser_finds_a_shorter_move(own_metric):
         ],
     )
     assert found.success
-    constraints = constraints_of("complement", target, [protected])
+    constraints = all_changed("complement", target, [protected])
     moved = complement(z[None], constraints, covariance if own_metric else None)
     np.testing.assert_allclose(moved[0], found.x, atol=1e-4)
 
@@ -173,7 +159,7 @@ def test_no_optimiser_finds_a_shorter_move(own_metric):
 def test_the_complement_of_the_complement_is_the_latent(D, seed):
     random = np.random.default_rng(seed)
     target, protected = random_planes(random, 2, D)
-    constraints = constraints_of("complement", target, [protected])
+    constraints = all_changed("complement", target, [protected])
     assume(condition_number(constraints) < 10)
     z = random_latents(random, 8, D)
     np.testing.assert_allclose(complement(complement(z, constraints), constraints), z, atol=1e-4)
@@ -187,7 +173,7 @@ def test_the_complement_of_the_complement_is_the_latent(D, seed):
 def test_mahalanobis_with_the_identity_is_euclidean(D, seed):
     random = np.random.default_rng(seed)
     target, protected = random_planes(random, 2, D)
-    constraints = constraints_of("complement", target, [protected])
+    constraints = all_changed("complement", target, [protected])
     assume(condition_number(constraints) < 10)
     z = random_latents(random, 8, D)
     np.testing.assert_allclose(complement(z, constraints, np.eye(D)), complement(z, constraints), atol=1e-5)
@@ -198,7 +184,7 @@ def test_mahalanobis_with_the_identity_is_euclidean(D, seed):
 def test_the_mahalanobis_move_is_the_shorter_one_in_the_datas_metric(D, seed):
     random = np.random.default_rng(seed)
     target, protected = random_planes(random, 2, D)
-    constraints = constraints_of("complement", target, [protected])
+    constraints = all_changed("complement", target, [protected])
     assume(condition_number(constraints) < 10)
     z = random_latents(random, 8, D)
     covariance = random_covariance(random, D)
@@ -219,7 +205,7 @@ def test_the_mahalanobis_move_by_hand():
     """With Σ = diag(1, 4) and w = (0.6, 0.8): Σ w = (0.6, 3.2), w Σ w = 2.92; z = (1, 0.5) has s = 1."""
     target = Hyperplane("Blond_Hair", np.array([1.0, 0.0]), 0.0)
     protected = Hyperplane("Male", np.array([0.6, 0.8]), 0.0)
-    constraints = constraints_of("perpendicular", target, [protected])
+    constraints = all_changed("perpendicular", target, [protected])
     moved = complement(np.array([[1.0, 0.5]]), constraints, np.diag([1.0, 4.0]))
     np.testing.assert_allclose(moved, [[1 - 2 * 0.6 / 2.92, 0.5 - 2 * 3.2 / 2.92]], atol=1e-6)
 
@@ -234,11 +220,7 @@ def random_constraints(
     normals = random.normal(size=(len(factors), D))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     offsets = offset * random.normal(size=len(factors))
-    return Constraints(tuple("abc"[: len(factors)]), normals, offsets, np.array(factors))
-
-
-def distances(constraints: Constraints, latents: np.ndarray) -> np.ndarray:
-    return latents.astype(np.float64) @ constraints.normals.T + constraints.offsets
+    return Constraints(tuple("abc"[: len(factors)]), normals, offsets, np.array(factors), normals, offsets)
 
 
 def reach_of(constraints: Constraints, z: np.ndarray) -> np.ndarray:
@@ -302,7 +284,7 @@ def test_no_other_point_of_the_sphere_that_meets_the_constraints_is_nearer(facto
 def test_an_optimiser_on_the_sphere_finds_the_same_point(variant):
     random = np.random.default_rng(6)
     planes = [Hyperplane(p.attribute, p.normal, 0.2 * p.offset) for p in random_planes(random, 2, 8)]
-    constraints = constraints_of(variant, planes[0], planes[1:])
+    constraints = all_changed(variant, planes[0], planes[1:])
     z = to_sphere(random_latents(random, 1, 8))[0].astype(np.float64)
     assert reach_of(constraints, z[None])[0] < np.sqrt(8)
     wanted = constraints.factors * distances(constraints, z[None])[0]
@@ -323,7 +305,7 @@ def test_an_optimiser_on_the_sphere_finds_the_same_point(variant):
 
 def test_on_the_sphere_by_hand():
     plane = Hyperplane("Male", np.array([1.0, 0.0, 0.0, 0.0]), -0.25)
-    constraints = constraints_of("perpendicular", plane, [plane])
+    constraints = all_changed("perpendicular", plane, [plane])
     # s = 0.75 becomes -0.75: x = -0.5; what is left of the length 2 is √3.75, shared as (√3, 0, 0) was.
     moved = complement_on_sphere(np.array([[1.0, 3**0.5, 0, 0]], np.float32), constraints)
     np.testing.assert_allclose(moved, [[-0.5, 3.75**0.5, 0, 0]], atol=1e-6)
@@ -353,7 +335,7 @@ def test_constraints_out_of_reach_give_where_the_sphere_comes_nearest_to_them(k,
 
 
 def test_on_the_sphere_parallel_hyperplanes_are_refused():
-    constraints = constraints_of("complement", plane_at(0.0, "Blond_Hair"), [plane_at(0.01, "Male")])
+    constraints = all_changed("complement", plane_at(0.0, "Blond_Hair"), [plane_at(0.01, "Male")])
     with pytest.raises(UserError, match=r"Blond_Hair and Male are parallel"):
         complement_on_sphere(to_sphere(np.ones((1, 2), np.float32)), constraints)
 
@@ -371,18 +353,18 @@ def test_no_latents_have_no_complements_on_the_sphere():
 def test_parallel_hyperplanes_are_refused_and_both_named(degrees, covariance):
     target, protected = plane_at(0.0, "Blond_Hair"), plane_at(degrees, "Male")
     with pytest.raises(UserError, match=r"Blond_Hair.*Male.*parallel"):
-        complement(np.ones((1, 2)), constraints_of("complement", target, [protected]), covariance)
+        complement(np.ones((1, 2)), all_changed("complement", target, [protected]), covariance)
 
 
 def test_parallel_hyperplanes_are_no_obstacle_to_the_perpendicular_variant():
-    constraints = constraints_of("perpendicular", plane_at(0.0, "Blond_Hair"), [plane_at(0.0)])
+    constraints = all_changed("perpendicular", plane_at(0.0, "Blond_Hair"), [plane_at(0.0)])
     np.testing.assert_allclose(complement(np.array([[1.0, 5.0]]), constraints), [[-1.6, 5.0]], atol=1e-6)
 
 
 def test_hyperplanes_a_degree_apart_are_accepted():
     target, protected = plane_at(0.0), plane_at(1.0)
     z = np.array([[0.7, -0.2]])
-    moved = complement(z, constraints_of("complement", target, [protected]))
+    moved = complement(z, all_changed("complement", target, [protected]))
     assert protected.distance(moved)[0] == pytest.approx(-protected.distance(z)[0], abs=1e-4)
 
 
@@ -390,7 +372,7 @@ def test_hyperplanes_that_only_differ_in_the_spread_of_the_data_are_not_called_p
     """Perpendicular normals meet their constraints whatever the variances along them are."""
     target = Hyperplane("Blond_Hair", np.array([1.0, 0.0]), 0.0)
     protected = Hyperplane("Male", np.array([0.0, 1.0]), 0.0)
-    constraints = constraints_of("complement", target, [protected])
+    constraints = all_changed("complement", target, [protected])
     moved = complement(np.array([[3.0, 2.0]]), constraints, np.diag([1e-4, 1e3]))
     np.testing.assert_allclose(moved, [[3.0, -2.0]], atol=1e-6)
 
@@ -399,8 +381,7 @@ def test_condition_number_by_hand():
     """cond(W) = √((1 + cos θ) / (1 - cos θ)): 1 at 90°, √(1.6 / 0.4) = 2 at cos θ = 0.6."""
     degrees = np.degrees(np.arccos(0.6))
     at = {
-        d: condition_number(constraints_of("complement", plane_at(0), [plane_at(d)]))
-        for d in (90, degrees, 0)
+        d: condition_number(all_changed("complement", plane_at(0), [plane_at(d)])) for d in (90, degrees, 0)
     }
     assert at[90] == pytest.approx(1)
     assert at[degrees] == pytest.approx(2)
@@ -412,13 +393,13 @@ def test_condition_number_by_hand():
 
 def test_constraints_name_the_target_first_and_hold_each_ones_factor():
     target, first, second = random_planes(np.random.default_rng(0), 3, 4)
-    constraints = constraints_of("complement", target, [first, second])
+    constraints = all_changed("complement", target, [first, second])
     assert constraints.attributes == ("attribute0", "attribute1", "attribute2")
     np.testing.assert_array_equal(constraints.factors, [1, -1, -1])
     np.testing.assert_array_equal(constraints.normals, [target.normal, first.normal, second.normal])
     np.testing.assert_array_equal(constraints.offsets, [target.offset, first.offset, second.offset])
-    np.testing.assert_array_equal(constraints_of("on_hyperplane", target, [first]).factors, [1, 0])
-    assert constraints_of("perpendicular", target, [first, second]).attributes == ("attribute1", "attribute2")
+    np.testing.assert_array_equal(all_changed("on_hyperplane", target, [first]).factors, [1, 0])
+    assert all_changed("perpendicular", target, [first, second]).attributes == ("attribute1", "attribute2")
 
 
 def test_complements_are_float32_and_the_latents_are_untouched():
@@ -426,6 +407,6 @@ def test_complements_are_float32_and_the_latents_are_untouched():
     target, protected = random_planes(random, 2, 8)
     z = random_latents(random, 4, 8)
     before = z.copy()
-    moved = complement(z, constraints_of("complement", target, [protected]))
+    moved = complement(z, all_changed("complement", target, [protected]))
     assert moved.dtype == np.float32
     np.testing.assert_array_equal(z, before)

@@ -1,15 +1,25 @@
-"""Hyperplanes: a planted plane is found again, distances and angles by hand, files that keep every bit."""
+"""Hyperplanes: a planted plane is found again, distances and angles by hand, files that keep every bit.
+
+And what they are fitted with: domains, confident scores, shares of the rarer label.
+"""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from generators.hyperplanes import (
     Hyperplane,
+    Planes,
     angle_between,
     balanced_accuracy,
+    confident,
+    domain_names,
     fit_hyperplane,
     load_hyperplanes,
+    planes_of,
     save_hyperplanes,
+    with_rare_share,
 )
 from pipeline.errors import UserError
 
@@ -68,6 +78,21 @@ def test_a_single_label_is_refused_and_the_attribute_named(label):
         fit_hyperplane("Eyeglasses", np.ones((10, 3)), np.full(10, label), C=1.0, seed=0)
 
 
+def test_a_domain_of_one_label_is_refused_and_named():
+    name = "Blond_Hair in Male=1, Eyeglasses=0"
+    with pytest.raises(UserError) as raised:
+        fit_hyperplane(name, np.ones((7, 3)), np.zeros(7, int), C=1.0, seed=0)
+    message = str(raised.value)
+    assert "all 7 images of the domain Male=1, Eyeglasses=0 to fit with are labelled Blond_Hair=0" in message
+    assert "out/attributes/Blond_Hair;" in message
+    assert "domain_dependent false" in message
+
+
+def test_a_domain_without_latents_is_refused_and_named():
+    with pytest.raises(UserError, match="no latent of the domain Male=1 to fit Blond_Hair with"):
+        fit_hyperplane("Blond_Hair in Male=1", np.ones((0, 3)), np.zeros(0, int), C=1.0, seed=0)
+
+
 def test_signed_distances_by_hand():
     plane = Hyperplane("Male", np.array([0.6, 0.8]), -1.0)
     latents = np.array([[2.0, 1.0], [0.0, 0.0], [0.6, 0.8]], dtype=np.float32)
@@ -79,6 +104,12 @@ def test_balanced_accuracy_by_hand():
     plane = Hyperplane("Male", np.array([1.0]), 0.0)
     latents = np.array([[1.0], [1.0], [-1.0], [-1.0], [-1.0]])
     assert balanced_accuracy(plane, latents, np.array([1, 0, 1, 0, 0])) == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_balanced_accuracy_is_undefined_without_both_labels():
+    plane = Hyperplane("Male", np.array([1.0]), 0.0)
+    assert np.isnan(balanced_accuracy(plane, np.array([[1.0], [-1.0]]), np.array([1, 1])))
+    assert np.isnan(balanced_accuracy(plane, np.empty((0, 1)), np.empty(0, int)))
 
 
 @pytest.mark.parametrize(
@@ -110,3 +141,104 @@ def test_files_keep_every_bit(tmp_path):
         assert read.normal.dtype == np.float64
         np.testing.assert_array_equal(read.normal, plane.normal)
         assert read.offset == plane.offset
+
+
+# Domains
+
+
+def test_the_domains_names_are_in_the_order_of_their_numbers():
+    assert domain_names("Blond_Hair", ["Male", "Eyeglasses"]) == [
+        "Blond_Hair in Male=0, Eyeglasses=0",
+        "Blond_Hair in Male=0, Eyeglasses=1",
+        "Blond_Hair in Male=1, Eyeglasses=0",
+        "Blond_Hair in Male=1, Eyeglasses=1",
+    ]
+
+
+def test_the_sides_of_the_protected_hyperplanes_say_which_domain():
+    target = Hyperplane("t", np.array([1.0, 0.0]), 9.0)
+    first, second = Hyperplane("g", np.array([1.0, 0.0]), -1.0), Hyperplane("h", np.array([0.0, -1.0]), 0.0)
+    latents = np.array([[0.9, 1.0], [0.9, -1.0], [1.1, 1.0], [1.1, -1.0]], np.float32)
+    np.testing.assert_array_equal(Planes(target, (first, second)).domains_of(latents), [0, 1, 2, 3])
+    np.testing.assert_array_equal(Planes(target, (second, first)).domains_of(latents), [0, 2, 1, 3])
+    np.testing.assert_array_equal(Planes(target, (first,)).domains_of(latents), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("by_domain", [False, True])
+def test_planes_come_back_from_a_file_each_in_its_place(by_domain, tmp_path):
+    names = domain_names("Blond_Hair", ["Male", "Eyeglasses"]) if by_domain else []
+    normals = np.random.default_rng(0).normal(size=(7, 5))
+    written = {
+        name: Hyperplane(name, normal, float(place))
+        for place, (name, normal) in enumerate(
+            zip(["Eyeglasses", "Blond_Hair", "Male", *names], normals, strict=False)
+        )
+    }
+    save_hyperplanes(tmp_path / "hyperplanes.json", list(written.values()))
+    planes = planes_of(load_hyperplanes(tmp_path / "hyperplanes.json"), "Blond_Hair", ["Male", "Eyeglasses"])
+    assert planes.target.offset == 1
+    assert [plane.offset for plane in planes.protected] == [2, 0]
+    assert [plane.offset for plane in planes.by_domain] == ([3, 4, 5, 6] if by_domain else [])
+    for plane in (planes.target, *planes.protected, *planes.by_domain):
+        np.testing.assert_array_equal(plane.normal, written[plane.attribute].normal)
+
+
+# The ablations
+
+
+def test_confident_scores_by_hand():
+    scores = np.array([0.0, 0.1, 0.11, 0.5, 0.89, 0.9, 1.0], np.float32)
+    np.testing.assert_array_equal(confident(scores, 0.9), [True, True, False, False, False, True, True])
+    assert confident(scores, 0.5).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 60),
+    st.integers(0, 600),
+    st.floats(0.02, 0.5),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_rarer_label_gets_its_share(rare, more, share, inverse, seed):
+    labels = np.random.default_rng(seed).permutation(np.repeat([1, 0], [rare, rare + more]))
+    labels = 1 - labels if inverse else labels
+    try:
+        chosen = with_rare_share("Male", labels, share, seed)
+    except UserError:
+        assert share * (2 * rare + more) < rare  # the rarer label is to be thinned out,
+        assert round((rare + more) * share / (1 - share)) == 0  # to less than one latent
+        return
+    assert (np.diff(chosen) > 0).all()
+    n_rare = (labels[chosen] == (0 if inverse else 1)).sum() if more else min(np.bincount(labels[chosen]))
+    n_common = len(chosen) - n_rare
+    # One kind is whole, and of the other there is what makes the share, to a half.
+    thinned_common = n_rare == rare and abs(n_common - rare * (1 - share) / share) < 0.5 + 1e-6
+    thinned_rare = n_common == rare + more and abs(n_rare - n_common * share / (1 - share)) < 0.5 + 1e-6
+    assert thinned_common or thinned_rare
+
+
+def test_shares_by_hand():
+    labels = np.array([0, 1, 0, 0, 0, 0, 1, 0, 0, 0])  # 2 of 10
+    for share, counts in ((0.5, [2, 2]), (0.25, [6, 2]), (0.2, [8, 2]), (1 / 9, [8, 1])):
+        assert np.bincount(labels[with_rare_share("Male", labels, share, 0)]).tolist() == counts
+
+
+def test_the_draw_depends_on_the_seed_and_the_hyperplane():
+    labels = np.repeat([0, 1], [500, 50])
+    drawn = with_rare_share("Male", labels, 0.5, 0)
+    np.testing.assert_array_equal(with_rare_share("Male", labels, 0.5, 0), drawn)
+    for name, seed in (("Male", 1), ("Blond_Hair", 0)):
+        assert (with_rare_share(name, labels, 0.5, seed) != drawn).any()
+
+
+def test_a_share_that_is_less_than_one_latent_is_refused():
+    labels = np.repeat([0, 1], [99, 20])
+    with pytest.raises(UserError, match=r"rare_share 0\.004 .*Male.*from 99 latents.*a share of 0\.01\."):
+        with_rare_share("Male", labels, 0.004, 0)
+    assert labels[with_rare_share("Male", labels, 0.01, 0)].sum() == 1
+
+
+def test_a_single_label_is_left_to_the_fit_to_refuse():
+    for labels in (np.zeros(5, int), np.ones(5, int), np.empty(0, int)):
+        np.testing.assert_array_equal(with_rare_share("Male", labels, 0.3, 0), np.arange(len(labels)))

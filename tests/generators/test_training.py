@@ -15,7 +15,7 @@ import torch
 
 from generators import training as gan_training
 from generators.networks import upsample
-from generators.training import GANTraining, Step, schedule, shrink
+from generators.training import GANTraining, Step, sampling_weights, schedule, shrink
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import UserError
 from pipeline.parameters import DiffAugment, Runtime, TrainGAN
@@ -49,8 +49,14 @@ def tiny(**changes) -> TrainGAN:
     return TrainGAN.model_validate(values | changes)
 
 
+def one_group(images: np.ndarray) -> np.ndarray:
+    return np.zeros(len(images), np.int64)
+
+
 def new_training(parameters: TrainGAN, images: np.ndarray = IMAGES) -> GANTraining:
-    return GANTraining(parameters, lambda positions: images[positions], len(images), new_accelerator(FP32))
+    return GANTraining(
+        parameters, lambda positions: images[positions], one_group(images), new_accelerator(FP32)
+    )
 
 
 def tensors_of(state: object, place: str = "") -> dict[str, torch.Tensor]:
@@ -351,7 +357,7 @@ def train_slowly(folder: str) -> None:
         time.sleep(0.05)
         return IMAGES[positions]
 
-    training = GANTraining(long(), read, len(IMAGES), new_accelerator(FP32))
+    training = GANTraining(long(), read, one_group(IMAGES), new_accelerator(FP32))
     train(training, Path(folder, "state.pt"), lambda resolution: None, records=7)
 
 
@@ -411,4 +417,33 @@ def test_a_batch_that_processes_cannot_share_is_refused(batch_size, processes):
         UserError,
         match=rf"batch_size is {batch_size[8]} at 8 px, which {processes} processes cannot share evenly",
     ):
-        GANTraining(tiny(batch_size=batch_size), lambda positions: IMAGES[positions], 40, several)
+        GANTraining(
+            tiny(batch_size=batch_size), lambda positions: IMAGES[positions], one_group(IMAGES), several
+        )
+
+
+def test_weights_of_groups_by_hand():
+    """Groups of 4 and 1: shares 4 : 1 as they come, 2 : 1 with the square root, 1 : 1 balanced."""
+    groups = np.array([0, 0, 2, 0, 0])
+    for power, of_four, of_one in ((0.0, 1.0, 1.0), (0.5, 0.5, 1.0), (1.0, 0.25, 1.0)):
+        expected = [of_four, of_four, of_one, of_four, of_four]
+        np.testing.assert_allclose(sampling_weights(groups, power), expected)
+
+
+@pytest.mark.parametrize("power, share", [(0.0, 0.1), (1.0, 0.5)])
+def test_a_rare_group_is_seen_as_often_as_asked(power, share):
+    groups = (np.arange(40) < 4).astype(np.int64)  # 4 of 40
+    seen: list[np.ndarray] = []
+
+    def read(positions: np.ndarray) -> np.ndarray:
+        seen.append(positions)
+        return IMAGES[positions]
+
+    parameters = tiny(group_balance=power, batch_size={4: 500, 8: 8})
+    training = GANTraining(parameters, read, groups, new_accelerator(FP32))
+    for step in schedule(parameters)[:3]:
+        training._real_images(step)
+    drawn = np.concatenate(seen)
+    assert len(drawn) == 1500
+    assert np.mean(groups[drawn]) == pytest.approx(share, abs=0.04)  # three standard deviations
+    assert len(np.unique(drawn)) == 40

@@ -102,10 +102,24 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
 def test_the_data_of_the_matrix_are_in_the_tables_order(tmp_path):
     assert read(tmp_path, {"train.real_data": ["oracle", "original"]}).train.data == [
         "original",
+        "sampled",
         "augmented",
         "oracle",
     ]
-    assert read(tmp_path, {"train.real_data": []}).train.data == ["augmented"]
+    alone = {"train.real_data": [], "train.balanced_data": ["augmented"]}
+    assert read(tmp_path, alone).train.data == ["augmented"]
+    assert read(tmp_path, alone | {"train.balanced_data": ...}).train.data == ["augmented"]
+
+
+def test_a_share_of_real_images_is_of_whole_ones(tmp_path):
+    """A batch of 128 has room for 1 of 128, and none for a 300th or for all but that."""
+    for share, is_allowed in ((1 / 128, True), (1 / 300, False), (127 / 128, True), (299 / 300, False)):
+        changes = {"train.definitions.half_real.real_share": share}
+        if is_allowed:
+            assert read(tmp_path, changes).train.definitions["half_real"].real_share == share
+        else:
+            assert "half_real.real_share" in complaint(tmp_path, changes)
+            assert "a batch of 128 leaves no real, or no synthetic, image" in complaint(tmp_path, changes)
 
 
 def test_parameters_cannot_be_changed_after_reading(tmp_path):
@@ -134,6 +148,12 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ),
     ({"train_gan.loss": "hinge"}, ["train_gan.loss (it is 'hinge')", "'wgan_gp'", "'relativistic'"]),
     ({"train.definitions.erm.objective": "jtt"}, ["train.definitions.erm.objective", "'group_dro'"]),
+    ({"train.balanced_data": ["sampled"]}, ["train.balanced_data", "augmented has to be one of them"]),
+    ({"train.real_data": ["sampled"]}, ["train.real_data", "'duplicated'"]),
+    ({"train.definitions.half_real.pretrain": 0.5}, ["definitions.half_real", "use one"]),
+    ({"train.definitions.half_real.real_share": 1}, ["half_real.real_share (it is 1)", "less than 1"]),
+    ({"train.definitions.pretrained.pretrain": 1}, ["pretrained.pretrain (it is 1)", "less than 1"]),
+    ({"train_attribute.selection": "f1"}, ["train_attribute.selection (it is 'f1')", "'worst_group_acc"]),
     ({"train.recipes": ["erm", "jtt"]}, ["train: ", "recipe 'jtt' is not defined"]),
     ({"attributes": ["Male"]}, ["attributes: ", "name two attributes"]),
     ({"attributes": ["Male", "Male"]}, ["attributes: ", "name two attributes"]),
@@ -321,6 +341,54 @@ def test_a_broken_preset_leaves_params_yaml_as_it_is(project):
 @pytest.mark.parametrize("variant", ["on_hyperplane", "perpendicular_on_hyperplane"])
 def test_what_lies_on_the_hyperplane_inherits_no_label(variant, tmp_path):
     message = complaint(tmp_path, {"complement.variant": variant})
-    assert "balance.label inherited would invent it: use rescored or agreed" in message
-    allowed = {"complement.variant": variant, "balance.label": "rescored"}
-    assert read(tmp_path, allowed).complement.variant == variant
+    assert "balance.label inherited would invent it: use rescored, or keep what the classifiers" in message
+    for allowed in ({"label": "rescored"}, {"gates.agreement": "protected"}, {"gates.agreement": "both"}):
+        changes = {f"balance.{place}": value for place, value in allowed.items()}
+        assert read(tmp_path, changes | {"complement.variant": variant}).complement.variant == variant
+    unconfirmed = {"complement.variant": variant, "balance.gates.agreement": "target"}
+    assert "would invent it" in complaint(tmp_path, unconfirmed)
+    rounded = {"complement.variant": variant, "balance.label": "rescored", "balance.gates.hyperplane": True}
+    assert "gates.hyperplane would keep what rounding decides" in complaint(tmp_path, rounded)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sources": []}, "balance.sources: name each source once, and at least one."),
+        ({"sources": ["z_prime", "z_prime"]}, "balance.sources: name each source once, and at least one."),
+        ({"sources": ["z"]}, "balance.sources: z goes with z_prime: z alone, without complements, is the "),
+        ({"sources": ["z", "real_prime"]}, "balance.sources: z goes with z_prime"),
+        ({"sources": ["real"]}, "balance.sources.0 (it is 'real'): Input should be 'z', 'z_prime' or "),
+        ({"label": "agreed"}, "balance.label (it is 'agreed'): Input should be 'inherited' or 'rescored'."),
+        ({"gates.confidence": 90}, "balance.gates.confidence (it is 90): Input should be less than or equal"),
+        ({"gates.move_length": 0}, "balance.gates.move_length (it is 0): Input should be greater than 0."),
+    ],
+)
+def test_a_mistake_in_balance_is_named(changes, sentence, tmp_path):
+    message = complaint(tmp_path, {f"balance.{place}": value for place, value in changes.items()})
+    assert message.startswith(sentence)
+
+
+def test_no_more_latents_are_fitted_than_are_sampled(tmp_path):
+    message = complaint(tmp_path, {"sample.fit": 300, "fit_hyperplanes.latents": 301})
+    assert "fit_hyperplanes.latents is 301, but sample.fit only 300" in message
+    assert read(tmp_path, {"sample.fit": 300, "fit_hyperplanes.latents": 300}).fit_hyperplanes.latents == 300
+
+
+@pytest.mark.parametrize("variant", ["perpendicular", "perpendicular_on_hyperplane"])
+def test_the_targets_hyperplanes_by_domain_need_a_variant_that_uses_them(variant, tmp_path):
+    fit = {"fit_hyperplanes.domain_dependent": True, "balance.label": "rescored"}
+    message = complaint(tmp_path, {**fit, "complement.variant": variant})
+    assert f"complement.variant {variant} does not use the target's hyperplanes" in message
+    for allowed in ("complement", "on_hyperplane"):
+        assert read(tmp_path, {**fit, "complement.variant": allowed}).fit_hyperplanes.domain_dependent
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("latents", 1), ("rare_share", 0.0), ("rare_share", 0.51), ("confidence", 0.49), ("confidence", 1.0)],
+)
+def test_ablations_of_the_fit_have_ranges(name, value, tmp_path):
+    assert f"fit_hyperplanes.{name} (it is {value})" in complaint(
+        tmp_path, {f"fit_hyperplanes.{name}": value}
+    )

@@ -14,15 +14,17 @@ import pytest
 
 from classifiers import metrics
 from pipeline.errors import UserError
-from stages import evaluate_predictions
+from stages import evaluate, evaluate_predictions
 from stages.evaluate import (
     Predictions,
     evaluate_run,
     group_metrics,
     metrics_of_attributes,
     nested_metrics,
+    one_line_each,
     with_bootstrap,
 )
+from tests.stages.evaluated import make_trained, read_metrics
 
 PROPORTIONS = np.array([0.4, 0.4, 0.15, 0.05])
 
@@ -49,7 +51,7 @@ def samples_of(table: pd.DataFrame, columns: list[str]) -> Predictions:
 
 def test_a_run_has_every_metric_with_its_bootstrap() -> None:
     table = predictions(800)
-    record = evaluate_run(table, PROPORTIONS, resamples=50, seed=0)
+    record = evaluate_run(table, PROPORTIONS, resamples=50, seed=0, attributes=["protected"])
     test = table[table["split"] == "test"]
     targets, protected = test["target"].to_numpy(), test["protected"].to_numpy()
     scores = test["score"].to_numpy()
@@ -98,7 +100,7 @@ def test_one_attribute_has_no_names_of_its_own() -> None:
 def test_an_empty_group_is_null_in_metrics_json_and_never_not_a_number() -> None:
     table = predictions(400)
     table = table[(table["target"] == 0) | (table["protected"] == 0) | (table["split"] == "validation")]
-    record = evaluate_run(table, PROPORTIONS, resamples=20, seed=0)
+    record = evaluate_run(table, PROPORTIONS, resamples=20, seed=0, attributes=["protected"])
     assert record["group_3_n"] == 0
     assert np.isnan(record["group_3_accuracy"])
     assert record["worst_group_accuracy"] == min(record[f"group_{k}_accuracy"] for k in range(3))
@@ -117,6 +119,113 @@ def test_every_metric_of_20000_samples_is_bootstrapped_in_seconds() -> None:
     record = with_bootstrap(work, len(table), 500, np.random.default_rng(0))
     assert time.process_time() - start < 8
     assert all(np.isfinite(list(record.values())))
+
+
+def test_what_chooses_is_of_the_validation_set_alone() -> None:
+    table = predictions(800)
+    record = evaluate_run(table, np.full(8, 1 / 8), 20, 0, ["protected", "Young"])
+    rows = table[table["split"] == "validation"]
+    right = (rows["score"] >= 0.5) == rows["target"]
+    by_group = right.groupby([rows["target"], rows["protected"], rows["Young"]]).mean()
+    assert record["validation_worst_group_accuracy"] == pytest.approx(by_group.min())
+    assert record["validation_accuracy"] == pytest.approx(right.mean())
+    assert record["validation_accuracy_bootstrap_std"] > 0
+
+
+# All runs
+
+
+@pytest.fixture(params=[1, 2])
+def trained(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A project with one protected attribute, or with two; how many."""
+    monkeypatch.chdir(tmp_path)
+    make_trained(request.param)
+    evaluate.main()
+    return int(request.param)
+
+
+def test_metrics_json_has_every_cell_the_gap_and_the_choices(trained: int) -> None:
+    metrics = read_metrics()
+    assert set(metrics) == {"original", "duplicated", "sampled", "augmented", "oracle", "gap", "choices"}
+    assert set(metrics["sampled"]) == {"data", "erm", "group_dro"}
+    # Of 20 images 10 and 14 are right with the two seeds.
+    worst = metrics["augmented"]["erm"]["worst_group_accuracy"]
+    assert worst == {"mean": 0.6, "std": pytest.approx(0.1 * np.sqrt(2), abs=1e-6)}
+    last = 2 * 2**trained - 1
+    assert metrics["augmented"]["erm"][f"group_{last}_accuracy"] == worst
+    assert metrics["augmented"]["erm"]["group_0_accuracy"] == {"mean": 0.9, "std": 0.0}
+    # ERM: 4 and 6 of 20 on the original, 15 on the oracle data.
+    assert metrics["gap"] == {"erm_on_original": 0.25, "erm_on_oracle": 0.75, "size": 0.5}
+    assert metrics["augmented"]["erm"]["gap_closed"]["mean"] == pytest.approx(0.7)
+    assert metrics["augmented"]["group_dro"]["gap_closed"]["mean"] == pytest.approx(1.1)
+    # group_dro is better on test (16 of 20), but on validation 9 against 15.
+    choice = metrics["choices"]["augmented"]
+    assert choice["recipe"] == "erm"
+    assert choice["validation_worst_group_accuracy"] == {"mean": 0.75, "std": 0.0}
+    assert choice["worst_group_accuracy"] == worst
+    assert metrics["choices"]["original"]["recipe"] == "group_dro"
+
+
+def test_the_choices_are_a_table_for_dvc(trained: int) -> None:
+    choices = pd.read_csv("out/evaluation/choices.csv").set_index("data")
+    assert choices["recipe"].to_dict() == {
+        "original": "group_dro",
+        "duplicated": "group_dro",
+        "sampled": "group_dro",
+        "augmented": "erm",
+        "oracle": "group_dro",
+    }
+    assert choices.loc["augmented", "gap_closed"] == pytest.approx(0.7)
+    assert choices.loc["augmented", "run"] == "augmented erm"
+    assert len(pd.read_csv("out/evaluation/summary.csv")) == 10
+
+
+def test_metrics_json_is_small_and_one_line_a_figure(trained: int) -> None:
+    text = Path("metrics.json").read_text()
+    assert '"group_0_accuracy": { "mean": 0.9, "std": 0.0 },\n' in text
+    assert "group_0_accuracy_count_matched" not in text
+    assert "group_0_accuracy_Male" not in text
+    assert "protected_0_calibration_error" not in text
+    assert ("worst_group_accuracy_Eyeglasses" in text) == (trained == 2)
+    assert text.count("\n") < 10 * (36, 60)[trained - 1]  # of ten cells
+    runs = pd.read_parquet("out/evaluation/runs.parquet")
+    assert len(runs) == 5 * 2 * 2 * 2  # data, recipes, seeds, selections
+    assert ("group_3_accuracy_count_matched_Eyeglasses" in runs) == (trained == 2)
+
+
+def test_all_sets_of_training_data_are_described(trained: int) -> None:
+    n_groups = 2 * 2**trained
+    summaries = json.loads(Path("out/evaluation/data.json").read_text())
+    counts = {data: list(summary["group_counts"].values()) for data, summary in summaries.items()}
+    real = list(range(1, n_groups + 1))
+    assert counts == {
+        "original": real,
+        "duplicated": [n_groups] * n_groups,
+        "sampled": [*real[:-1], n_groups + 1],
+        "augmented": [*real[:-1], n_groups + 3],
+        "oracle": [1] * n_groups,
+    }
+    assert summaries["duplicated"]["kl_uniform"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_of_one_seed_metrics_json_has_the_bootstraps_deviation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_trained(1, seeds=(0,))
+    evaluate.main()
+    runs = pd.read_parquet("out/evaluation/runs.parquet").set_index(["data", "recipe", "selection"])
+    expected = runs.loc[("augmented", "erm", "worst_group_accuracy"), "worst_group_accuracy_bootstrap_std"]
+    assert expected > 0
+    figure = read_metrics()["augmented"]["erm"]["worst_group_accuracy"]
+    assert figure == {"mean": 0.5, "std": pytest.approx(expected, abs=1e-6)}
+
+
+def test_a_line_holds_an_innermost_object_and_json_stays_json() -> None:
+    content = {"a": {"b": {"mean": 1.0, "std": None}, "c": 2}}
+    text = one_line_each(content)
+    assert '    "b": { "mean": 1.0, "std": null },\n' in text
+    assert json.loads(text) == content
 
 
 # Predictions from elsewhere

@@ -226,7 +226,10 @@ def test_classes_keep_their_order_whatever_the_target_is_called(project: Path) -
     from torchvision.datasets import ImageFolder as Reader
 
     datasheet = json.loads(Path("out/balanced/datasheet.json").read_text())
+    manifest = pd.read_parquet("out/balanced/manifest.parquet")
     for target in ("zebra", "Attractive"):
+        renamed = manifest.rename(columns={"Blond_Hair_score": f"{target}_score"})
+        renamed.to_parquet("out/balanced/manifest.parquet", index=False)
         datasheet["attributes"]["target"] = target
         Path("out/balanced/datasheet.json").write_text(json.dumps(datasheet))
         export.main("imagefolder")

@@ -10,7 +10,8 @@ import torch
 import yaml
 from PIL import Image
 
-from generators.loading import load_generator
+from generators.loading import load_generator, save_generator
+from generators.networks import Generator
 from pipeline.errors import UserError
 from pipeline.stores import sha256_of_file
 from stages import load_gan
@@ -81,6 +82,47 @@ def test_a_function_of_the_projects_folder_becomes_a_generator(monkeypatch):
     assert card["normalises_latents"] is False
     assert (GENERATOR / "samples" / "0008.png").is_file()
     assert load_generator(GENERATOR, torch.device("cpu"))(torch.zeros(2, 4)).shape == (2, 3, 8, 8)
+
+
+def zprime_section(folder: Path) -> dict:
+    """A small network as train_gan leaves it in `folder`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Generator(latent_dim=4, resolution=8, channels={4: 4, 8: 4})
+    architecture = {"latent_dim": 4, "resolution": 8, "channels": {4: 4, 8: 4}}
+    made_by = "zprime, stage train_gan: the average (EMA) of the generator's weights"
+    card = {
+        "kind": "pgan",
+        "latent_dim": 4,
+        "resolution": 8,
+        "architecture": architecture,
+        "made_by": made_by,
+    }
+    save_generator(folder, network, card)
+    path = folder / "generator.safetensors"
+    return {"kind": "zprime", "path": str(path), "sha256": sha256_of_file(path)}
+
+
+def test_weights_made_beforehand_come_in_with_their_card(tmp_path):
+    write_parameters(zprime_section(tmp_path / "made"), resolution=8)
+    load_gan.main()
+    card = json.loads((GENERATOR / "card.json").read_text())
+    assert card["made_by"] == "zprime, stage train_gan: the average (EMA) of the generator's weights"
+    assert card["normalises_latents"]
+    z = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    made = load_generator(tmp_path / "made", torch.device("cpu"))(z)
+    assert torch.equal(load_generator(GENERATOR, torch.device("cpu"))(z), made)
+
+
+def test_weights_made_beforehand_need_their_digest_and_their_card(tmp_path):
+    section = zprime_section(tmp_path / "made")
+    write_parameters(section | {"sha256": "0" * 64}, resolution=8)
+    with pytest.raises(UserError, match=r"has sha256 \w+, expected 0000"):
+        load_gan.main()
+    write_parameters(section, resolution=8)
+    (tmp_path / "made" / "card.json").unlink()
+    with pytest.raises(UserError, match="made holds no generator that zprime wrote"):
+        load_gan.main()
 
 
 def test_another_resolution_than_the_real_images_is_refused():

@@ -101,7 +101,7 @@ def chain(networks, tmp_path_factory) -> Callable[..., Path]:
             synthesize.main("z")
             label.main("z")
             fit_hyperplanes.main()
-            complement.main()
+            complement.main("z")
             synthesize.main("z_prime")
             label.main("z_prime")
         finally:
@@ -204,6 +204,7 @@ def test_only_latents_to_pair_have_complements_in_shards_of_the_same_numbers(inl
     rows = store.rows
     assert rows["pair_id"].tolist() == [f"z-{number:08d}" for number in range(400, 600)]
     assert rows["id"].tolist() == [f"z_prime-{number:08d}" for number in range(400, 600)]
+    assert (rows["flips"] == "Male").all()
     assert Store(inline / SYNTHETIC / "z_prime").items_per_shard == [128, 72]
 
 

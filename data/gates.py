@@ -1,0 +1,151 @@
+"""The quality of complements: what each one promises, what is said of it, and the gates that it has to pass.
+
+A complement promises the labels of its original with the attributes in `flips` flipped. Whether its image has
+them the classifiers say (METHODS 1.6: the published label is "assumed and never checked; check it"), whether
+its latent has crossed the hyperplanes the column `flipped` of its store. Pure functions of tables.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.groups import protected_groups
+from pipeline.parameters import Gates
+from pipeline.stores import join_by_id
+
+BoolArray = NDArray[np.bool_]
+
+
+def flips_of(flips: pd.Series, protected: Sequence[str]) -> BoolArray:
+    """Which protected attributes each complement was to flip: [n, k], of names joined by "+" [n].
+
+    Raises `UserError` for a name that is none of `protected`.
+    """
+    kinds, which = np.unique(flips.to_numpy(dtype=str), return_inverse=True)
+    unknown = [name for kind in kinds for name in kind.split("+") if name not in protected]
+    if unknown:
+        raise UserError(
+            f"the complements flip {unknown[0]!r}, which is no protected attribute of params.yaml "
+            f"({', '.join(protected)}): run `dvc repro` to make them again."
+        )
+    masks = np.array([[name in kind.split("+") for name in protected] for kind in kinds], dtype=bool)
+    return masks.reshape(len(kinds), len(protected))[which]
+
+
+def judged_complements(
+    complements: pd.DataFrame,
+    originals: pd.DataFrame,
+    attributes: Sequence[str],
+    label: str,
+    labeller_accuracies: NDArray[np.float64],
+) -> pd.DataFrame:
+    """The complements with their labels and what is said of them, in their order.
+
+    Args:
+        complements: id, pair_id (the id of its original), flips, move_length, flipped (whether the latent,
+            as a normalised input is rendered, changed sides), and each attribute's label and score by the
+            classifiers ("Male", "Male_score").
+        originals: id and each attribute's label: of z by the classifiers, of real images the true one.
+        attributes: the target, then the protected ones.
+        label: `inherited` (what the complement promises) or `rescored` (what the classifiers say of it).
+        labeller_accuracies: how often the target of originals is right, by their group: [n_groups].
+
+    Gives id, pair_id, flips, move_length, every score, and
+        target, protected: the label; `protected` is the number of the protected group.
+        group: the group that it promises, target * n_protected + protected.
+        NAME_as_promised: the classifier of this attribute says what the complement promises (bool).
+        target_kept, protected_flipped: the same of the target, and of all protected attributes together.
+        hyperplane_flipped: the column `flipped`.
+        labeller_accuracy: how often the target is right in the original's group.
+        confidence: the lowest score that a classifier gives the label, over the attributes, in [0, 1].
+    """
+    names = list(attributes)
+    pairs = complements[["pair_id"]].rename(columns={"pair_id": "id"})
+    of_originals = join_by_id(pairs, originals[["id", *names]], "labels of the originals")
+    promised = of_originals[names].to_numpy(np.int64, copy=True)
+    original_protected, n_protected = protected_groups(promised[:, 1:])
+    original_groups = promised[:, 0] * n_protected + original_protected
+    promised[:, 1:] ^= flips_of(complements["flips"], names[1:])
+    said = complements[names].to_numpy(np.int64)
+    as_promised = said == promised
+    labels = promised if label == "inherited" else said
+    scores = complements[[f"{name}_score" for name in names]].to_numpy(np.float64)
+    promised_protected, _ = protected_groups(promised[:, 1:])
+    judged = complements[["id", "pair_id", "flips", "move_length", *(f"{name}_score" for name in names)]]
+    return judged.assign(
+        target=labels[:, 0],
+        protected=protected_groups(labels[:, 1:])[0],
+        group=promised[:, 0] * n_protected + promised_protected,
+        **{f"{name}_as_promised": as_promised[:, column] for column, name in enumerate(names)},
+        target_kept=as_promised[:, 0],
+        protected_flipped=as_promised[:, 1:].all(axis=1),
+        hyperplane_flipped=complements["flipped"].astype(bool),
+        labeller_accuracy=labeller_accuracies[original_groups],
+        confidence=np.where(labels == 1, scores, 1 - scores).min(axis=1),
+    )
+
+
+def passed_gates(judged: pd.DataFrame, gates: Gates) -> dict[str, BoolArray]:
+    """Which complements each gate that is on lets through: its parameter's name -> [n]."""
+    passed: dict[str, BoolArray] = {}
+    if gates.agreement != "none":
+        said = {"target": "target_kept", "protected": "protected_flipped"}
+        asked = [column for name, column in said.items() if gates.agreement in (name, "both")]
+        passed["agreement"] = judged[asked].all(axis=1).to_numpy(dtype=bool)
+    if gates.hyperplane:
+        passed["hyperplane"] = judged["hyperplane_flipped"].to_numpy(dtype=bool)
+    if gates.move_length is not None:
+        passed["move_length"] = (judged["move_length"] <= gates.move_length).to_numpy(dtype=bool)
+    if gates.confidence is not None:
+        passed["confidence"] = (judged["confidence"] >= gates.confidence).to_numpy(dtype=bool)
+    if gates.labeller_accuracy is not None:
+        right = judged["labeller_accuracy"] >= gates.labeller_accuracy
+        passed["labeller_accuracy"] = right.to_numpy(dtype=bool)
+    return passed
+
+
+def kept_by(passed: Mapping[str, BoolArray], n: int) -> BoolArray:
+    """Which of n complements pass every gate: [n]."""
+    return np.logical_and.reduce([np.ones(n, dtype=bool), *passed.values()])
+
+
+def dropped_counts(
+    judged: pd.DataFrame, passed: Mapping[str, BoolArray], n_groups: int
+) -> dict[str, dict[str, int]]:
+    """How many complements each gate drops, in all and of each promised group; one may fail several gates."""
+    counts = {}
+    for gate, passes in passed.items():
+        by_group = np.bincount(judged["group"].to_numpy()[~passes], minlength=n_groups)
+        counts[gate] = {
+            "all": int(by_group.sum()),
+            **{f"group_{group}": int(count) for group, count in enumerate(by_group)},
+        }
+    return counts
+
+
+def shares_of(judged: pd.DataFrame, attributes: Sequence[str]) -> dict[str, Any]:
+    """Shares of the complements that are as they promise.
+
+    target_kept, protected_flipped and hyperplane_flipped are those of `judged_complements`; `attributes` has
+    for each attribute `flipped`, of the complements that were to flip it, and `kept`, of the others. None
+    where there are none.
+    """
+    flips = np.zeros((len(judged), len(attributes)), dtype=bool)
+    flips[:, 1:] = flips_of(judged["flips"], attributes[1:])
+    by_attribute = {
+        name: {
+            "flipped": _share(judged[f"{name}_as_promised"][flips[:, column]]),
+            "kept": _share(judged[f"{name}_as_promised"][~flips[:, column]]),
+        }
+        for column, name in enumerate(attributes)
+    }
+    columns = ("target_kept", "protected_flipped", "hyperplane_flipped")
+    return {**{column: _share(judged[column]) for column in columns}, "attributes": by_attribute}
+
+
+def _share(flags: pd.Series) -> float | None:
+    return float(flags.mean()) if len(flags) else None

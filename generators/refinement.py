@@ -1,0 +1,68 @@
+"""Refined complements: a few gradient steps through the generator and the classifiers.
+
+A linear complement is right about the hyperplanes, and they about the images only as far as attributes are
+linear in the latents. From it, each latent is moved on until the classifiers see in its image what the
+complement promises, and no further than that takes.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.batches import evened, in_batches
+from pipeline.parameters import Refinement
+
+ADAM_BETAS = (0.9, 0.99)
+
+Network = Callable[[Tensor], Tensor]
+
+
+def refine(
+    generator: Network,
+    classifiers: Sequence[Network],
+    latents: NDArray[np.float32],
+    wanted: NDArray[np.int64],
+    settings: Refinement,
+    accelerator: Accelerator,
+    on_batch: Callable[[int], object] = lambda count: None,
+) -> NDArray[np.float32]:
+    """Move latents so that the classifiers say what is wanted of their images: float32 [n, D].
+
+    Each latent descends, by Adam, the sum of two terms: over the classifiers the mean of
+    max(0, margin - m), where m is how far the logit lies on the wanted side; and `distance` times
+    the mean square of its move from where it started, so that it stops as soon as all are satisfied. A
+    latent's way depends on no other latent.
+
+    Args:
+        generator: z [b, D] to images [b, 3, H, W] in [-1, 1], differentiable.
+        classifiers: images to logits [b], positive where the attribute is 1; one for each attribute.
+        latents: where to start, [n, D].
+        wanted: the attributes' values that are wanted, [n, attributes] in {0, 1}.
+        on_batch: called with the number of latents of each batch that is done.
+    """
+    moved = np.empty_like(latents)
+    signs = torch.from_numpy(2.0 * wanted - 1.0).float().to(accelerator.device)
+    starts = torch.from_numpy(latents).to(accelerator.device)
+
+    def refine_batch(first: int, last: int) -> None:
+        start, sign = evened(starts[first:last]), evened(signs[first:last])
+        z = start.clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([z], lr=settings.learning_rate, betas=ADAM_BETAS)
+        for _ in range(settings.steps):
+            with accelerator.autocast():
+                images = generator(z)
+                logits = torch.stack([classifier(images) for classifier in classifiers], dim=1)
+            missing = F.relu(settings.margin - sign * logits.float()).mean(dim=1)
+            far = (z - start).square().mean(dim=1)
+            (gradient,) = torch.autograd.grad((missing + settings.distance * far).sum(), z)
+            z.grad = gradient
+            optimizer.step()
+        moved[first:last] = z.detach()[: last - first].cpu().numpy()
+
+    in_batches(refine_batch, len(latents), settings.batch_size, on_batch)
+    return moved

@@ -1,0 +1,68 @@
+"""What the stage complement refines complements with: the generator and the attributes' classifiers."""
+
+from collections.abc import Callable
+from threading import Lock
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pipeline.cluster import Advancing
+from pipeline.groups import protected_columns, protected_groups
+from pipeline.parameters import AllParameters
+from pipeline.stores import Store, join_by_id, read_table
+from stages.paths import ATTRIBUTES, GENERATOR, LABELS, REAL
+
+# Linear complements [n, D], the ids of their originals, the mask of what is flipped and what counts latents
+# that are done: to where they end.
+Refine = Callable[[NDArray[np.float32], pd.Series, int, Advancing], NDArray[np.float32]]
+
+
+def original_labels(latents: str, ids: pd.Series, attributes: list[str]) -> NDArray[np.int64]:
+    """The attributes' values [n, attributes] of originals: of z what the classifiers say, of real images true."""
+    if latents == "real":
+        labels = read_table(REAL / "labels.parquet", ("id", *attributes))
+    else:
+        labels = Store(LABELS / latents).rows_where("id", ids)
+    joined = join_by_id(pd.DataFrame({"id": ids}), labels[["id", *attributes]], f"labels of {latents}")
+    return joined[attributes].to_numpy(np.int64)
+
+
+def wanted_labels(labels: NDArray[np.int64], mask: int) -> NDArray[np.int64]:
+    """What complements are to show: the target of their originals [n, 1 + k], the attributes of the mask flipped."""
+    groups, _ = protected_groups(labels[:, 1:])
+    return np.column_stack([labels[:, 0], protected_columns(groups ^ mask, labels.shape[1] - 1)])
+
+
+def new_refiner(latents: str, parameters: AllParameters) -> Refine:
+    """What refines the linear complements of z or of real images, on the device."""
+    from classifiers.backbones import load_network
+    from generators.loading import load_generator
+    from generators.refinement import refine
+    from pipeline.runtime import new_accelerator
+
+    accelerator = new_accelerator(parameters.runtime)
+    generator = load_generator(GENERATOR, accelerator.device)
+    classifiers = [
+        _classifier(*load_network(ATTRIBUTES / name), accelerator.device) for name in parameters.attributes
+    ]
+    settings, device = parameters.complement.refine, Lock()
+
+    def refined(
+        z_prime: NDArray[np.float32], ids: pd.Series, mask: int, advance: Advancing
+    ) -> NDArray[np.float32]:
+        wanted = wanted_labels(original_labels(latents, ids, parameters.attributes), mask)
+        with device:
+            return refine(generator, classifiers, z_prime, wanted, settings, accelerator, advance)
+
+    return refined
+
+
+def _classifier(
+    network: torch.nn.Module, card: dict[str, float], device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network's logits, shifted so that they are positive where its card says that the label is 1."""
+    network.to(device).eval().requires_grad_(False)
+    cut = float(torch.logit(torch.tensor(card["threshold"], dtype=torch.float64), eps=1e-6))
+    return lambda images: network(images) - cut

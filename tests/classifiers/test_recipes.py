@@ -1,0 +1,114 @@
+"""Recipes: group ids with the source, phases, and what each means where no image is synthetic."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from classifiers.backbones import SmallResNet
+from classifiers.objectives import ERM, GroupDRO, one_process
+from classifiers.recipes import grouped_by_source, phases_of
+from classifiers.training import LabelledImages, train_in_phases
+from pipeline.parameters import Recipe, Runtime, Training
+from pipeline.runtime import new_accelerator
+
+SETTINGS = Training(steps=12, batch_size=8, evaluations=2, sampler="uniform", seed=3)
+# Two real images of group 1 and one of each other; synthetic ones of groups 1 (three), 2 and 3.
+GROUPS = np.array([0, 1, 1, 2, 3, 1, 1, 1, 2, 3])
+SYNTHETIC = np.array([False] * 5 + [True] * 5)
+
+
+def images_of(groups: np.ndarray, synthetic: np.ndarray | None) -> LabelledImages:
+    """Images of 8 px whose every pixel is their number."""
+    ids = np.array([f"image-{number}" for number in range(len(groups))], dtype=object)
+
+    def read(positions: np.ndarray) -> np.ndarray:
+        return np.tile(positions.astype(np.uint8)[:, None, None, None], (1, 8, 8, 3))
+
+    return LabelledImages(ids, read, groups // 2, groups, synthetic)
+
+
+IMAGES = images_of(GROUPS, SYNTHETIC)
+REAL = images_of(GROUPS[:5], None)
+
+
+def test_the_groups_of_synthetic_images_come_after_those_of_real_ones():
+    assert grouped_by_source(IMAGES, 4).groups.tolist() == [0, 1, 1, 2, 3, 5, 5, 5, 6, 7]
+    assert grouped_by_source(REAL, 4) is REAL
+    three = grouped_by_source(
+        images_of(np.array([7, 7]), np.array([True, False])), 8
+    )  # two protected attributes
+    assert three.groups.tolist() == [15, 7]
+
+
+def test_the_source_is_a_part_of_the_objectives_groups():
+    recipe = Recipe(objective="group_dro", group_by="group_and_source", adjustment=1.0)
+    (phase,) = phases_of(recipe, SETTINGS, IMAGES, 4, one_process)
+    assert isinstance(phase.objective, GroupDRO)
+    assert phase.objective.q.tolist() == pytest.approx(
+        [1 / 7] * 4 + [0] + [1 / 7] * 3
+    )  # group 0 is real only
+    expected = [1, 2**-0.5, 1, 1, 1, 3**-0.5, 1, 1]
+    assert phase.objective.adjustments.tolist() == pytest.approx(expected)
+    assert phase.training.targets.tolist() == IMAGES.targets.tolist()
+
+
+def test_the_source_is_a_part_of_the_balanced_samplers_groups():
+    """Of seven groups each has 1/7 of the draws: so group 1 has 1/7 of real and 1/7 of synthetic ones."""
+    recipe = Recipe(objective="erm", sampler="group_balanced", group_by="group_and_source")
+    settings = SETTINGS.model_copy(update={"sampler": "group_balanced", "batch_size": 100})
+    (phase,) = phases_of(recipe, settings, IMAGES, 4, one_process)
+    drawn = np.concatenate([phase.sampler(step) for step in range(100)])
+    shares = np.bincount(drawn, minlength=10) / len(drawn)
+    expected = np.array([1, 1 / 2, 1 / 2, 1, 1, 1 / 3, 1 / 3, 1 / 3, 1, 1]) / 7
+    np.testing.assert_allclose(shares, expected, atol=0.015)
+
+
+def test_pretraining_parts_the_steps_the_images_and_the_objectives():
+    recipe = Recipe(objective="group_dro", pretrain=0.25)
+    first, second = phases_of(recipe, SETTINGS, IMAGES, 4, one_process)
+    assert (first.steps, second.steps) == (3, 9)  # the same budget as any recipe's
+    assert first.training.ids.tolist() == IMAGES.ids[5:].tolist()
+    assert second.training.ids.tolist() == IMAGES.ids[:5].tolist()
+    assert first.objective.q.tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
+    assert second.objective.q.tolist() == pytest.approx([1 / 4] * 4)
+
+
+def test_pretraining_reads_synthetic_images_alone_then_real_ones_alone(tmp_path):
+    read: list[list[int]] = []
+
+    def spy(positions: np.ndarray) -> np.ndarray:
+        read.append(sorted(set(positions.tolist())))
+        return IMAGES.read(positions)
+
+    recipe = Recipe(objective="erm", sampler="group_balanced", pretrain=0.25)
+    phases = phases_of(recipe, SETTINGS, replace(IMAGES, read=spy), 4, one_process)
+    accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
+    selections = {"accuracy": lambda scores, images: 0.0}
+    arguments = (REAL, SETTINGS, selections, accelerator, tmp_path / "state.pt", 3600.0)
+    result = train_in_phases("toy", SmallResNet(4), phases, *arguments)
+    assert len(read) == 12
+    assert all(min(positions) >= 5 for positions in read[:3])
+    assert all(max(positions) < 5 for positions in read[3:])
+    assert set().union(*map(set, read)) == set(range(10))
+    assert [record["step"] for record in result.history] == [6, 12]
+
+
+def test_real_images_have_their_share_of_every_batch():
+    recipe = Recipe(objective="erm", real_share=0.75)
+    (phase,) = phases_of(recipe, SETTINGS, IMAGES, 4, one_process)
+    for step in range(10):
+        assert (~SYNTHETIC[phase.sampler(step)]).sum() == 6
+
+
+@pytest.mark.parametrize(
+    "images", [REAL, images_of(GROUPS[:5], np.zeros(5, bool)), images_of(GROUPS[:5], np.ones(5, bool))]
+)
+@pytest.mark.parametrize("remedy", [{"pretrain": 0.5}, {"real_share": 0.5}, {"group_by": "group_and_source"}])
+def test_with_images_of_one_source_all_steps_are_on_them(images, remedy):
+    (phase,) = phases_of(Recipe(objective="erm", **remedy), SETTINGS, images, 4, one_process)
+    (plain,) = phases_of(Recipe(objective="erm"), SETTINGS, images, 4, one_process)
+    assert (phase.steps, len(phase.training)) == (12, 5)
+    assert isinstance(phase.objective, ERM)
+    for step in range(5):
+        np.testing.assert_array_equal(phase.sampler(step), plain.sampler(step))

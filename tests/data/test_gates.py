@@ -1,0 +1,186 @@
+"""Complements judged: labels by hand for one and two protected attributes; what gates drop and count."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.gates import dropped_counts, flips_of, judged_complements, kept_by, passed_gates, shares_of
+from pipeline.errors import UserError
+from pipeline.parameters import Gates
+
+ONE = ["Blond", "Male"]
+TWO = ["Blond", "Male", "Eyeglasses"]
+
+
+def scored(ids: list[str], names: list[str], scores: list[tuple[float, ...]]) -> pd.DataFrame:
+    """Labels cut at 0.5."""
+    table = pd.DataFrame(scores, columns=[f"{name}_score" for name in names])
+    labels = {name: (table[f"{name}_score"] >= 0.5).astype(int) for name in names}
+    return table.assign(id=ids, **labels)
+
+
+@pytest.fixture
+def z() -> pd.DataFrame:
+    return scored(["a", "b", "c", "d"], ONE, [(0.1, 0.2), (0.3, 0.9), (0.8, 0.4), (0.9, 0.1)])
+
+
+@pytest.fixture
+def z_prime() -> pd.DataFrame:
+    # The complement of c lost its target, that of d kept its protected attribute; b's moved far.
+    table = scored(["a'", "b'", "c'", "d'"], ONE, [(0.2, 0.7), (0.1, 0.05), (0.4, 0.9), (0.95, 0.3)])
+    return table.assign(
+        pair_id=["a", "b", "c", "d"],
+        flips="Male",
+        move_length=[1.0, 9.0, 2.0, 3.0],
+        flipped=[True, True, False, True],
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "labels", "confidence"),
+    [
+        ("inherited", [(0, 1), (0, 0), (1, 1), (1, 1)], [0.7, 0.9, 0.4, 0.3]),
+        ("rescored", [(0, 1), (0, 0), (0, 1), (1, 0)], [0.7, 0.9, 0.6, 0.7]),
+    ],
+)
+def test_labels_of_complements(z, z_prime, label, labels, confidence) -> None:
+    judged = judged_complements(z_prime, z, ONE, label)
+    assert judged["id"].tolist() == ["a'", "b'", "c'", "d'"]
+    assert list(zip(judged["target"], judged["protected"], strict=True)) == labels
+    np.testing.assert_allclose(judged["confidence"], confidence)
+    # What is said of the complement, and the group that it promises, are the same whatever its label.
+    assert judged["group"].tolist() == [1, 0, 3, 3]
+    assert judged["target_kept"].tolist() == [True, True, False, True]
+    assert judged["protected_flipped"].tolist() == [True, True, True, False]
+    assert judged["hyperplane_flipped"].tolist() == [True, True, False, True]
+
+
+def test_labels_follow_ids_not_positions(z, z_prime) -> None:
+    straight = judged_complements(z_prime, z, ONE, "inherited").set_index("id")
+    shuffled = judged_complements(
+        z_prime.sample(frac=1, random_state=2), z.sample(frac=1, random_state=1), ONE, "inherited"
+    ).set_index("id")
+    pd.testing.assert_frame_equal(shuffled.loc[straight.index], straight)
+
+
+def test_a_complement_without_its_original_is_named(z, z_prime) -> None:
+    with pytest.raises(UserError, match="no row for id 'd'"):
+        judged_complements(z_prime, z[z["id"] != "d"], ONE, "inherited")
+
+
+def test_a_flip_of_something_else_is_named(z, z_prime) -> None:
+    with pytest.raises(UserError, match="flip 'Eyeglasses', which is no protected attribute"):
+        judged_complements(z_prime.assign(flips="Male+Eyeglasses"), z, ONE, "inherited")
+
+
+# Gates
+
+
+@pytest.mark.parametrize(
+    ("gates", "kept", "dropped"),
+    [
+        ({}, "abcd", {}),
+        ({"agreement": "target"}, "abd", {"agreement": [0, 0, 0, 1]}),
+        ({"agreement": "protected"}, "abc", {"agreement": [0, 0, 0, 1]}),
+        ({"agreement": "both"}, "ab", {"agreement": [0, 0, 0, 2]}),
+        ({"hyperplane": True}, "abd", {"hyperplane": [0, 0, 0, 1]}),
+        ({"move_length": 3.0}, "acd", {"move_length": [1, 0, 0, 0]}),
+        ({"confidence": 0.7}, "ab", {"confidence": [0, 0, 0, 2]}),
+        ({"confidence": 0.8}, "b", {"confidence": [0, 1, 0, 2]}),
+        (
+            {"agreement": "protected", "hyperplane": True, "move_length": 2.5, "confidence": 0.35},
+            "a",
+            {
+                "agreement": [0, 0, 0, 1],
+                "hyperplane": [0, 0, 0, 1],
+                "move_length": [1, 0, 0, 1],
+                "confidence": [0, 0, 0, 1],
+            },
+        ),
+    ],
+)
+def test_gates_drop_what_they_should(z, z_prime, gates, kept, dropped) -> None:
+    judged = judged_complements(z_prime, z, ONE, "inherited")
+    passed = passed_gates(judged, Gates(**gates))
+    assert "".join(judged["pair_id"][kept_by(passed, 4)]) == kept
+    assert dropped_counts(judged, passed, 4) == {
+        gate: {"all": sum(counts), **{f"group_{group}": count for group, count in enumerate(counts)}}
+        for gate, counts in dropped.items()
+    }
+
+
+def test_the_gate_of_confidence_looks_at_the_label_given(z, z_prime) -> None:
+    judged = judged_complements(z_prime, z, ONE, "rescored")
+    passed = passed_gates(judged, Gates(confidence=0.65))
+    assert "".join(judged["pair_id"][kept_by(passed, 4)]) == "abd"
+
+
+def test_shares_of_one_attribute(z, z_prime) -> None:
+    assert shares_of(judged_complements(z_prime, z, ONE, "inherited"), ONE) == {
+        "target_kept": 0.75,
+        "protected_flipped": 0.75,
+        "hyperplane_flipped": 0.75,
+        "attributes": {
+            "Blond": {"flipped": None, "kept": 0.75},
+            "Male": {"flipped": 0.75, "kept": None},
+        },
+    }
+
+
+# Several protected attributes
+
+
+def test_flips_are_columns() -> None:
+    flips = pd.Series(["Male", "Eyeglasses", "Male+Eyeglasses", "Male"])
+    assert flips_of(flips, TWO[1:]).tolist() == [[True, False], [False, True], [True, True], [True, False]]
+    assert flips_of(flips[:0], TWO[1:]).shape == (0, 2)
+
+
+@pytest.fixture
+def two() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A blond woman without glasses, a dark man with them, and the three complements of each."""
+    z = scored(["a", "b"], TWO, [(0.9, 0.1, 0.2), (0.2, 0.8, 0.7)])
+    ids = [f"{z_id}-{mask}" for z_id in "ab" for mask in ("10", "01", "11")]
+    scores = [
+        (0.9, 0.8, 0.1),  # as promised: blond, male, no glasses
+        (0.9, 0.1, 0.4),  # no glasses appeared
+        (0.4, 0.9, 0.9),  # no longer blond
+        (0.1, 0.2, 0.4),  # lost its glasses too
+        (0.1, 0.9, 0.2),  # as promised
+        (0.1, 0.1, 0.1),  # as promised
+    ]
+    z_prime = scored(ids, TWO, scores).assign(
+        pair_id=list("aaabbb"),
+        flips=["Male", "Eyeglasses", "Male+Eyeglasses"] * 2,
+        move_length=1.0,
+        flipped=True,
+    )
+    return z, z_prime
+
+
+def test_two_attributes_by_hand(two) -> None:
+    judged = judged_complements(two[1], two[0], TWO, "inherited")
+    assert judged["target"].tolist() == [1, 1, 1, 0, 0, 0]
+    assert judged["protected"].tolist() == [2, 1, 3, 1, 2, 0]  # Male is the higher digit
+    assert judged["group"].tolist() == [6, 5, 7, 1, 2, 0]
+    assert judged["protected_flipped"].tolist() == [True, False, True, False, True, True]
+    assert judged["target_kept"].tolist() == [True, True, False, True, True, True]
+    np.testing.assert_allclose(judged["confidence"], [0.8, 0.4, 0.4, 0.4, 0.8, 0.9])
+    rescored = judged_complements(two[1], two[0], TWO, "rescored")
+    assert rescored["target"].tolist() == [1, 1, 0, 0, 0, 0]
+    assert rescored["protected"].tolist() == [2, 0, 3, 0, 2, 0]
+    passed = passed_gates(judged, Gates(agreement="both"))
+    assert judged["id"][kept_by(passed, 6)].tolist() == ["a-10", "b-01", "b-11"]
+    counts = dropped_counts(judged, passed, 8)["agreement"]
+    assert counts == {"all": 3} | {f"group_{group}": int(group in (1, 5, 7)) for group in range(8)}
+
+
+def test_shares_of_two_attributes(two) -> None:
+    shares = shares_of(judged_complements(two[1], two[0], TWO, "inherited"), TWO)
+    assert shares["target_kept"] == pytest.approx(5 / 6)
+    assert shares["protected_flipped"] == pytest.approx(4 / 6)
+    assert shares["attributes"] == {
+        "Blond": {"flipped": None, "kept": pytest.approx(5 / 6)},
+        "Male": {"flipped": 1.0, "kept": 1.0},
+        "Eyeglasses": {"flipped": pytest.approx(3 / 4), "kept": pytest.approx(1 / 2)},
+    }

@@ -1,0 +1,72 @@
+"""Refined complements, on networks that are linear, so that where the descent ends is known."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from generators.refinement import refine
+from pipeline.parameters import Refinement, Runtime
+from pipeline.runtime import new_accelerator
+
+SETTINGS = Refinement(steps=400, learning_rate=0.02, margin=2.0, distance=0.0, batch_size=64)
+
+
+@pytest.fixture
+def accelerator() -> Accelerator:
+    return new_accelerator(Runtime(device="cpu", precision="fp32"))
+
+
+def as_image(z: torch.Tensor) -> torch.Tensor:
+    """An image of 1 x D pixels that are the latent."""
+    return z[:, None, None, :].expand(-1, 3, 1, -1)
+
+
+def along(axis: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A classifier that sees one coordinate of the latent."""
+    return lambda images: images[:, 0, 0, axis]
+
+
+def latents(n: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((n, 3)).astype(np.float32)
+
+
+def test_every_classifier_is_given_its_margin(accelerator: Accelerator) -> None:
+    start = latents(50)
+    wanted = np.random.default_rng(1).integers(0, 2, (50, 2))
+    moved = refine(as_image, [along(0), along(1)], start, wanted, SETTINGS, accelerator)
+    seen = (2 * wanted - 1) * moved[:, :2]
+    assert seen.min() > SETTINGS.margin - 0.05
+    # What no classifier sees stays, and so does what is satisfied from the start.
+    np.testing.assert_array_equal(moved[:, 2], start[:, 2])
+    satisfied = (2 * wanted - 1) * start[:, :2] > SETTINGS.margin
+    np.testing.assert_array_equal(moved[:, :2][satisfied], start[:, :2][satisfied])
+
+
+def test_the_distance_holds_back(accelerator: Accelerator) -> None:
+    """One classifier, D = 3: 1 = d/dz of 100 · (z - 0)² / 3 at z = 3/200: there the descent ends."""
+    settings = SETTINGS.model_copy(update={"distance": 100.0, "learning_rate": 0.001})
+    moved = refine(
+        as_image, [along(0)], np.zeros((1, 3), np.float32), np.ones((1, 1), int), settings, accelerator
+    )
+    np.testing.assert_allclose(moved, [[3 / 200, 0.0, 0.0]], atol=1e-3)
+
+
+def test_a_latents_way_depends_on_no_other(accelerator: Accelerator) -> None:
+    start, wanted = latents(33), np.ones((33, 1), int)
+    settings = SETTINGS.model_copy(update={"steps": 7})
+    together = refine(as_image, [along(0)], start, wanted, settings, accelerator)
+    apart = refine(
+        as_image, [along(0)], start, wanted, settings.model_copy(update={"batch_size": 5}), accelerator
+    )
+    np.testing.assert_allclose(together, apart, atol=1e-6)
+
+
+def test_no_step_changes_nothing(accelerator: Accelerator) -> None:
+    start = latents(4)
+    settings = SETTINGS.model_copy(update={"steps": 0})
+    moved = refine(as_image, [along(0)], start, np.ones((4, 1), int), settings, accelerator)
+    np.testing.assert_array_equal(moved, start)

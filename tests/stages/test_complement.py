@@ -1,0 +1,358 @@
+"""fit_hyperplanes and complement where the labels of latents are known: attributes, domains, ablations."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from generators.cards import CARD
+from generators.hyperplanes import (
+    Hyperplane,
+    angle_between,
+    domain_names,
+    fit_hyperplane,
+    load_hyperplanes,
+    planes_of,
+    save_hyperplanes,
+)
+from generators.latents import sample_latents, to_sphere
+from pipeline.errors import UserError
+from pipeline.groups import protected_groups
+from pipeline.stores import Store, commit_shard, faulty_files, finish_store, write_json
+from pipeline.work import publish, work_folder
+from stages import complement, fit_hyperplanes
+from stages.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
+
+PROJECT = Path(__file__).parents[2]
+D, SHARD = 12, 1500
+FIT, VALIDATION, PAIR = 2400, 600, 500
+NAMES = ["Blond_Hair", "Male", "Eyeglasses"]
+# Male and Eyeglasses are 1 where x and y are positive; the target is 1 where z is, but among men where u is.
+PLACES = {"Male": 0, "Eyeglasses": 1}
+
+
+def write_parameters(**sections: dict | str | list) -> None:
+    parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    sections = {
+        "attributes": NAMES,
+        "sample": {"fit": FIT, "validation": VALIDATION, "pair": PAIR},
+        **sections,
+    }
+    for name, values in sections.items():
+        parameters[name] = parameters[name] | values if isinstance(values, dict) else values
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+
+
+def write_store(output: Path, rows: pd.DataFrame, latents: np.ndarray | None = None) -> None:
+    work = work_folder(f"test {output.name}", [], str(output))
+    starts = range(0, len(rows), SHARD)
+    for shard, start in enumerate(starts):
+        part = slice(start, start + SHARD)
+        if latents is None:
+            commit_shard(work, shard, rows[part])
+        else:
+            commit_shard(work, shard, rows[part], "latents", latents[part])
+    finish_store(work, len(starts), *([] if latents is None else ["latents", (D,), "float32"]))
+    publish(work, output)
+
+
+def labels_of(latents: np.ndarray) -> pd.DataFrame:
+    """Labels and, as scores, how far on its side each latent is."""
+    male, glasses = latents[:, 0], latents[:, 1]
+    target = np.where(male > 0, latents[:, 3], latents[:, 2])
+    columns = {}
+    for name, distance in zip(NAMES, (target, male, glasses), strict=True):
+        columns[f"{name}_score"] = 1 / (1 + np.exp(-4 * distance))
+        columns[name] = (distance > 0).astype(np.int64)
+    return pd.DataFrame(columns)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_parameters()
+    write_json(GENERATOR / CARD, {"latent_dim": D, "normalises_latents": True})
+    latents = sample_latents(0, "z", 0, FIT + VALIDATION + PAIR, D)
+    ids = pd.DataFrame({"id": [f"z-{number:08d}" for number in range(len(latents))]})
+    parts = np.repeat(["fit", "validation", "pair"], [FIT, VALIDATION, PAIR])
+    write_store(LATENTS / "z", ids.assign(part=parts), latents)
+    write_store(LABELS / "z", pd.concat([ids, labels_of(latents)], axis=1))
+    return tmp_path
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def fit_latents() -> tuple[np.ndarray, pd.DataFrame]:
+    latents = Store(LATENTS / "z").read_between(0, FIT)
+    return latents, labels_of(latents)
+
+
+def assert_fitted_with(name: str, latents: np.ndarray, labels: np.ndarray) -> None:
+    expected = fit_hyperplane(name, latents, labels, 1.0, 0)
+    plane = load_hyperplanes(HYPERPLANES / "hyperplanes.json")[name]
+    np.testing.assert_array_equal(plane.normal, expected.normal)
+    assert plane.offset == expected.offset
+    counts = metrics(HYPERPLANES)[name]["latents"]
+    assert counts == {"0": int((labels == 0).sum()), "1": int((labels == 1).sum())}
+
+
+# fit_hyperplanes
+
+
+def test_every_attribute_has_a_hyperplane_and_every_pair_an_angle(project):
+    fit_hyperplanes.main()
+    planes, about = load_hyperplanes(HYPERPLANES / "hyperplanes.json"), metrics(HYPERPLANES)
+    assert sorted(planes) == sorted(NAMES)
+    latents, labels = fit_latents()
+    for name in NAMES:
+        assert_fitted_with(name, latents, labels[name].to_numpy())
+        assert about[name]["positives"] == labels[name].mean()
+    for name, place in PLACES.items():
+        assert planes[name].normal[place] > 0.99
+        assert about[name]["balanced_accuracy"] > 0.95
+    pairs = ["Blond_Hair x Male", "Blond_Hair x Eyeglasses", "Male x Eyeglasses"]
+    assert sorted(about["angles_degrees"]) == sorted(pairs)
+    for pair in pairs:
+        first, second = pair.split(" x ")
+        assert about["angles_degrees"][pair] == angle_between(planes[first], planes[second])
+
+
+def test_the_target_has_a_hyperplane_in_every_domain(project):
+    write_parameters(fit_hyperplanes={"domain_dependent": True})
+    fit_hyperplanes.main()
+    names = domain_names("Blond_Hair", NAMES[1:])
+    planes, about = load_hyperplanes(HYPERPLANES / "hyperplanes.json"), metrics(HYPERPLANES)
+    assert sorted(planes) == sorted([*NAMES, *names])
+    latents, labels = fit_latents()
+    domains = protected_groups(labels[NAMES[1:]].to_numpy())[0]
+    for domain, name in enumerate(names):
+        here = domains == domain
+        assert_fitted_with(name, latents[here], labels["Blond_Hair"].to_numpy()[here])
+        assert about[name]["positives"] == labels["Blond_Hair"][here].mean()
+        assert planes[name].normal[3 if "Male=1" in name else 2] > 0.98
+        # Of its own domain's validation latents: one plane for all is right in one domain of two at most.
+        assert about[name]["balanced_accuracy"] > 0.93
+    assert about["Blond_Hair"]["balanced_accuracy"] < 0.85
+    assert len(about["angles_degrees"]) == 7 * 6 // 2
+    assert about["angles_degrees"][f"{names[0]} x {names[2]}"] == pytest.approx(90, abs=8)
+    assert about["angles_degrees"][f"{names[2]} x {names[3]}"] == pytest.approx(0, abs=8)
+
+
+def test_the_first_latents_are_fitted(project):
+    write_parameters(fit_hyperplanes={"latents": 321})
+    fit_hyperplanes.main()
+    latents, labels = fit_latents()
+    assert_fitted_with("Male", latents[:321], labels["Male"].to_numpy()[:321])
+    assert metrics(HYPERPLANES)["Male"]["positives"] == labels["Male"][:321].mean()
+
+
+def test_confident_latents_are_fitted_and_all_validate(project):
+    write_parameters(fit_hyperplanes={"confidence": 0.9})
+    fit_hyperplanes.main()
+    latents, labels = fit_latents()
+    for name in NAMES:  # each by its own scores
+        score = labels[f"{name}_score"].to_numpy()
+        chosen = (score >= 0.9) | (score <= 1 - 0.9)
+        assert 0.3 < chosen.mean() < 0.8
+        assert_fitted_with(name, latents[chosen], labels[name].to_numpy()[chosen])
+    plane = load_hyperplanes(HYPERPLANES / "hyperplanes.json")["Male"]
+    held_out = Store(LATENTS / "z").read_between(FIT, FIT + VALIDATION)
+    truth, found = held_out[:, 0] > 0, plane.distance(held_out) > 0
+    accuracy = (found[truth].mean() + (~found[~truth]).mean()) / 2
+    assert metrics(HYPERPLANES)["Male"]["balanced_accuracy"] == pytest.approx(accuracy)
+
+
+def test_the_rarer_label_gets_its_share(project):
+    write_parameters(fit_hyperplanes={"rare_share": 0.1, "domain_dependent": True})
+    fit_hyperplanes.main()
+    about = metrics(HYPERPLANES)
+    for name in (*NAMES, *domain_names("Blond_Hair", NAMES[1:])):
+        rare, common = sorted(about[name]["latents"].values())
+        assert rare / (rare + common) == pytest.approx(0.1, abs=0.005)
+        assert common > 0.4 * FIT / (1 if name in NAMES else 4)
+    before = (HYPERPLANES / "hyperplanes.json").read_bytes()
+    fit_hyperplanes.main()
+    assert (HYPERPLANES / "hyperplanes.json").read_bytes() == before
+    write_parameters(fit_hyperplanes={"rare_share": 0.1, "domain_dependent": True, "seed": 1})
+    fit_hyperplanes.main()
+    assert (HYPERPLANES / "hyperplanes.json").read_bytes() != before
+
+
+def test_a_domain_with_one_target_label_is_named(project):
+    labels = Store(LABELS / "z").rows.drop(columns=["shard", "row"])
+    labels.loc[(labels["Male"] == 1) & (labels["Eyeglasses"] == 0), "Blond_Hair"] = 0
+    write_store(LABELS / "z", labels)
+    fit_hyperplanes.main()
+    write_parameters(fit_hyperplanes={"domain_dependent": True})
+    with pytest.raises(UserError, match=r"domain Male=1, Eyeglasses=0 to fit with are .*Blond_Hair=0"):
+        fit_hyperplanes.main()
+
+
+def test_accuracy_without_both_labels_in_validation_is_null(project):
+    labels = Store(LABELS / "z").rows.drop(columns=["shard", "row"])
+    number = labels["id"].str.removeprefix("z-").astype(int)
+    labels.loc[(number >= FIT) & (labels["Male"] == 1), "Blond_Hair"] = 1
+    write_store(LABELS / "z", labels)
+    write_parameters(fit_hyperplanes={"domain_dependent": True})
+    fit_hyperplanes.main()
+    about = metrics(HYPERPLANES)
+    for name in domain_names("Blond_Hair", NAMES[1:]):
+        for key in ("balanced_accuracy", "balanced_accuracy_on_sphere"):
+            assert (about[name][key] is None) == ("Male=1" in name)
+
+
+# complement
+
+
+def complemented(**sections: dict | str) -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
+    """Latents to pair as their complements' rows have them, those rows, and the complements."""
+    write_parameters(**sections)
+    fit_hyperplanes.main()
+    return complements_of_z()
+
+
+def complements_of_z() -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
+    """The same, with the hyperplanes that are there."""
+    complement.main("z")
+    z, z_prime = Store(LATENTS / "z"), Store(LATENTS / "z_prime")
+    assert faulty_files(LATENTS / "z_prime") == {}
+    rows = z_prime.rows
+    return z.read(z.positions(rows["pair_id"])), rows, z_prime.read_between(0, len(z_prime))
+
+
+def test_two_attributes_have_three_complements_of_every_latent(project):
+    z, rows, moved = complemented()
+    assert len(rows) == 3 * PAIR
+    assert Store(LATENTS / "z_prime").items_per_shard == [0, 0, 3 * PAIR]
+    assert (rows.groupby("pair_id")["flips"].nunique() == 3).all()
+    masks = rows["flips"].map({"Male": "10", "Eyeglasses": "01", "Male+Eyeglasses": "11"})
+    assert (rows["id"] == "z_prime-" + rows["pair_id"].str.removeprefix("z-") + "-" + masks).all()
+    planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
+    for name in NAMES:
+        factors = np.where([name in flips.split("+") for flips in rows["flips"]], -1, 1)
+        np.testing.assert_allclose(
+            planes[name].distance(moved), factors * planes[name].distance(z), atol=1e-5
+        )
+    np.testing.assert_allclose(rows["move_length"], np.linalg.norm(moved - z, axis=1), atol=1e-5)
+
+
+def test_a_latent_is_flipped_if_it_gets_into_the_group_it_is_meant_for(project):
+    """Off the sphere all do; on it those whose length changes much may not, where the plane is off centre."""
+    fit_hyperplanes.main()
+    planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
+    planes["Male"] = Hyperplane("Male", planes["Male"].normal, 1.5)
+    save_hyperplanes(HYPERPLANES / "hyperplanes.json", list(planes.values()))
+    z, rows, moved = complements_of_z()
+    z, moved = to_sphere(z), to_sphere(moved)
+    expected = np.full(len(rows), True)
+    for name in NAMES[1:]:
+        changed = (planes[name].distance(z) > 0) != (planes[name].distance(moved) > 0)
+        expected &= changed == rows["flips"].str.contains(name).to_numpy()
+    assert 0.5 < expected.mean() < 0.99
+    np.testing.assert_array_equal(rows["flipped"], expected)
+
+
+def test_metrics_are_those_of_the_latents_for_each_subset(project):
+    _, rows, _ = complemented()
+    about = metrics(LATENTS / "z_prime")
+    planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
+    for flips, of in [("all", rows), *rows.groupby("flips")]:
+        found = about if flips == "all" else about["by_flips"][flips]
+        assert found["move_length_median"] == pytest.approx(of["move_length"].median(), abs=0.02)
+        assert found["move_length_95th_percentile"] == pytest.approx(
+            of["move_length"].quantile(0.95), abs=0.05
+        )
+        assert found["flipped_on_sphere"] == pytest.approx(of["flipped"].mean())
+        normals = np.stack([planes[name].normal for name in NAMES])
+        assert found["condition_number"] == pytest.approx(np.linalg.cond(normals))
+    assert set(about["by_flips"]) == {"Male", "Eyeglasses", "Male+Eyeglasses"}
+    assert [of["complements"] for of in about["by_flips"].values()] == [PAIR] * 3
+    # The angle between w_g and the plane that the other two span.
+    others = np.stack([planes[name].normal for name in ("Blond_Hair", "Eyeglasses")])
+    w = planes["Male"].normal
+    within = np.linalg.pinv(others) @ others @ w
+    angle = np.degrees(np.arccos(np.linalg.norm(within)))
+    assert about["by_flips"]["Male"]["angle_degrees"] == pytest.approx(angle)
+
+
+def test_domains_take_the_targets_distance_along(project):
+    z, rows, moved = complemented(fit_hyperplanes={"domain_dependent": True})
+    loaded = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
+    planes = planes_of(loaded, "Blond_Hair", NAMES[1:])
+    own = planes.domains_of(z)
+    mask = rows["flips"].map({"Male": 2, "Eyeglasses": 1, "Male+Eyeglasses": 3}).to_numpy()
+    clear = np.abs([plane.distance(z) for plane in planes.protected]).min(axis=0) > 1e-4
+    np.testing.assert_array_equal(planes.domains_of(moved)[clear], (own ^ mask)[clear])
+    before, after = (np.stack([plane.distance(of) for plane in planes.by_domain]) for of in (z, moved))
+    each = np.arange(len(rows))
+    np.testing.assert_allclose(after[own ^ mask, each], before[own, each], atol=1e-5)
+    # What the labels make of it: the target is kept, where one hyperplane for all loses it.
+    kept = (labels_of(moved)["Blond_Hair"] == labels_of(z)["Blond_Hair"]).mean()
+    z, _, moved = complemented()
+    assert kept > 0.93 > 0.85 > (labels_of(moved)["Blond_Hair"] == labels_of(z)["Blond_Hair"]).mean()
+
+
+def test_domains_in_the_datas_metric_and_on_the_sphere(project):
+    fit = {"domain_dependent": True}
+    sections = [
+        {"complement": {"metric": "mahalanobis"}, "fit_hyperplanes": fit},
+        {"latent_space": "sphere", "fit_hyperplanes": fit},
+    ]
+    for settings in sections:
+        z, rows, moved = complemented(**settings)
+        planes = planes_of(load_hyperplanes(HYPERPLANES / "hyperplanes.json"), "Blond_Hair", NAMES[1:])
+        reached = np.full(len(rows), True)
+        if "latent_space" in settings:
+            z = to_sphere(z)
+            np.testing.assert_allclose(np.linalg.norm(moved, axis=1), np.sqrt(D), atol=1e-5)
+            reached = rows["flipped"].to_numpy()
+            assert reached.mean() > 0.99
+        mask = rows["flips"].map({"Male": 2, "Eyeglasses": 1, "Male+Eyeglasses": 3}).to_numpy()
+        own, each = planes.domains_of(z), np.arange(len(rows))
+        before, after = (np.stack([plane.distance(of) for plane in planes.by_domain]) for of in (z, moved))
+        off = np.abs(after[own ^ mask, each] - before[own, each])[reached]
+        assert np.quantile(off, 0.98) < 1e-5
+
+
+def test_inverted_real_images_have_complements_of_their_own_names(project):
+    latents = sample_latents(7, "real", 0, 40, D)
+    real_ids = [f"real-{number:05d}" for number in range(40)]
+    rows = pd.DataFrame({"id": [f"inverted-{name}" for name in real_ids], "real_id": real_ids, "error": 0.1})
+    write_store(LATENTS / "real", rows, latents)
+    write_parameters(attributes=NAMES[:2], complement={"metric": "mahalanobis"})
+    fit_hyperplanes.main()
+    complement.main("real")
+    store = Store(LATENTS / "real_prime")
+    assert store.rows["id"].tolist() == [f"real_prime-{name}" for name in real_ids]
+    assert store.rows["pair_id"].tolist() == real_ids
+    assert (store.rows["flips"] == "Male").all()
+    assert list(store.rows.columns) == [
+        "id", "pair_id", "flips", "move_length", "flipped", "shard", "row",
+    ]  # fmt: skip
+    planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
+    moved = store.read_between(0, 40)
+    for name, factor in (("Male", -1), ("Blond_Hair", 1)):
+        np.testing.assert_allclose(
+            planes[name].distance(moved), factor * planes[name].distance(latents), atol=1e-5
+        )
+    assert metrics(LATENTS / "real_prime")["by_flips"]["Male"]["complements"] == 40
+
+
+def test_parallel_hyperplanes_are_refused_before_any_shard(project):
+    fit_hyperplanes.main()
+    planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
+    planes["Eyeglasses"] = Hyperplane("Eyeglasses", -planes["Male"].normal, 0.1)
+    save_hyperplanes(HYPERPLANES / "hyperplanes.json", list(planes.values()))
+    with pytest.raises(UserError) as raised:
+        complement.main("z")
+    assert str(raised.value).startswith("complement: the hyperplanes of Male and Eyeglasses are parallel")
+
+
+def test_complements_of_anything_else_are_refused(project):
+    with pytest.raises(UserError, match="complements of z and of real, not of 'z_prime'"):
+        complement.main("z_prime")

@@ -1,0 +1,222 @@
+"""train and train_attribute: every data set's images and groups, what a run writes, fair labellers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from classifiers.backbones import load_network
+from classifiers.training import LabelledImages, predict
+from pipeline.errors import UserError
+from pipeline.parameters import AllParameters, Runtime, read_parameters
+from pipeline.runtime import new_accelerator
+from pipeline.stores import Store, write_table
+from stages import train, train_attribute
+from stages.paths import ATTRIBUTES, BALANCED, REAL, RUNS
+from stages.train_attribute import SELECTIONS, group_accuracies, validation_metrics
+from stages.training_data import training_images
+from tests.balanced import expected_images, make_project
+
+TWO = ("Blond_Hair", "Male")
+THREE = ("Blond_Hair", "Male", "Eyeglasses")
+
+
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attributes: tuple[str, ...]) -> AllParameters:
+    """A small balanced data set, and quick trainings; the current folder is its own."""
+    monkeypatch.chdir(tmp_path)
+    make_project(attributes)
+    parameters = yaml.safe_load(Path("params.yaml").read_text())
+    parameters["runtime"] |= {"device": "cpu", "precision": "fp32"}
+    for section in ("train", "train_attribute"):
+        parameters[section] |= {"steps": 6, "batch_size": 8}
+        parameters[section]["backbone"]["width"] = 4
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+    return read_parameters()
+
+
+def assert_images_are(images: LabelledImages, ids: list[str]) -> None:
+    pictures = expected_images()
+    assert images.ids.tolist() == ids
+    order = np.random.default_rng(0).permutation(len(ids))
+    np.testing.assert_array_equal(images.read(order), np.stack([pictures[ids[k]] for k in order]))
+
+
+# Data
+
+
+@pytest.mark.parametrize("attributes", [TWO, THREE], ids=["one", "two"])
+def test_every_data_set_has_its_images_and_groups(attributes, tmp_path, monkeypatch):
+    parameters = project(tmp_path, monkeypatch, attributes)
+    labels = pd.read_parquet(REAL / "labels.parquet")
+    labels = labels[labels["split"] == "train"]
+    # A rarer group: four of the real training images of the last group become validation images.
+    last = labels[(labels[list(attributes)] == 1).all(axis=1)]["id"][:4]
+    whole = pd.read_parquet(REAL / "labels.parquet")
+    whole.loc[whole["id"].isin(last), "split"] = "validation"
+    write_table(REAL / "labels.parquet", whole)
+    labels = labels[~labels["id"].isin(last)]
+    digits = 2 ** np.arange(len(attributes))[::-1]  # the target first: group = t n_g + a
+    groups = (labels[list(attributes)] @ digits).to_numpy()
+    n_groups = 2 ** len(attributes)
+    store = Store(REAL)
+
+    original, files = training_images("original", 0, parameters, store)
+    assert files == [REAL]
+    assert_images_are(original, labels["id"].tolist())
+    np.testing.assert_array_equal(original.groups, groups)
+    np.testing.assert_array_equal(original.targets, labels["Blond_Hair"])
+    assert original.synthetic is None
+
+    duplicated, files = training_images("duplicated", 0, parameters, store)
+    assert files == [REAL]
+    assert duplicated.group_counts(n_groups) == [40 // n_groups] * n_groups
+    assert_images_are(duplicated, duplicated.ids.tolist())
+    group_of = dict(zip(labels["id"], groups, strict=True))
+    assert duplicated.groups.tolist() == [group_of[id] for id in duplicated.ids]
+    assert set(duplicated.ids) == set(labels["id"])
+
+    for data, file in (("augmented", "manifest.parquet"), ("sampled", "sampled.parquet")):
+        table = pd.read_parquet(BALANCED / file)
+        table = table[table["split"] == "train"]
+        images, files = training_images(data, 0, parameters, store)
+        assert {str(path) for path in files} == {f"{BALANCED}/{file}", *table["store"]}
+        assert_images_are(images, table["id"].tolist())
+        expected = table["target"] * n_groups // 2 + table["protected"]
+        assert images.groups.tolist() == expected.tolist()
+        assert images.targets.tolist() == table["target"].tolist()
+        assert images.synthetic.tolist() == [store != str(REAL) for store in table["store"]]
+        assert 0 < images.synthetic.sum() < len(images)
+
+
+def test_data_that_are_not_there_are_named(tmp_path, monkeypatch):
+    parameters = project(tmp_path, monkeypatch, TWO)
+    with pytest.raises(
+        UserError, match=r"'augmentd' is no training data.*original, duplicated, sampled, aug"
+    ):
+        training_images("augmentd", 0, parameters, Store(REAL))
+    with pytest.raises(UserError, match=r"no split 'oracle', which the data 'oracle' are made of"):
+        training_images("oracle", 0, parameters, Store(REAL))
+
+
+# Runs
+
+
+def predictions_of(data: str, recipe: str) -> pd.DataFrame:
+    table = pd.read_parquet(RUNS / data / recipe / "0" / "predictions.parquet")
+    assert set(table["selection"]) == {"worst_group_accuracy", "accuracy"}
+    return table[table["selection"] == "worst_group_accuracy"].drop(columns="selection").set_index("id")
+
+
+def test_a_run_of_several_protected_attributes_has_a_column_of_each(tmp_path, monkeypatch):
+    project(tmp_path, monkeypatch, THREE)
+    train.main("sampled", "group_dro", 0)
+    predictions = predictions_of("sampled", "group_dro")
+    assert list(predictions) == ["split", "target", "Male", "Eyeglasses", "score"]
+    labels = pd.read_parquet(REAL / "labels.parquet").set_index("id").loc[predictions.index]
+    assert set(predictions["split"]) == {"validation", "test"}
+    for column, name in (("split", "split"), ("target", "Blond_Hair"), ("Male", "Male"), ("Eyeglasses",) * 2):
+        assert predictions[column].tolist() == labels[name].tolist()
+    history = pd.read_csv(RUNS / "sampled/group_dro/0/history.csv")
+    assert [name for name in history if name.startswith("q_")] == [f"q_{group}" for group in range(8)]
+
+
+def test_the_last_layers_images_are_in_no_choice_and_no_report(tmp_path, monkeypatch):
+    parameters = project(tmp_path, monkeypatch, TWO)
+    train.main("augmented", "last_layer", 0)
+    train.main("augmented", "erm", 0)
+    plain, refitted = predictions_of("augmented", "erm"), predictions_of("augmented", "last_layer")
+    counts = refitted["split"].value_counts()
+    assert plain["split"].value_counts().to_dict() == {"test": counts["test"], "validation": 12}
+    groups = refitted[refitted["split"] == "validation"].groupby(["target", "Male"]).size()
+    assert groups.tolist() == [2] * 4  # of three each, the greater half
+    # The saved network is the model that the predictions are of.
+    network, card = load_network(RUNS / "augmented/last_layer/0")
+    assert (card["data"], card["recipe"], card["seed"]) == ("augmented", "last_layer", 0)
+    test = train.real_images(parameters, "test", Store(REAL))
+    scores = predict(network, test.read, len(test), new_accelerator(Runtime(device="cpu", precision="fp32")))
+    np.testing.assert_allclose(scores, refitted.loc[test.ids, "score"], atol=1e-6)
+    assert np.abs(refitted.loc[test.ids, "score"] - plain.loc[test.ids, "score"]).max() > 1e-3
+
+
+# Attributes
+
+
+def images_with(groups: list[int], targets: list[int]) -> LabelledImages:
+    ids = np.array([str(number) for number in range(len(groups))], dtype=object)
+    return LabelledImages(ids, lambda positions: positions, np.array(targets), np.array(groups))
+
+
+# A rare positive group that scores lower than the others: 0.3 and 0.4, beside negatives of 0.1 to 0.35.
+GROUPS = [0, 0, 0, 0, 0, 2, 2, 2, 2, 3, 3]
+SCORES = np.array([0.1, 0.1, 0.2, 0.2, 0.35, 0.8, 0.8, 0.9, 0.9, 0.3, 0.4])
+RARE = images_with(GROUPS, [0] * 5 + [1] * 6)
+
+
+def test_the_selections_by_hand():
+    """F1 is 1 at no cut: at 0.3 one false positive, 12 / 13; at 0.4 one missed, 10 / 11.
+
+    The worst group has 4/5 at 0.3, and 1/2 at 0.4.
+    """
+    assert SELECTIONS["average_precision"][1](SCORES, RARE) == 0.3
+    assert SELECTIONS["worst_group_accuracy"][1](SCORES, RARE) == 0.3
+    assert SELECTIONS["worst_group_accuracy"][0](SCORES, RARE) == pytest.approx(4 / 5)
+    np.testing.assert_array_equal(group_accuracies(SCORES, RARE, 0.3, 4), [0.8, np.nan, 1, 1])
+    np.testing.assert_array_equal(group_accuracies(SCORES, RARE, 0.4, 4), [1, np.nan, 1, 0.5])
+
+
+def test_a_fair_threshold_is_another_than_the_best_f1():
+    """Of the rare positives, of group 3, one scores less than three negatives of group 0.
+
+    F1: 12 / 15 with it, at 0.3, and 10 / 11 without it, at 0.9. The worst group: 7 / 10, and 1 / 2.
+    """
+    scores = np.array([0.1] * 7 + [0.35] * 3 + [0.9] * 4 + [0.3, 0.95])
+    images = images_with([0] * 10 + [2] * 4 + [3] * 2, [0] * 10 + [1] * 6)
+    assert SELECTIONS["average_precision"][1](scores, images) == 0.9
+    assert SELECTIONS["worst_group_accuracy"][1](scores, images) == 0.3
+    assert SELECTIONS["worst_group_accuracy"][0](scores, images) == pytest.approx(7 / 10)
+
+
+def test_no_threshold_has_a_better_worst_group():
+    """Also of an attribute whose groups hold both of its labels."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        groups, targets = random.integers(0, 8, 60), random.integers(0, 2, 60)
+        scores = np.round(0.3 * targets + random.random(60), 1)  # with ties
+        images = images_with(groups.tolist(), targets.tolist())
+        worst = {cut: np.nanmin(group_accuracies(scores, images, cut, 8)) for cut in np.unique(scores)}
+        best = max(worst.values())
+        assert SELECTIONS["worst_group_accuracy"][0](scores, images) == pytest.approx(best)
+        chosen = SELECTIONS["worst_group_accuracy"][1](scores, images)
+        assert chosen == min(cut for cut, value in worst.items() if value == best)
+
+
+def test_metrics_of_a_group_without_images_are_null():
+    metrics = validation_metrics(SCORES, RARE, 0.4, 4)
+    assert metrics["group_1_accuracy"] is None
+    assert [metrics[f"group_{group}_n"] for group in range(4)] == [5, 0, 4, 2]
+    assert metrics["accuracy"] == pytest.approx(10 / 11)
+    assert "NaN" not in json.dumps(metrics)
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_an_attributes_weights_and_threshold_go_together(selection, tmp_path, monkeypatch):
+    project(tmp_path, monkeypatch, THREE)
+    parameters = yaml.safe_load(Path("params.yaml").read_text())
+    parameters["train_attribute"] |= {"selection": selection, "sampler": "group_balanced"}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+    train_attribute.main("Eyeglasses")
+    network, card = load_network(ATTRIBUTES / "Eyeglasses")
+    validation = train_attribute.real_images(read_parameters(), "validation", Store(REAL), "Eyeglasses")
+    accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
+    scores = predict(network, validation.read, len(validation), accelerator)
+    figure, threshold_of = SELECTIONS[selection]
+    assert card["threshold"] == pytest.approx(threshold_of(scores, validation), abs=1e-6)
+    history = pd.read_csv(ATTRIBUTES / "Eyeglasses/history.csv")
+    assert figure(scores, validation) == pytest.approx(history[selection].max(), abs=1e-6)
+    metrics = json.loads((ATTRIBUTES / "Eyeglasses/metrics.json").read_text())
+    accuracies = group_accuracies(scores, validation, card["threshold"], 8)
+    given = [metrics[f"group_{group}_accuracy"] for group in range(8)]
+    np.testing.assert_allclose([np.nan if value is None else value for value in given], accuracies)
