@@ -1,9 +1,9 @@
-# `make repro [PRESET=name]`, `make test` and `make bench` install what they need, once.
+# `make repro [PRESET=name]`, `make test`, `make bench` and `make results` install what they need, once.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test bench install lock
+.PHONY: repro test bench results install lock
 .DELETE_ON_ERROR:
 
 repro: install  ## run the pipeline on params.yaml, or on presets/$(PRESET).yaml
@@ -18,6 +18,9 @@ test: install  ## lint, type check, test
 
 bench: install  ## measure what is fast against baselines; benchmarks/results.json
 	$(BIN)/python -m benchmarks
+
+results: install  ## put what the pipeline found into docs/results.md
+	$(BIN)/python -m stages.results
 
 install: .venv/installed
 

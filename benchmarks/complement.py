@@ -79,7 +79,7 @@ def stream(count: int) -> None:
         finish_store(store, len(sizes), "latents", (STREAMED_DIM,), "float32")
         planes = random_planes(STREAMED_DIM)
         flips = flips_of("complement", planes)
-        set_up = partial(new_complementer, "z", flips, planes, None, False, work)
+        set_up = partial(new_complementer, "z", flips, planes, None, False, None, None, work)
         make_shards("complement", work, sizes, set_up, Cluster(), "latents")
         finish_store(work, len(sizes), "latents", (STREAMED_DIM,), "float32")
         metrics_of(Store(work), flips)

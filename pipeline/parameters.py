@@ -180,14 +180,14 @@ class TrainEncoder(Parameters):
     width: int = Field(32, ge=1)  # channels of its first convolution
     steps: int = Field(2000, ge=1)
     batch_size: int = Field(32, ge=1)  # images that the generator makes
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
 
 
 class Refine(Parameters):
     """How the latent of a real image is improved."""
 
     steps: int = Field(60, ge=0)
-    learning_rate: float = Field(0.1, gt=0)
+    learning_rate: float = Field(0.2, gt=0)
     prior_weight: float = Field(1e-3, ge=0)  # of |z|²/D, where the generator does not normalise z
 
 
@@ -226,6 +226,8 @@ class Complement(Parameters):
         "complement"
     )
     metric: Literal["euclidean", "mahalanobis"] = "euclidean"  # of the smallest move
+    # Latents to pair of each group that f sees, at most: rare groups get as many pairs; null: all.
+    per_group: int | None = Field(None, ge=1)
     refine: Refinement = Refinement()
 
 
@@ -464,9 +466,9 @@ class AllParameters(Parameters):
     def _the_targets_hyperplanes_are_used(self) -> "AllParameters":
         if self.fit_hyperplanes.domain_dependent and self.complement.variant.startswith("perpendicular"):
             raise ValueError(
-                f"complement.variant {self.complement.variant} does not use the target's hyperplanes, so that "
-                "fit_hyperplanes.domain_dependent would be without effect: use complement or on_hyperplane, "
-                "or domain_dependent false"
+                f"complement.variant {self.complement.variant} does not use the target's hyperplanes, so "
+                "that fit_hyperplanes.domain_dependent would be without effect: use complement or "
+                "on_hyperplane, or domain_dependent false"
             )
         return self
 

@@ -21,7 +21,8 @@ CHECKPOINT = "state.pt"
 # What is mended first may be read to mend the next.
 ORDER = (
     "prepare", "train_attribute", "train_gan", "load_gan", "sample", "synthesize z", "label z",
-    "fit_hyperplanes", "complement", "synthesize z_prime", "label z_prime", "balance", "train",
+    "fit_hyperplanes", "invert", "complement", "synthesize z_prime", "synthesize real_prime", "label z_prime",
+    "label real_prime", "balance", "train_judge", "assess", "train", "evaluate", "report", "export",
 )  # fmt: skip
 
 

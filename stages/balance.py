@@ -40,7 +40,7 @@ def labelled_rows(source: str) -> pd.DataFrame:
 
 
 def labeller_accuracies(source: str, parameters: AllParameters) -> NDArray[np.float64]:
-    """How often the target of a source's originals is right, by group; NaN where validation has none of it."""
+    """How often the target of a source's originals is right, by group; NaN where none can say."""
     n_groups = 2 * parameters.n_protected
     if source == "real_prime":
         return np.ones(n_groups)  # the labels of real images are the truth

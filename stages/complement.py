@@ -27,22 +27,36 @@ from pipeline.stage import run_stage
 from pipeline.stores import Store, commit_shard, finish_store, write_json
 from pipeline.work import publish, work_folder
 from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL
-from stages.refining import Refine, new_refiner
+from stages.refining import Refine, new_refiner, original_labels
 
 # Lengths of moves are counted in bins, so that any number of latents takes the same memory.
 LENGTHS = np.linspace(0.0, 64.0, 6401)
 
 
-def originals_of(latents: str, rows: pd.DataFrame) -> tuple[NDArray[np.bool_], pd.DataFrame]:
+def first_of_each_group(ids: pd.Series, labels: NDArray[np.int64], per_group: int) -> pd.Index:
+    """The ids of the first `per_group` latents of every group, by their labels [n, 1 + k]."""
+    kinds = pd.DataFrame(labels)
+    places = kinds.groupby(list(kinds.columns)).cumcount().to_numpy()
+    return pd.Index(ids[places < per_group])
+
+
+def originals_of(
+    latents: str, rows: pd.DataFrame, chosen: pd.Index | None
+) -> tuple[NDArray[np.bool_], pd.DataFrame]:
     """Which of a shard's latents have complements, [n], and those complements' `id` and `pair_id`.
 
     Of z those to pair, by their own ids; of inverted real images all, by the ids of the images.
+
+    Args:
+        chosen: ids of z, where only some of those to pair are to be; None: all.
     """
     if latents == "real":
         return np.ones(len(rows), dtype=bool), pd.DataFrame({
             "id": "real_prime-" + rows["real_id"], "pair_id": rows["real_id"],
         })  # fmt: skip
     to_pair = (rows["part"] == "pair").to_numpy()
+    if chosen is not None:
+        to_pair = to_pair & rows["id"].isin(chosen).to_numpy()
     ids = rows["id"][to_pair]
     return to_pair, pd.DataFrame({"id": "z_prime-" + ids.str.removeprefix("z-"), "pair_id": ids})
 
@@ -53,6 +67,7 @@ def new_complementer(
     planes: Planes,
     covariance: NDArray[np.float64] | None,
     on_sphere: bool,
+    chosen: pd.Index | None,
     refiner: Callable[[], Refine] | None,
     work: Path,
 ) -> MakeShard:
@@ -63,7 +78,7 @@ def new_complementer(
 
     def make(shard: int, advance: Advancing) -> Record:
         start, stop = store.bounds(shard)
-        to_pair, ids = originals_of(latents, store.rows_between(start, stop))
+        to_pair, ids = originals_of(latents, store.rows_between(start, stop), chosen)
         z = store.read_between(start, stop)[to_pair]
         if on_sphere:
             z = to_sphere(z)
@@ -153,12 +168,18 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
     settings = [section.model_dump(), parameters.attributes, parameters.latent_space]
     stage = f"complement {latents}"
     inputs = [LATENTS / latents, LATENTS / "z", HYPERPLANES]
-    refiner = None
+    chosen, refiner = None, None
+    if section.per_group is not None and latents == "z":
+        ids = store.rows_where("part", ["pair"])["id"]
+        chosen = first_of_each_group(
+            ids, original_labels(latents, ids, parameters.attributes), section.per_group
+        )
+        inputs.append(LABELS / latents)
     if section.refine.steps:
         refiner = partial(new_refiner, latents, parameters)
         inputs += [GENERATOR, ATTRIBUTES, LABELS / "z" if latents == "z" else REAL]
     work = work_folder(stage, inputs, settings)
-    set_up = partial(new_complementer, latents, flips, planes, covariance, on_sphere, refiner, work)
+    set_up = partial(new_complementer, latents, flips, planes, covariance, on_sphere, chosen, refiner, work)
     sizes = store.items_per_shard
     runtime = parameters.runtime if section.refine.steps else None  # where the linear ones need no device
     make_shards(stage, work, sizes, set_up, parameters.cluster, unit="latents", runtime=runtime)

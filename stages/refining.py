@@ -20,7 +20,7 @@ Refine = Callable[[NDArray[np.float32], pd.Series, int, Advancing], NDArray[np.f
 
 
 def original_labels(latents: str, ids: pd.Series, attributes: list[str]) -> NDArray[np.int64]:
-    """The attributes' values [n, attributes] of originals: of z what the classifiers say, of real images true."""
+    """The attributes' values of originals, [n, attributes]: of z as classified, of real images the truth."""
     if latents == "real":
         labels = read_table(REAL / "labels.parquet", ("id", *attributes))
     else:
@@ -30,7 +30,12 @@ def original_labels(latents: str, ids: pd.Series, attributes: list[str]) -> NDAr
 
 
 def wanted_labels(labels: NDArray[np.int64], mask: int) -> NDArray[np.int64]:
-    """What complements are to show: the target of their originals [n, 1 + k], the attributes of the mask flipped."""
+    """What complements are to show, [n, 1 + k]: the labels of their originals, the mask's attributes flipped.
+
+    Args:
+        labels: the originals': the target, then k protected attributes, [n, 1 + k].
+        mask: what is flipped; the first protected attribute is the highest of its k bits.
+    """
     groups, _ = protected_groups(labels[:, 1:])
     return np.column_stack([labels[:, 0], protected_columns(groups ^ mask, labels.shape[1] - 1)])
 

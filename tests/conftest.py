@@ -4,6 +4,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("zprime", deadline=None)  # cores are shared: how long an example took says nothing
+settings.load_profile("zprime")
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from pipeline.parameters import Gates
 
 ONE = ["Blond", "Male"]
 TWO = ["Blond", "Male", "Eyeglasses"]
+SURE = np.ones(4)  # the originals' targets are right, in every group of one protected attribute
 
 
 def scored(ids: list[str], names: list[str], scores: list[tuple[float, ...]]) -> pd.DataFrame:
@@ -44,7 +45,7 @@ def z_prime() -> pd.DataFrame:
     ],
 )
 def test_labels_of_complements(z, z_prime, label, labels, confidence) -> None:
-    judged = judged_complements(z_prime, z, ONE, label)
+    judged = judged_complements(z_prime, z, ONE, label, SURE)
     assert judged["id"].tolist() == ["a'", "b'", "c'", "d'"]
     assert list(zip(judged["target"], judged["protected"], strict=True)) == labels
     np.testing.assert_allclose(judged["confidence"], confidence)
@@ -56,21 +57,21 @@ def test_labels_of_complements(z, z_prime, label, labels, confidence) -> None:
 
 
 def test_labels_follow_ids_not_positions(z, z_prime) -> None:
-    straight = judged_complements(z_prime, z, ONE, "inherited").set_index("id")
+    straight = judged_complements(z_prime, z, ONE, "inherited", SURE).set_index("id")
     shuffled = judged_complements(
-        z_prime.sample(frac=1, random_state=2), z.sample(frac=1, random_state=1), ONE, "inherited"
+        z_prime.sample(frac=1, random_state=2), z.sample(frac=1, random_state=1), ONE, "inherited", SURE
     ).set_index("id")
     pd.testing.assert_frame_equal(shuffled.loc[straight.index], straight)
 
 
 def test_a_complement_without_its_original_is_named(z, z_prime) -> None:
     with pytest.raises(UserError, match="no row for id 'd'"):
-        judged_complements(z_prime, z[z["id"] != "d"], ONE, "inherited")
+        judged_complements(z_prime, z[z["id"] != "d"], ONE, "inherited", SURE)
 
 
 def test_a_flip_of_something_else_is_named(z, z_prime) -> None:
     with pytest.raises(UserError, match="flip 'Eyeglasses', which is no protected attribute"):
-        judged_complements(z_prime.assign(flips="Male+Eyeglasses"), z, ONE, "inherited")
+        judged_complements(z_prime.assign(flips="Male+Eyeglasses"), z, ONE, "inherited", SURE)
 
 
 # Gates
@@ -100,7 +101,7 @@ def test_a_flip_of_something_else_is_named(z, z_prime) -> None:
     ],
 )
 def test_gates_drop_what_they_should(z, z_prime, gates, kept, dropped) -> None:
-    judged = judged_complements(z_prime, z, ONE, "inherited")
+    judged = judged_complements(z_prime, z, ONE, "inherited", SURE)
     passed = passed_gates(judged, Gates(**gates))
     assert "".join(judged["pair_id"][kept_by(passed, 4)]) == kept
     assert dropped_counts(judged, passed, 4) == {
@@ -110,13 +111,42 @@ def test_gates_drop_what_they_should(z, z_prime, gates, kept, dropped) -> None:
 
 
 def test_the_gate_of_confidence_looks_at_the_label_given(z, z_prime) -> None:
-    judged = judged_complements(z_prime, z, ONE, "rescored")
+    judged = judged_complements(z_prime, z, ONE, "rescored", SURE)
     passed = passed_gates(judged, Gates(confidence=0.65))
     assert "".join(judged["pair_id"][kept_by(passed, 4)]) == "abd"
 
 
+def test_the_gate_of_the_labeller_looks_at_the_group_of_the_original(z, z_prime) -> None:
+    """a is of group 0, b of 1, c and d of 2: their complements promise 1, 0 and 3."""
+    accuracies = np.array([0.99, 0.8, 0.9, np.nan])
+    judged = judged_complements(z_prime, z, ONE, "inherited", accuracies)
+    assert judged["labeller_accuracy"].tolist() == [0.99, 0.8, 0.9, 0.9]
+    for least, kept, dropped in (
+        (0.8, "abcd", [0, 0, 0, 0]),
+        (0.9, "acd", [1, 0, 0, 0]),
+        (0.95, "a", [1, 0, 0, 2]),
+    ):
+        passed = passed_gates(judged, Gates(labeller_accuracy=least))
+        assert "".join(judged["pair_id"][kept_by(passed, 4)]) == kept
+        counts = dropped_counts(judged, passed, 4)["labeller_accuracy"]
+        assert counts == {"all": sum(dropped)} | {f"group_{k}": count for k, count in enumerate(dropped)}
+
+
+def test_a_labeller_that_was_never_tried_on_a_group_is_not_trusted_there(z, z_prime) -> None:
+    judged = judged_complements(z_prime, z, ONE, "inherited", np.array([1.0, 1.0, np.nan, 1.0]))
+    passed = passed_gates(judged, Gates(labeller_accuracy=0.0))
+    assert "".join(judged["pair_id"][kept_by(passed, 4)]) == "ab"
+    assert passed_gates(judged, Gates()) == {}
+
+
+def test_the_labeller_of_two_attributes_is_asked_of_eight_groups(two) -> None:
+    """The originals are of the groups 4 (blond, no man, no glasses) and 3."""
+    judged = judged_complements(two[1], two[0], TWO, "inherited", np.arange(8) / 10)
+    assert judged["labeller_accuracy"].tolist() == [0.4] * 3 + [0.3] * 3
+
+
 def test_shares_of_one_attribute(z, z_prime) -> None:
-    assert shares_of(judged_complements(z_prime, z, ONE, "inherited"), ONE) == {
+    assert shares_of(judged_complements(z_prime, z, ONE, "inherited", SURE), ONE) == {
         "target_kept": 0.75,
         "protected_flipped": 0.75,
         "hyperplane_flipped": 0.75,
@@ -159,14 +189,14 @@ def two() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_two_attributes_by_hand(two) -> None:
-    judged = judged_complements(two[1], two[0], TWO, "inherited")
+    judged = judged_complements(two[1], two[0], TWO, "inherited", np.ones(8))
     assert judged["target"].tolist() == [1, 1, 1, 0, 0, 0]
     assert judged["protected"].tolist() == [2, 1, 3, 1, 2, 0]  # Male is the higher digit
     assert judged["group"].tolist() == [6, 5, 7, 1, 2, 0]
     assert judged["protected_flipped"].tolist() == [True, False, True, False, True, True]
     assert judged["target_kept"].tolist() == [True, True, False, True, True, True]
     np.testing.assert_allclose(judged["confidence"], [0.8, 0.4, 0.4, 0.4, 0.8, 0.9])
-    rescored = judged_complements(two[1], two[0], TWO, "rescored")
+    rescored = judged_complements(two[1], two[0], TWO, "rescored", np.ones(8))
     assert rescored["target"].tolist() == [1, 1, 0, 0, 0, 0]
     assert rescored["protected"].tolist() == [2, 0, 3, 0, 2, 0]
     passed = passed_gates(judged, Gates(agreement="both"))
@@ -176,7 +206,7 @@ def test_two_attributes_by_hand(two) -> None:
 
 
 def test_shares_of_two_attributes(two) -> None:
-    shares = shares_of(judged_complements(two[1], two[0], TWO, "inherited"), TWO)
+    shares = shares_of(judged_complements(two[1], two[0], TWO, "inherited", np.ones(8)), TWO)
     assert shares["target_kept"] == pytest.approx(5 / 6)
     assert shares["protected_flipped"] == pytest.approx(4 / 6)
     assert shares["attributes"] == {

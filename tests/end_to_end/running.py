@@ -1,11 +1,32 @@
 """How the tests run commands in a repository."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+
+PROJECT = Path(__file__).parents[2]
+
+
+def new_repository(folder: Path) -> Path:
+    """Fill a folder with the project's files, the smoke preset among them as params.yaml, and commit them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if (PROJECT / name).is_file() and name not in ("dvc.lock", "metrics.json"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    shutil.copy(folder / "presets" / "smoke.yaml", folder / "params.yaml")
+    checked(folder, "git", "init", "--quiet")
+    checked(folder, "git", "add", ".")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    checked(folder, "git", *identity, "commit", "--quiet", "-m", "start")
+    return folder
 
 
 def environment(repository: Path) -> dict[str, str]:
@@ -36,3 +57,9 @@ def edit(repository: Path, section: str, **values: object) -> None:
     parameters = yaml.safe_load(path.read_text())
     parameters[section] |= values
     path.write_text(yaml.safe_dump(parameters))
+
+
+def replace(repository: Path, **values: object) -> None:
+    """Give top-level parameters other values."""
+    path = repository / "params.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))

@@ -28,7 +28,9 @@ STAGES = {
     "fit_hyperplanes": ("out/hyperplanes", ""),
     "complement": ("out/latents/z_prime", ""),
     "balance": ("out/balanced", ""),
-    "train_augmented@group_dro-0": ("out/runs/augmented/group_dro/0", "state.pt"),
+    "train_judge@Male": ("out/judges/Male", "state.pt"),
+    "assess": ("out/quality", ""),
+    "train_balanced@augmented-group_dro-0": ("out/runs/augmented/group_dro/0", "state.pt"),
     "evaluate": ("out/evaluation", ""),
     "report": ("out/report", ""),
 }

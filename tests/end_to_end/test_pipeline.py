@@ -25,6 +25,7 @@ def test_every_store_is_whole_and_no_state_is_left(repository: Path) -> None:
     for folder in ("latents", "synthetic", "labels"):
         assert {f"{folder}/z", f"{folder}/z_prime"} < names
     assert {"real", "generator", "attributes/Male", "hyperplanes", "balanced", "runs/oracle/erm/0"} < names
+    assert {"judges/Blond_Hair", "judges/Male", "quality", "runs/sampled/last_layer/0"} < names
     assert [fault for output in outputs for fault in faulty_files(output)] == []
     assert not list(repository.rglob("*.tmp"))
     assert not [path for path in (repository / ".work").rglob("*") if path.is_file()]
@@ -71,11 +72,23 @@ def test_the_same_seed_gives_the_same_dataset_twice(repository: Path, tmp_path: 
 
 def test_metrics_nest_as_promised(repository: Path) -> None:
     metrics = json.loads((repository / "metrics.json").read_text())
-    assert list(metrics) == sorted(["original", "augmented", "oracle"])
-    for data in metrics.values():
-        assert set(data) == {"data", "erm", "group_dro"}
-        assert set(data["erm"]["worst_group_accuracy"]) == {"mean", "std"}
-        assert data["data"]["kl_joint"] >= 0
+    names = {"original", "duplicated", "sampled", "augmented", "oracle"}
+    assert set(metrics) == names | {"gap", "choices"}
+    for name in names:
+        assert set(metrics[name]) == {"data", "erm", "group_dro", "last_layer"}
+        for figure in ("worst_group_accuracy", "gap_closed"):
+            assert set(metrics[name]["erm"][figure]) == {"mean", "std"}
+        assert metrics[name]["data"]["kl_joint"] >= 0
+    ends = [metrics[name]["erm"]["worst_group_accuracy"]["mean"] for name in ("original", "oracle")]
+    assert [metrics["gap"][end] for end in ("erm_on_original", "erm_on_oracle")] == ends
+    assert metrics["gap"]["size"] == pytest.approx(ends[1] - ends[0], abs=2e-6)
+    assert set(metrics["choices"]) == names
+    for name, choice in metrics["choices"].items():
+        chosen = metrics[name][choice["recipe"]]
+        assert choice["worst_group_accuracy"] == chosen["worst_group_accuracy"]
+        on_validation = {r: metrics[name][r]["validation_worst_group_accuracy"]["mean"]
+                         for r in ("erm", "group_dro", "last_layer")}  # fmt: skip
+        assert chosen["validation_worst_group_accuracy"]["mean"] == max(on_validation.values())
     predictions = pd.read_parquet(repository / "out/runs/oracle/erm/0/predictions.parquet")
     test = predictions[
         (predictions["split"] == "test") & (predictions["selection"] == "worst_group_accuracy")
@@ -104,8 +117,9 @@ def test_a_changed_complement_leaves_the_baselines_alone(repository: Path) -> No
     assert changed == {"complement", "report"}
     plan = checked(repository, "dvc", "repro", "--dry")
     edit(repository, "complement", variant="complement")
-    for stage in ("complement", "synthesize@z_prime", "label@z_prime", "balance", "train_augmented@erm-0"):
+    for stage in ("complement", "synthesize@z_prime", "label@z_prime", "balance"):
         assert f"'{stage}'" in plan
+    assert "'train_balanced@augmented-erm-0'" in plan
     # DVC's plan names stages downstream of a change, whether or not they will run.
     running = [line for line in plan.splitlines() if line.startswith("Running stage")]
     assert not [line for line in running if "train_real" in line or "generator" in line]

@@ -172,7 +172,7 @@ def test_neither_the_batch_nor_the_order_changes_a_latent(batch_size, progressiv
     accelerator = new_accelerator(FP32)
     images = images_of(progressive, sample_latents(0, "z", 0, 11, D))
     encoder = new_encoder(progressive, TrainEncoder(width=4), seed=3)
-    settings = Invert(refine=Refine(steps=10))
+    settings = Invert(refine=Refine(steps=10, learning_rate=0.1))
     whole = invert(progressive, encoder, True, images, settings, accelerator)
     order = np.random.default_rng(0).permutation(11)
     done: list[int] = []

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from pipeline.errors import UserError
-from pipeline.stores import Store, commit_shard, faulty_files, finish_store
+from pipeline.stores import Store, commit_shard, faulty_files, finish_store, write_json
 from stages import balance
-from stages.paths import BALANCED, LABELS, SYNTHETIC
+from stages.paths import ATTRIBUTES, BALANCED, LABELS, SYNTHETIC
 from tests.balanced import NAMES, make_project, write_parameters
 
 
@@ -98,6 +98,23 @@ def test_gates_hold_for_complements_of_real_images(project: Path) -> None:
     }  # fmt: skip
     quota = sheet["sampled"]["quota"]
     assert quota == {"group_0": 0, "group_1": 0, "group_2": 0, "group_3": 2}
+
+
+def test_a_group_whose_labeller_errs_gives_no_complements_but_those_of_real_images(project: Path) -> None:
+    """By the metrics of the target's classifier: right of 0.95, 0.6 and 0.9; group 3 was never tried."""
+    ids = [f"train-{number:06d}" for number in range(8)]
+    write_real_prime(ids)
+    accuracies = {"group_0_accuracy": 0.95, "group_1_accuracy": 0.6, "group_2_accuracy": 0.9}
+    write_json(ATTRIBUTES / NAMES[0] / "metrics.json", accuracies | {"group_3_accuracy": None})
+    write_with_real_prime(sources=["z", "z_prime", "real_prime"], gates={"labeller_accuracy": 0.9})
+    balance.main()
+    table = pd.read_parquet(BALANCED / "manifest.parquet")
+    z = Store(LABELS / "z").rows
+    trusted = z["id"][(2 * z["Blond_Hair"] + z["Male"]).isin([0, 2])]
+    assert 0 < len(trusted) < len(z)
+    assert sorted(table["id"][table["source"] == "z"]) == sorted(trusted)
+    assert sorted(table["pair_id"][table["source"] == "z_prime"]) == sorted(trusted)
+    assert sorted(table["pair_id"][table["source"] == "real_prime"]) == ids
 
 
 def test_real_complements_that_nobody_makes_are_one_sentence(project: Path) -> None:

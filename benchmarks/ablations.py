@@ -1,0 +1,265 @@
+"""``python -m benchmarks.ablations [NAME...]``: what each step of the augmentation contributes.
+
+Each variant is a set of changes to the present params.yaml. It runs in a copy of the project that shares its
+DVC cache, so that only what depends on the changes is made, and docs/results/ablations.json is written
+after each: a stopped run keeps what it has. `python -m stages.results` puts them into words.
+"""
+
+import contextlib
+import copy
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+import yaml
+
+from classifiers import metrics
+from pipeline.errors import UserError
+from pipeline.groups import group_names
+from pipeline.parameters import PARAMETERS_FILE, AllParameters, read_parameters
+from pipeline.stage import run_stage
+from pipeline.stores import read_table, write_json
+from stages.choices import CHOICE, SELECTION
+from stages.evaluate import Predictions, Values, group_metrics, overall_metrics
+from stages.losses import label_noise, moves_into, rarest_group
+from stages.paths import ABLATIONS, BALANCED, QUALITY, RUNS
+from stages.report import read_json
+
+SENTENCE = "error: "  # what a stage's own sentence about a failure begins with
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is tried.
+
+    Attributes:
+        about: what it does, as the end of a sentence.
+        against: the variant that it differs from by one step; None for the first.
+        changes: dotted names in params.yaml -> values.
+    """
+
+    about: str
+    against: str | None
+    changes: Mapping[str, Any]
+
+
+LINEAR = {"complement.refine.steps": 0}
+NO_GATES = {"balance.gates.agreement": "none"}
+VARIANTS = {
+    "paper": Variant(
+        "the paper's: linear complements of latents as they come, all of them used",
+        None,
+        {**LINEAR, **NO_GATES, "complement.per_group": None, "sample.pair": 10000},
+    ),
+    "per_group": Variant(
+        "even numbers of pairs from the groups that f sees", "paper", {**LINEAR, **NO_GATES}
+    ),
+    "refined": Variant("complements refined by gradient steps through G and f", "per_group", NO_GATES),
+    "gated": Variant("only pairs that pass the gates: params.yaml as it is", "refined", {}),
+    "domain_dependent": Variant(
+        "a hyperplane of the target in every protected group",
+        "gated",
+        {"fit_hyperplanes.domain_dependent": True},
+    ),
+    "mahalanobis": Variant(
+        "the smallest move in the latents' own metric", "gated", {"complement.metric": "mahalanobis"}
+    ),
+    "fill": Variant(
+        "only as many synthetic images as make the groups equal", "gated", {"balance.policy": "fill"}
+    ),
+    "rescored": Variant(
+        "complements labelled by f, not as their originals", "gated", {"balance.label": "rescored"}
+    ),
+}
+
+
+def changed(content: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What params.yaml holds, with other values (dotted name -> value); `UserError`: an unknown section."""
+    content = copy.deepcopy(content)
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        place: Any = content
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                raise UserError(
+                    f"{PARAMETERS_FILE}: {name} cannot be changed: there is no section {section}."
+                )
+            place = place[section]
+        place[key] = value
+    return content
+
+
+def copy_project(folder: Path) -> None:
+    """Copy the project's files as they are, but for what git ignores; its DVC cache is shared."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+    )
+    for name in map(Path, filter(None, listed.stdout.decode().split("\0"))):
+        if name.is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(name, folder / name)
+    found = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True
+    )
+    cache = Path(found.stdout.splitlines()[-1]).resolve()
+    (folder / ".dvc" / "config.local").write_text(f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n")
+
+
+def repro(folder: Path, targets: Sequence[str]) -> None:
+    """Run `dvc repro` in a copy of the project; `UserError` with the stage's own sentence where it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    environment["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    environment["PYTHONPATH"] = str(folder)
+    command = [sys.executable, "-m", "dvc", "repro", *targets]
+    lines = []
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.strip())
+    if running.returncode:
+        raise UserError(sentence_of(lines))
+
+
+def sentence_of(lines: Sequence[str]) -> str:
+    """Why a run failed, of the lines that it printed: the stage's own sentence, or the last line."""
+    sentences = [line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE)]
+    return (sentences or [line for line in lines if line] or ["dvc repro failed and said nothing."])[-1]
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and standard deviation (n - 1) over the seeds; null for the deviation of one."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": deviation}
+
+
+def accuracies(folder: Path, protected: Sequence[str]) -> dict[str, float]:
+    """Of one run: worst-group and average accuracy on test, at 0.5, and what validation says.
+
+    Args:
+        folder: out/runs/DATA/RECIPE/SEED.
+    """
+    rows = read_table(folder / "predictions.parquet", ("split", "selection", "target", "score", *protected))
+    rows = rows[rows["selection"] == SELECTION]
+
+    def of(split: str) -> Values:
+        members = rows[rows["split"] == split]
+        samples = Predictions(
+            members["target"].to_numpy(),
+            members["score"].to_numpy(),
+            members[list(protected)].to_numpy(),
+            metrics.HALF,
+        )
+        return overall_metrics(samples) | group_metrics(samples)
+
+    test, validation = of("test"), of("validation")
+    figures = {name: test[name] for name in (SELECTION, "accuracy")} | {CHOICE: validation[SELECTION]}
+    return {name: float(value) for name, value in figures.items()}
+
+
+def judged(quality: Mapping[str, Any], group: int, attributes: Sequence[str]) -> dict[str, Any] | None:
+    """What the judges say of complements moved into a group and of the labels there; None without judges."""
+    judge = quality["judge"]
+    if judge is None:
+        return None
+    moves = moves_into(judge["complements"].get("z_prime", {}), group, attributes)
+    return {
+        "pairs": moves.pairs if moves else 0,
+        "flipped": moves.flipped if moves else None,
+        "kept": moves.kept if moves else None,
+        "label_noise": label_noise(judge["labels"]["augmented"], group),
+    }
+
+
+def collect(parameters: AllParameters) -> dict[str, Any]:
+    """The figures of the run that ended in the current folder."""
+    datasheet, names = (
+        read_json(BALANCED / "datasheet.json"),
+        group_names(parameters.target, parameters.protected),
+    )
+    group, recipes = rarest_group(datasheet["before"]["group_counts"]), {}
+    for recipe in parameters.train.recipes:
+        cell = RUNS / "augmented" / recipe
+        seeds = [accuracies(cell / str(seed), parameters.protected) for seed in parameters.train.seeds]
+        recipes[recipe] = {name: spread([figures[name] for figures in seeds]) for name in seeds[0]}
+    counts = datasheet["synthetic"]["group_counts"]
+    return {
+        "recipes": recipes,
+        "rarest": names[group],
+        "images": {name: counts[f"group_{k}"] for k, name in enumerate(names)},
+        "judged": judged(read_json(QUALITY / "quality.json"), group, parameters.attributes),
+    }
+
+
+def measure(name: str, recipes: list[str], seeds: list[int]) -> dict[str, Any]:
+    """Run one variant in a copy of the project: its record, with the sentence of its failure if it failed."""
+    variant = VARIANTS[name]
+    record: dict[str, Any] = {
+        "name": name, "about": variant.about, "against": variant.against, "changes": dict(variant.changes),
+        "seeds": seeds, "failed": None,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="zprime-") as temporary:
+        folder = Path(temporary).resolve()
+        copy_project(folder)
+        cells = {"train.recipes": recipes, "train.seeds": seeds}
+        content = changed(yaml.safe_load(PARAMETERS_FILE.read_text()), {**variant.changes, **cells})
+        (folder / PARAMETERS_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
+        runs = [f"train_balanced@augmented-{recipe}-{seed}" for recipe in recipes for seed in seeds]
+        try:
+            with contextlib.chdir(folder):
+                parameters = read_parameters()
+                repro(folder, ["assess", *runs])
+                return record | collect(parameters)
+        except UserError as error:
+            return record | {"failed": str(error).replace(f"{folder}/", "")}
+
+
+def with_record(records: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records, one of them new or in place of its former, in the order of `VARIANTS`."""
+    by_name = {former["name"]: former for former in records} | {record["name"]: record}
+    return [by_name[name] for name in VARIANTS if name in by_name]
+
+
+def main(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"of {', '.join(VARIANTS)}; all by default")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="of the classifiers, with commas between")] = "0,1",
+    recipes: Annotated[
+        str, typer.Option(help="of train.definitions, with commas between")
+    ] = "erm,source_balanced",
+) -> None:
+    """Measure the variants one after another; keep each in docs/results/ablations.json."""
+    unknown = [name for name in names or () if name not in VARIANTS]
+    if unknown:
+        raise UserError(f"ablations: {unknown[0]!r} is none of {', '.join(VARIANTS)}.")
+    chosen, known = recipes.split(","), read_parameters().train.definitions
+    undefined = [recipe for recipe in chosen if recipe not in known]
+    if undefined:
+        raise UserError(
+            f"ablations: recipe {undefined[0]!r} is not in train.definitions: {', '.join(known)}."
+        )
+    if not all(seed.isdecimal() for seed in seeds.split(",")):
+        raise UserError(f"ablations: --seeds {seeds} should be numbers with commas between, as in 0,1.")
+    for name in VARIANTS if not names else [name for name in VARIANTS if name in names]:
+        print(f"ablations: {name}", flush=True)
+        record = measure(name, chosen, [int(seed) for seed in seeds.split(",")])
+        records = read_json(ABLATIONS) if ABLATIONS.exists() else []
+        write_json(ABLATIONS, with_record(records, record))
+        print(f"ablations: {name}: {record['failed'] or 'done'}; {ABLATIONS} has its figures", flush=True)
+
+
+if __name__ == "__main__":
+    run_stage(main)
