@@ -141,7 +141,8 @@ def test_a_wrong_digest_is_refused_and_both_are_named():
 
 
 def test_without_a_section_there_is_nothing_to_load():
-    Path("params.yaml").write_text(yaml.safe_dump(AVATARS))
+    content = {name: section for name, section in AVATARS.items() if name != "load_gan"}
+    Path("params.yaml").write_text(yaml.safe_dump(content | {"generator": "train_gan"}))
     with pytest.raises(UserError, match="load_gan is missing"):
         load_gan.main()
 
