@@ -25,7 +25,7 @@ def test_every_store_is_whole_and_no_state_is_left(repository: Path) -> None:
     for folder in ("latents", "synthetic", "labels"):
         assert {f"{folder}/z", f"{folder}/z_prime"} < names
     assert {"real", "generator", "attributes/Male", "hyperplanes", "balanced", "runs/oracle/erm/0"} < names
-    assert {"judges/Blond_Hair", "judges/Male", "quality", "runs/sampled/last_layer/0"} < names
+    assert {"judges/Blond_Hair", "judges/Male", "quality", "runs/sampled/group_dro/0"} < names
     assert [fault for output in outputs for fault in faulty_files(output)] == []
     assert not list(repository.rglob("*.tmp"))
     assert not [path for path in (repository / ".work").rglob("*") if path.is_file()]
@@ -75,7 +75,7 @@ def test_metrics_nest_as_promised(repository: Path) -> None:
     names = {"original", "duplicated", "sampled", "augmented", "oracle"}
     assert set(metrics) == names | {"gap", "choices"}
     for name in names:
-        assert set(metrics[name]) == {"data", "erm", "group_dro", "last_layer"}
+        assert set(metrics[name]) == {"data", "erm", "group_dro"}
         for figure in ("worst_group_accuracy", "gap_closed"):
             assert set(metrics[name]["erm"][figure]) == {"mean", "std"}
         assert metrics[name]["data"]["kl_joint"] >= 0
@@ -87,7 +87,7 @@ def test_metrics_nest_as_promised(repository: Path) -> None:
         chosen = metrics[name][choice["recipe"]]
         assert choice["worst_group_accuracy"] == chosen["worst_group_accuracy"]
         on_validation = {r: metrics[name][r]["validation_worst_group_accuracy"]["mean"]
-                         for r in ("erm", "group_dro", "last_layer")}  # fmt: skip
+                         for r in ("erm", "group_dro")}  # fmt: skip
         assert chosen["validation_worst_group_accuracy"]["mean"] == max(on_validation.values())
     predictions = pd.read_parquet(repository / "out/runs/oracle/erm/0/predictions.parquet")
     test = predictions[
