@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from pipeline import STARTED_BY
+from pipeline import BY_DVC, is_orphan
 from pipeline.errors import UserError, sentence_of_os_error
 
 
@@ -19,7 +19,7 @@ def run_stage(main: Callable[..., Any]) -> None:
     A `UserError`, or what a disk refuses, becomes one line on stderr and exit status 1. Any other exception
     is a defect of zprime and keeps its traceback.
     """
-    if "DVC_ROOT" in os.environ:  # which DVC sets for its stages
+    if BY_DVC:
         threading.Thread(target=_end_with_dvc, daemon=True).start()
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     application.command()(main)
@@ -40,7 +40,7 @@ def _leave(sentence: str) -> None:
 
 
 def _end_with_dvc() -> None:
-    """Leave when the `dvc repro` that started this stage is gone, killed perhaps: the next one starts it."""
-    while os.getppid() == STARTED_BY:
+    """Leave when the `dvc repro` that started this stage is gone."""
+    while not is_orphan():
         time.sleep(0.2)
     os._exit(1)

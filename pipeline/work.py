@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline import is_orphan
 from pipeline.errors import UserError
 from pipeline.stores import INDEX, RECORDS, read_index, reopen_store, sha256_of_file, write_index
 
@@ -73,7 +74,12 @@ def publish(folder: Path, output: Path) -> None:
 
     Args:
         folder: a work folder, or a folder in one. Its index says what made it, and names every file.
+
+    An orphan leaves it where it is, and exits: the next `dvc repro` deletes what stands in out/ before it runs
+    the stage, and finds what stands here.
     """
+    if is_orphan():
+        raise SystemExit(1)
     work = folder if folder in _held else folder.parent
     held = _held.pop(work)
     index = read_index(folder) if (folder / INDEX).exists() else {}

@@ -102,6 +102,8 @@ def test_a_killed_stage_ends_as_an_undisturbed_one(project: Path, stage: str) ->
     kept: dict[str, int] = {}
     for alone in (False, True) if worth_a_kill else (True,):
         killed_run(project, stage, worth_a_kill, chance, alone)
+        if (project / output).exists():  # killed in the moment between the stage's end and DVC's record of it
+            kept.clear()
         for path in committed_in(project):
             assert kept.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
     if worth_a_kill == "records/*.json":

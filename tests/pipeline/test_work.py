@@ -130,6 +130,16 @@ def test_what_is_published_says_what_made_it_and_records_every_file():
     }
 
 
+def test_an_orphan_publishes_nothing_and_leaves_what_it_has_made_to_the_next_run(monkeypatch):
+    folder, output = finished_store(), Path("out/real")
+    monkeypatch.setattr(work, "is_orphan", lambda: True)
+    with pytest.raises(SystemExit) as left:
+        publish(folder, output)
+    assert left.value.code == 1
+    assert not output.exists()
+    assert list(committed_shards(folder)) == [0, 1, 2]
+
+
 def test_of_a_training_the_output_is_published_and_its_state_goes():
     folder = work_folder("train_gan", [], 1)
     (folder / "state.pt").touch()
