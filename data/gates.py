@@ -19,6 +19,12 @@ from pipeline.stores import join_by_id
 
 BoolArray = NDArray[np.bool_]
 
+# Of `judged_complements`, what the classifiers (agreement) and the hyperplanes say.
+SAID = {
+    "agreement": {"target": "target_kept", "protected": "protected_flipped"},
+    "hyperplane": {"target": "hyperplane_target_kept", "protected": "hyperplane_flipped"},
+}
+
 
 def flips_of(flips: pd.Series, protected: Sequence[str]) -> BoolArray:
     """Which protected attributes each complement was to flip: [n, k], of names joined by "+" [n].
@@ -47,8 +53,9 @@ def judged_complements(
 
     Args:
         complements: id, pair_id (the id of its original), flips, move_length, flipped (whether the latent,
-            as a normalised input is rendered, changed sides), and each attribute's label and score by the
-            classifiers ("Male", "Male_score").
+            as a normalised input is rendered, changed sides), target_stayed (whether it stayed on its side of
+            the target's hyperplane), and each attribute's label and score by the classifiers ("Male",
+            "Male_score").
         originals: id and each attribute's label: of z by the classifiers, of real images the true one.
         attributes: the target, then the protected ones.
         label: `inherited` (what the complement promises) or `rescored` (what the classifiers say of it).
@@ -59,7 +66,7 @@ def judged_complements(
         group: the group that it promises, target * n_protected + protected.
         NAME_as_promised: the classifier of this attribute says what the complement promises (bool).
         target_kept, protected_flipped: the same of the target, and of all protected attributes together.
-        hyperplane_flipped: the column `flipped`.
+        hyperplane_flipped, hyperplane_target_kept: the columns `flipped` and `target_stayed`.
         labeller_accuracy: how often the target is right in the original's group.
         confidence: the lowest score that a classifier gives the label, over the attributes, in [0, 1].
     """
@@ -84,6 +91,7 @@ def judged_complements(
         target_kept=as_promised[:, 0],
         protected_flipped=as_promised[:, 1:].all(axis=1),
         hyperplane_flipped=complements["flipped"].astype(bool),
+        hyperplane_target_kept=complements["target_stayed"].astype(bool),
         labeller_accuracy=labeller_accuracies[original_groups],
         confidence=np.where(labels == 1, scores, 1 - scores).min(axis=1),
     )
@@ -92,12 +100,10 @@ def judged_complements(
 def passed_gates(judged: pd.DataFrame, gates: Gates) -> dict[str, BoolArray]:
     """Which complements each gate that is on lets through: its parameter's name -> [n]."""
     passed: dict[str, BoolArray] = {}
-    if gates.agreement != "none":
-        said = {"target": "target_kept", "protected": "protected_flipped"}
-        asked = [column for name, column in said.items() if gates.agreement in (name, "both")]
-        passed["agreement"] = judged[asked].all(axis=1).to_numpy(dtype=bool)
-    if gates.hyperplane:
-        passed["hyperplane"] = judged["hyperplane_flipped"].to_numpy(dtype=bool)
+    for gate, asked in (("agreement", gates.agreement), ("hyperplane", gates.hyperplane)):
+        if asked != "none":
+            said = [column for name, column in SAID[gate].items() if asked in (name, "both")]
+            passed[gate] = judged[said].all(axis=1).to_numpy(dtype=bool)
     if gates.move_length is not None:
         passed["move_length"] = (judged["move_length"] <= gates.move_length).to_numpy(dtype=bool)
     if gates.confidence is not None:
@@ -130,7 +136,7 @@ def dropped_counts(
 def shares_of(judged: pd.DataFrame, attributes: Sequence[str]) -> dict[str, Any]:
     """Shares of the complements that are as they promise.
 
-    target_kept, protected_flipped and hyperplane_flipped are those of `judged_complements`; `attributes` has
+    The names of `SAID` are those of `judged_complements`; `attributes` has
     for each attribute `flipped`, of the complements that were to flip it, and `kept`, of the others. None
     where there are none.
     """
@@ -143,7 +149,7 @@ def shares_of(judged: pd.DataFrame, attributes: Sequence[str]) -> dict[str, Any]
         }
         for column, name in enumerate(attributes)
     }
-    columns = ("target_kept", "protected_flipped", "hyperplane_flipped")
+    columns = [column for said in SAID.values() for column in said.values()]
     return {**{column: _share(judged[column]) for column in columns}, "attributes": by_attribute}
 
 

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from generators.latents import project
 from generators.loading import LoadedGenerator
 from generators.networks import SLOPE, resolutions_up_to
 from pipeline.batches import evened, in_batches
@@ -60,11 +61,6 @@ class Encoder(nn.Module):
             x = F.leaky_relu(following(x), SLOPE, inplace=True)
         latents: Tensor = self.latents(F.leaky_relu(self.hidden(x.flatten(1)), SLOPE, inplace=True))
         return latents.float()
-
-
-def project(latents: Tensor) -> Tensor:
-    """Latents [n, D] on the sphere of radius √D: where a generator that normalises its input sees them."""
-    return latents * (math.sqrt(latents.shape[1]) / latents.norm(dim=1, keepdim=True))
 
 
 def new_encoder(generator: LoadedGenerator, settings: TrainEncoder, seed: int) -> Encoder:

@@ -59,6 +59,14 @@ class Planes:
         sides = np.stack([plane.distance(latents) > 0 for plane in self.protected], axis=1)
         return protected_groups(sides.astype(np.int64))[0]
 
+    def target_sides_of(self, latents: FloatArray) -> NDArray[np.bool_]:
+        """Whether latents [n, D] are on the positive side of the target's plane, their domain's if any: [n]."""
+        if not self.by_domain:
+            return self.target.distance(latents) > 0
+        distances = np.stack([plane.distance(latents) for plane in self.by_domain])
+        chosen: NDArray[np.float64] = distances[self.domains_of(latents), np.arange(len(latents))]
+        return chosen > 0
+
 
 def domain_names(target: str, protected: Sequence[str]) -> list[str]:
     """The names of the target's plane in each domain: "Blond_Hair in Male=0, Eyeglasses=1"; [2^k]."""

@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators.encoders import ADAM_BETAS, Encoder, encode, project
+from generators.encoders import ADAM_BETAS, Encoder, encode
+from generators.latents import project
 from generators.loading import LoadedGenerator
 from generators.synthesis import render
 from pipeline.batches import evened, in_batches

@@ -1,11 +1,15 @@
 """Latents: z ~ N(0, I), each from (seed, number); where a generator that normalises its input sees them."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.seeds import derived_seed
+
+if TYPE_CHECKING:  # torch takes seconds to import, and most that import this do without
+    from torch import Tensor
 
 BLOCK = 1024  # latents drawn from one seed; part of the definition: it must never change
 
@@ -28,3 +32,8 @@ def to_sphere(latents: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(latents, axis=1, keepdims=True)
     scaled: NDArray[np.float32] = latents * (math.sqrt(latents.shape[1]) / norms)
     return scaled
+
+
+def project(latents: "Tensor") -> "Tensor":
+    """As `to_sphere`, of tensors [n, D], and differentiable."""
+    return latents * (math.sqrt(latents.shape[1]) / latents.norm(dim=1, keepdim=True))

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from generators.latents import project
 from pipeline.batches import evened, in_batches
 from pipeline.parameters import Refinement
 
@@ -29,6 +30,7 @@ def refine(
     wanted: NDArray[np.int64],
     settings: Refinement,
     accelerator: Accelerator,
+    on_sphere: bool = False,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> NDArray[np.float32]:
     """Move latents so that the classifiers say what is wanted of their images: float32 [n, D].
@@ -43,6 +45,7 @@ def refine(
         classifiers: images to logits [b], positive where the attribute is 1; one for each attribute.
         latents: where to start, [n, D].
         wanted: the attributes' values that are wanted, [n, attributes] in {0, 1}.
+        on_sphere: whether latents lie on the sphere of radius √D: then every step ends there.
         on_batch: called with the number of latents of each batch that is done.
     """
     moved = np.empty_like(latents)
@@ -62,6 +65,9 @@ def refine(
             (gradient,) = torch.autograd.grad((missing + settings.distance * far).sum(), z)
             z.grad = gradient
             optimizer.step()
+            if on_sphere:
+                with torch.no_grad():
+                    z.copy_(project(z))
         moved[first:last] = z.detach()[: last - first].cpu().numpy()
 
     in_batches(refine_batch, len(latents), settings.batch_size, on_batch)

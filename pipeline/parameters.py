@@ -235,7 +235,7 @@ class Gates(Parameters):
     """What a complement must pass to be used; see data/gates.py."""
 
     agreement: Literal["none", "protected", "target", "both"] = "none"  # what f must confirm of the promise
-    hyperplane: bool = False  # h must see it across too, where a generator that normalises z renders it
+    hyperplane: Literal["none", "protected", "target", "both"] = "none"  # what h must confirm of it
     move_length: float | None = Field(None, gt=0)  # at most, as out/latents/z_prime has it; null: any
     confidence: float | None = Field(None, ge=0, le=1)  # at least, of every f in the label given; null: any
     # Of the target's f on real validation images of the original's group, at least, as the target is
@@ -427,10 +427,10 @@ class AllParameters(Parameters):
                 "undecided, so that balance.label inherited would invent it: use rescored, or keep what the "
                 "classifiers confirm, with balance.gates.agreement protected or both"
             )
-        if undecided and self.balance.gates.hyperplane:
+        if undecided and self.balance.gates.hyperplane in ("protected", "both"):
             raise ValueError(
                 f"complement.variant {self.complement.variant} moves z' onto the hyperplane, not across: "
-                "balance.gates.hyperplane would keep what rounding decides; set it to false"
+                "balance.gates.hyperplane would keep what rounding decides; set it to none or target"
             )
         return self
 

@@ -75,8 +75,8 @@ def publish(folder: Path, output: Path) -> None:
     Args:
         folder: a work folder, or a folder in one. Its index says what made it, and names every file.
 
-    An orphan leaves it where it is, and exits: the next `dvc repro` deletes what stands in out/ before it runs
-    the stage, and finds what stands here.
+    An orphan leaves it where it is, and exits: the next `dvc repro` deletes what stands in out/, and finds what
+    stands here.
     """
     if is_orphan():
         raise SystemExit(1)

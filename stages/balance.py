@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from classifiers.metrics import kl_joint, kl_uniform
+from classifiers.divergences import kl_joint, kl_uniform
 from data.balancing import (
     candidates_of,
     counts_of,
@@ -27,8 +27,8 @@ from stages.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
 
 # How each complement was judged: what is kept of that beside the manifest.
 JUDGED_COLUMNS = [
-    "id", "source", "pair_id", "flips", "group", "target_kept", "protected_flipped", "hyperplane_flipped",
-    "move_length", "confidence", "kept",
+    "id", "source", "pair_id", "flips", "group", "target_kept", "protected_flipped", "hyperplane_target_kept",
+    "hyperplane_flipped", "move_length", "confidence", "kept",
 ]  # fmt: skip
 
 

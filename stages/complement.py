@@ -84,20 +84,23 @@ def new_complementer(
             z = to_sphere(z)
         own_domains = planes.domains_of(z)
         # A generator that normalises its input renders the projection: its side is what is seen.
-        seen = own_domains if on_sphere else planes.domains_of(to_sphere(z))
+        projected = z if on_sphere else to_sphere(z)
+        seen, seen_target = planes.domains_of(projected), planes.target_sides_of(projected)
         moved = np.empty((len(flips), *z.shape), dtype=np.float32)
         rows = []
         for flip, z_prime in zip(flips, moved, strict=True):
             complement_by_domain(z, own_domains, flip, covariance, on_sphere, out=z_prime)
             if refine is not None:
                 z_prime[:] = refine(z_prime, ids["pair_id"], flip.mask, advance)
+            landed = to_sphere(z_prime)
             suffix = f"-{flip.mask:0{digits}b}" if len(flips) > 1 else ""
             rows.append(
                 ids.assign(
                     id=ids["id"] + suffix,
                     flips=flip.name,
                     move_length=np.linalg.norm(z_prime - z, axis=1),
-                    flipped=planes.domains_of(to_sphere(z_prime)) == (seen ^ flip.mask),
+                    flipped=planes.domains_of(landed) == (seen ^ flip.mask),
+                    target_stayed=planes.target_sides_of(landed) == seen_target,
                 )
             )
         complements = pd.concat(rows, ignore_index=True)

@@ -52,14 +52,14 @@ def new_refiner(latents: str, parameters: AllParameters) -> Refine:
     classifiers = [
         _classifier(*load_network(ATTRIBUTES / name), accelerator.device) for name in parameters.attributes
     ]
-    settings, device = parameters.complement.refine, Lock()
+    settings, on_sphere, device = parameters.complement.refine, parameters.latent_space == "sphere", Lock()
 
     def refined(
         z_prime: NDArray[np.float32], ids: pd.Series, mask: int, advance: Advancing
     ) -> NDArray[np.float32]:
         wanted = wanted_labels(original_labels(latents, ids, parameters.attributes), mask)
         with device:
-            return refine(generator, classifiers, z_prime, wanted, settings, accelerator, advance)
+            return refine(generator, classifiers, z_prime, wanted, settings, accelerator, on_sphere, advance)
 
     return refined
 

@@ -176,11 +176,12 @@ def complements(datasheet: FIGURES) -> Sheet:
             row += [
                 percent(of["attributes"][name][done]) for name in protected for done in ("flipped", "kept")
             ]
-        rows.append([*row, percent(of["hyperplane_flipped"]), count(of["kept"])])
+        by_planes = (percent(of[name]) for name in ("hyperplane_target_kept", "hyperplane_flipped"))
+        rows.append([*row, *by_planes, count(of["kept"])])
     return Sheet(
         "Complements, as the attribute classifiers see them",
         "the hyperplanes’ view is that on the sphere. The last column is how many passed every gate.",
-        [*headings, "Flipped by the hyperplanes (%)", "Kept"],
+        [*headings, "Kept by the hyperplanes (%)", "Flipped by the hyperplanes (%)", "Passed"],
         rows,
     )
 

@@ -97,8 +97,8 @@ def _complements(z: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
         for mask in masks:
             suffix = "" if len(protected) == 1 else "-" + "".join(map(str, mask))
             flips = [name for name, flipped in zip(protected, mask, strict=True) if flipped]
-            rows.append((f"z_prime-{id.removeprefix('z-')}{suffix}", id, "+".join(flips), 1.0, True))
-    return pd.DataFrame(rows, columns=["id", "pair_id", "flips", "move_length", "flipped"])
+            rows.append((f"z_prime-{id.removeprefix('z-')}{suffix}", id, "+".join(flips), 1.0, True, True))
+    return pd.DataFrame(rows, columns=["id", "pair_id", "flips", "move_length", "flipped", "target_stayed"])
 
 
 def manifest(n_protected: int = 2) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def complements(
     """The complements of z (or real images) with these ids, all as promised by classifiers that say 0."""
     ids = [f"{pair_id}'{flip}" for pair_id, flip in zip(pair_ids, flips, strict=True)]
     table = labelled(ids, names, [(0,) * len(names)] * len(ids))
-    table = table.assign(pair_id=pair_ids, flips=flips, move_length=1.0, flipped=True)
+    table = table.assign(pair_id=pair_ids, flips=flips, move_length=1.0, flipped=True, target_stayed=True)
     return judged_complements(table, originals(names), names, label, np.ones(2 ** len(names)))
 
 
@@ -186,7 +186,9 @@ def test_fill_of_eight_groups() -> None:
 def test_complements_of_real_images_have_the_true_labels_flipped(real, z_prime) -> None:
     true = pd.DataFrame({"id": ["r3", "r4"], "Blond": [0, 1], "Male": [1, 0]})
     inverted = labelled(["real_prime-r3", "real_prime-r4"], ONE, [(1, 1), (1, 1)])
-    inverted = inverted.assign(pair_id=["r3", "r4"], flips="Male", move_length=1.0, flipped=True)
+    inverted = inverted.assign(
+        pair_id=["r3", "r4"], flips="Male", move_length=1.0, flipped=True, target_stayed=True
+    )
     judged = judged_complements(inverted, true, ONE, "inherited", np.ones(4))
     kept = {"real_prime": np.array([True, True])}
     rows = candidates_of(originals(ONE), {"real_prime": judged}, kept, ONE, ["real_prime"], "pair", STORES)

@@ -34,6 +34,7 @@ def z_prime() -> pd.DataFrame:
         flips="Male",
         move_length=[1.0, 9.0, 2.0, 3.0],
         flipped=[True, True, False, True],
+        target_stayed=[True, False, True, True],
     )
 
 
@@ -54,6 +55,7 @@ def test_labels_of_complements(z, z_prime, label, labels, confidence) -> None:
     assert judged["target_kept"].tolist() == [True, True, False, True]
     assert judged["protected_flipped"].tolist() == [True, True, True, False]
     assert judged["hyperplane_flipped"].tolist() == [True, True, False, True]
+    assert judged["hyperplane_target_kept"].tolist() == [True, False, True, True]
 
 
 def test_labels_follow_ids_not_positions(z, z_prime) -> None:
@@ -84,12 +86,14 @@ def test_a_flip_of_something_else_is_named(z, z_prime) -> None:
         ({"agreement": "target"}, "abd", {"agreement": [0, 0, 0, 1]}),
         ({"agreement": "protected"}, "abc", {"agreement": [0, 0, 0, 1]}),
         ({"agreement": "both"}, "ab", {"agreement": [0, 0, 0, 2]}),
-        ({"hyperplane": True}, "abd", {"hyperplane": [0, 0, 0, 1]}),
+        ({"hyperplane": "protected"}, "abd", {"hyperplane": [0, 0, 0, 1]}),
+        ({"hyperplane": "target"}, "acd", {"hyperplane": [1, 0, 0, 0]}),
+        ({"hyperplane": "both"}, "ad", {"hyperplane": [1, 0, 0, 1]}),
         ({"move_length": 3.0}, "acd", {"move_length": [1, 0, 0, 0]}),
         ({"confidence": 0.7}, "ab", {"confidence": [0, 0, 0, 2]}),
         ({"confidence": 0.8}, "b", {"confidence": [0, 1, 0, 2]}),
         (
-            {"agreement": "protected", "hyperplane": True, "move_length": 2.5, "confidence": 0.35},
+            {"agreement": "protected", "hyperplane": "protected", "move_length": 2.5, "confidence": 0.35},
             "a",
             {
                 "agreement": [0, 0, 0, 1],
@@ -150,6 +154,7 @@ def test_shares_of_one_attribute(z, z_prime) -> None:
         "target_kept": 0.75,
         "protected_flipped": 0.75,
         "hyperplane_flipped": 0.75,
+        "hyperplane_target_kept": 0.75,
         "attributes": {
             "Blond": {"flipped": None, "kept": 0.75},
             "Male": {"flipped": 0.75, "kept": None},
@@ -184,6 +189,7 @@ def two() -> tuple[pd.DataFrame, pd.DataFrame]:
         flips=["Male", "Eyeglasses", "Male+Eyeglasses"] * 2,
         move_length=1.0,
         flipped=True,
+        target_stayed=True,
     )
     return z, z_prime
 

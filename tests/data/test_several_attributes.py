@@ -171,7 +171,7 @@ def test_stylegan_zip_has_the_target(labels: pd.DataFrame) -> None:
 
 
 def test_gates_reach_the_manifest_and_the_datasheet(balanced_with, labels: pd.DataFrame) -> None:
-    gates = {"agreement": "both", "hyperplane": False, "move_length": 2.0}
+    gates = {"agreement": "both", "hyperplane": "none", "move_length": 2.0}
     sheet = balanced_with(gates=gates)
     said = Store(Path("out/labels/z_prime")).rows.set_index("id")[ATTRIBUTES]
     right = (said == labels.loc[said.index]).all(axis=1)

@@ -70,3 +70,14 @@ def test_no_step_changes_nothing(accelerator: Accelerator) -> None:
     settings = SETTINGS.model_copy(update={"steps": 0})
     moved = refine(as_image, [along(0)], start, np.ones((4, 1), int), settings, accelerator)
     np.testing.assert_array_equal(moved, start)
+
+
+def test_on_the_sphere_every_step_ends_there(accelerator: Accelerator) -> None:
+    """D = 3: what moves z₀ up shortens the others alike; a latent that is satisfied stays."""
+    start = np.array([[-1.0, 1.0, 1.0], [1.5, 0.5, np.sqrt(0.5)]], np.float32)
+    settings = SETTINGS.model_copy(update={"margin": 1.0})
+    moved = refine(as_image, [along(0)], start, np.ones((2, 1), int), settings, accelerator, on_sphere=True)
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), np.sqrt(3), rtol=1e-6)
+    assert moved[0, 0] > 1.0 - 0.05
+    assert moved[0, 1] == pytest.approx(moved[0, 2], abs=1e-6)
+    np.testing.assert_allclose(moved[1], start[1], atol=1e-6)

@@ -372,7 +372,7 @@ def test_what_lies_on_the_hyperplane_inherits_no_label(variant, tmp_path):
         assert read(tmp_path, changes | {"complement.variant": variant}).complement.variant == variant
     unconfirmed = {"complement.variant": variant, "balance.gates.agreement": "target"}
     assert "would invent it" in complaint(tmp_path, unconfirmed)
-    rounded = {"complement.variant": variant, "balance.label": "rescored", "balance.gates.hyperplane": True}
+    rounded = {"complement.variant": variant, "balance.label": "rescored", "balance.gates.hyperplane": "both"}
     assert "gates.hyperplane would keep what rounding decides" in complaint(tmp_path, rounded)
 
 

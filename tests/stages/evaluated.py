@@ -129,7 +129,7 @@ def make_trained(n_attributes: int, seeds: tuple[int, ...] = SEEDS) -> None:
     dropped = {"all": 7, **{f"group_{k}": k for k in range(n_groups)}}
     complements = {
         "images": 9_000, "kept": 8_765, "target_kept": 0.871, "protected_flipped": 0.772,
-        "hyperplane_flipped": 0.993, "dropped": {"agreement": dropped},
+        "hyperplane_flipped": 0.993, "hyperplane_target_kept": 0.981, "dropped": {"agreement": dropped},
         "attributes": {n: {"flipped": 0.61 + 0.1 * k, "kept": 0.83} for k, n in enumerate(protected)},
     }  # fmt: skip
     datasheet = {

@@ -24,7 +24,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_real_prime(ids: list[str]) -> None:
     """The complements of these real images; the classifiers say 1 of everything."""
     rows = pd.DataFrame({"id": [f"real_prime-{id}" for id in ids], "pair_id": ids})
-    rows = rows.assign(flips="Male", move_length=1.0, flipped=True)
+    rows = rows.assign(flips="Male", move_length=1.0, flipped=True, target_stayed=True)
     commit_shard(SYNTHETIC / "real_prime", 0, rows)
     finish_store(SYNTHETIC / "real_prime", 1)
     said = rows[["id"]].assign(**dict.fromkeys(NAMES, 1), **{f"{name}_score": 0.9 for name in NAMES})

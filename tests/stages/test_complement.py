@@ -246,6 +246,7 @@ def test_a_latent_is_flipped_if_it_gets_into_the_group_it_is_meant_for(project):
     fit_hyperplanes.main()
     planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
     planes["Male"] = Hyperplane("Male", planes["Male"].normal, 1.5)
+    planes["Blond_Hair"] = Hyperplane("Blond_Hair", planes["Blond_Hair"].normal, -1.5)
     save_hyperplanes(HYPERPLANES / "hyperplanes.json", list(planes.values()))
     z, rows, moved = complements_of_z()
     z, moved = to_sphere(z), to_sphere(moved)
@@ -255,6 +256,9 @@ def test_a_latent_is_flipped_if_it_gets_into_the_group_it_is_meant_for(project):
         expected &= changed == rows["flips"].str.contains(name).to_numpy()
     assert 0.5 < expected.mean() < 0.99
     np.testing.assert_array_equal(rows["flipped"], expected)
+    stayed = (planes["Blond_Hair"].distance(z) > 0) == (planes["Blond_Hair"].distance(moved) > 0)
+    assert 0.5 < stayed.mean() < 1
+    np.testing.assert_array_equal(rows["target_stayed"], stayed)
 
 
 def test_metrics_are_those_of_the_latents_for_each_subset(project):
@@ -288,6 +292,8 @@ def test_domains_take_the_targets_distance_along(project):
     mask = rows["flips"].map({"Male": 2, "Eyeglasses": 1, "Male+Eyeglasses": 3}).to_numpy()
     clear = np.abs([plane.distance(z) for plane in planes.protected]).min(axis=0) > 1e-4
     np.testing.assert_array_equal(planes.domains_of(moved)[clear], (own ^ mask)[clear])
+    sides = np.choose(own, [plane.distance(z) > 0 for plane in planes.by_domain])
+    np.testing.assert_array_equal(planes.target_sides_of(z), sides)
     before, after = (np.stack([plane.distance(of) for plane in planes.by_domain]) for of in (z, moved))
     each = np.arange(len(rows))
     np.testing.assert_allclose(after[own ^ mask, each], before[own, each], atol=1e-5)
@@ -332,7 +338,7 @@ def test_inverted_real_images_have_complements_of_their_own_names(project):
     assert store.rows["pair_id"].tolist() == real_ids
     assert (store.rows["flips"] == "Male").all()
     assert list(store.rows.columns) == [
-        "id", "pair_id", "flips", "move_length", "flipped", "shard", "row",
+        "id", "pair_id", "flips", "move_length", "flipped", "target_stayed", "shard", "row",
     ]  # fmt: skip
     planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
     moved = store.read_between(0, 40)
