@@ -17,7 +17,7 @@ from benchmarks.measuring import Result
 from pipeline.errors import UserError
 from pipeline.stage import run_stage
 
-GROUPS = ("complement", "synthesis", "workers", "training", "exports")
+GROUPS = ("complement", "synthesis", "workers", "training", "metrics", "exports")
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -1,19 +1,19 @@
 """``python -m benchmarks.ablations [NAME...]``: what each step of the augmentation contributes.
 
-Each variant is a set of changes to the present params.yaml. It runs in a copy of the project that shares its
-DVC cache, so that only what depends on the changes is made, and docs/results/ablations.json is written
-after each: a stopped run keeps what it has. `python -m stages.results` puts them into words.
+Each variant (`benchmarks.ablation_variants`) changes the present params.yaml. It runs in a copy of the
+project that shares its DVC cache, so that only what depends on the changes is made. It trains on the
+augmented data and on the control `sampled`, the same quota of plain G(z), which the changes alter too: what
+complements add is the difference. docs/results/ablations.json is written after each: a stopped run keeps what
+it has, and the same command goes on with what is missing. `python -m stages.results` puts them into words.
 """
 
 import contextlib
-import copy
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,12 +21,14 @@ import numpy as np
 import typer
 import yaml
 
+from benchmarks.ablation_variants import VARIANTS, changed
 from classifiers import metrics
 from pipeline.errors import UserError
 from pipeline.groups import group_names
 from pipeline.parameters import PARAMETERS_FILE, AllParameters, read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import read_table, write_json
+from pipeline.work import digest_of
 from stages.choices import CHOICE, SELECTION
 from stages.evaluate import Predictions, Values, group_metrics, overall_metrics
 from stages.losses import label_noise, moves_into, rarest_group
@@ -34,67 +36,11 @@ from stages.paths import ABLATIONS, BALANCED, QUALITY, RUNS
 from stages.report import read_json
 
 SENTENCE = "error: "  # what a stage's own sentence about a failure begins with
+DATA = ("augmented", "sampled")  # what a variant's classifiers are trained on
 
 
-@dataclass(frozen=True)
-class Variant:
-    """What is tried.
-
-    Attributes:
-        about: what it does, as the end of a sentence.
-        against: the variant that it differs from by one step; None for the first.
-        changes: dotted names in params.yaml -> values.
-    """
-
-    about: str
-    against: str | None
-    changes: Mapping[str, Any]
-
-
-LINEAR = {"complement.refine.steps": 0}
-NO_GATES = {"balance.gates.agreement": "none"}
-VARIANTS = {
-    "paper": Variant(
-        "the paper's: linear complements of latents as they come, all of them used",
-        None,
-        {**LINEAR, **NO_GATES, "complement.per_group": None, "sample.pair": 10000},
-    ),
-    "per_group": Variant(
-        "even numbers of pairs from the groups that f sees", "paper", {**LINEAR, **NO_GATES}
-    ),
-    "refined": Variant("complements refined by gradient steps through G and f", "per_group", NO_GATES),
-    "gated": Variant("only pairs that pass the gates: params.yaml as it is", "refined", {}),
-    "domain_dependent": Variant(
-        "a hyperplane of the target in every protected group",
-        "gated",
-        {"fit_hyperplanes.domain_dependent": True},
-    ),
-    "mahalanobis": Variant(
-        "the smallest move in the latents' own metric", "gated", {"complement.metric": "mahalanobis"}
-    ),
-    "fill": Variant(
-        "only as many synthetic images as make the groups equal", "gated", {"balance.policy": "fill"}
-    ),
-    "rescored": Variant(
-        "complements labelled by f, not as their originals", "gated", {"balance.label": "rescored"}
-    ),
-}
-
-
-def changed(content: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What params.yaml holds, with other values (dotted name -> value); `UserError`: an unknown section."""
-    content = copy.deepcopy(content)
-    for name, value in changes.items():
-        *sections, key = name.split(".")
-        place: Any = content
-        for section in sections:
-            if not isinstance(place.get(section), dict):
-                raise UserError(
-                    f"{PARAMETERS_FILE}: {name} cannot be changed: there is no section {section}."
-                )
-            place = place[section]
-        place[key] = value
-    return content
+# Sections of params.yaml that no figure of a variant depends on.
+WITHOUT_EFFECT = ("runtime", "cluster", "evaluate", "export")
 
 
 def copy_project(folder: Path) -> None:
@@ -170,7 +116,13 @@ def accuracies(folder: Path, protected: Sequence[str]) -> dict[str, float]:
 
 
 def judged(quality: Mapping[str, Any], group: int, attributes: Sequence[str]) -> dict[str, Any] | None:
-    """What the judges say of complements moved into a group and of the labels there; None without judges."""
+    """What the judges say of complements moved into a group and of the labels there; None without judges.
+
+    Args:
+        quality: out/quality/quality.json.
+        group: t * n_g + a.
+        attributes: the target, then the protected ones.
+    """
     judge = quality["judge"]
     if judge is None:
         return None
@@ -179,51 +131,77 @@ def judged(quality: Mapping[str, Any], group: int, attributes: Sequence[str]) ->
         "pairs": moves.pairs if moves else 0,
         "flipped": moves.flipped if moves else None,
         "kept": moves.kept if moves else None,
-        "label_noise": label_noise(judge["labels"]["augmented"], group),
+        "label_noise": {data: label_noise(judge["labels"][data], group) for data in DATA},
     }
 
 
 def collect(parameters: AllParameters) -> dict[str, Any]:
-    """The figures of the run that ended in the current folder."""
-    datasheet, names = (
-        read_json(BALANCED / "datasheet.json"),
-        group_names(parameters.target, parameters.protected),
-    )
-    group, recipes = rarest_group(datasheet["before"]["group_counts"]), {}
-    for recipe in parameters.train.recipes:
-        cell = RUNS / "augmented" / recipe
-        seeds = [accuracies(cell / str(seed), parameters.protected) for seed in parameters.train.seeds]
-        recipes[recipe] = {name: spread([figures[name] for figures in seeds]) for name in seeds[0]}
-    counts = datasheet["synthetic"]["group_counts"]
+    """The figures of the run that ended in the current folder: of either data set, side by side."""
+    datasheet = read_json(BALANCED / "datasheet.json")
+    names = group_names(parameters.target, parameters.protected)
+    group = rarest_group(datasheet["before"]["group_counts"])
+    figures: dict[str, dict[str, Any]] = {data: {} for data in DATA}
+    for data in DATA:
+        for recipe in parameters.train.recipes:
+            cell = RUNS / data / recipe
+            seeds = [accuracies(cell / str(seed), parameters.protected) for seed in parameters.train.seeds]
+            figures[data][recipe] = {name: spread([of[name] for of in seeds]) for name in seeds[0]}
+    quota = datasheet["synthetic"]["group_counts"], datasheet["sampled"]["distinct"]
+    images, distinct = ({name: of[f"group_{k}"] for k, name in enumerate(names)} for of in quota)
     return {
-        "recipes": recipes,
+        "data": figures,
         "rarest": names[group],
-        "images": {name: counts[f"group_{k}"] for k, name in enumerate(names)},
+        "images": images,
+        "distinct": distinct,  # of the same numbers of plain G(z), how many are not repeated
         "judged": judged(read_json(QUALITY / "quality.json"), group, parameters.attributes),
     }
 
 
-def measure(name: str, recipes: list[str], seeds: list[int]) -> dict[str, Any]:
+def content_of(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """What a variant's params.yaml holds; `UserError` where the present one has no such section."""
+    cells = {"train.balanced_data": list(DATA), "train.recipes": list(recipes), "train.seeds": list(seeds)}
+    return changed(yaml.safe_load(PARAMETERS_FILE.read_text()), {**VARIANTS[name].changes, **cells})
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+    """A digest of what a variant's figures depend on in its params.yaml: changes, recipes and seeds too."""
+    kept = {name: section for name, section in content.items() if name not in WITHOUT_EFFECT}
+    train = {name: value for name, value in content["train"].items() if name != "real_data"}
+    train["definitions"] = {recipe: train["definitions"][recipe] for recipe in train["recipes"]}
+    return digest_of([], kept | {"train": train})
+
+
+def measure(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """Run one variant in a copy of the project: its record, with the sentence of its failure if it failed."""
     variant = VARIANTS[name]
     record: dict[str, Any] = {
         "name": name, "about": variant.about, "against": variant.against, "changes": dict(variant.changes),
-        "seeds": seeds, "failed": None,
+        "recipes": list(recipes), "seeds": list(seeds), "key": None, "failed": None,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="zprime-") as temporary:
         folder = Path(temporary).resolve()
-        copy_project(folder)
-        cells = {"train.recipes": recipes, "train.seeds": seeds}
-        content = changed(yaml.safe_load(PARAMETERS_FILE.read_text()), {**variant.changes, **cells})
-        (folder / PARAMETERS_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
-        runs = [f"train_balanced@augmented-{recipe}-{seed}" for recipe in recipes for seed in seeds]
+        runs = [f"train_balanced@{d}-{recipe}-{seed}" for d in DATA for recipe in recipes for seed in seeds]
         try:
+            content = content_of(name, recipes, seeds)
+            record["key"] = key_of(content)
+            copy_project(folder)
+            (folder / PARAMETERS_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
             with contextlib.chdir(folder):
                 parameters = read_parameters()
                 repro(folder, ["assess", *runs])
                 return record | collect(parameters)
         except UserError as error:
             return record | {"failed": str(error).replace(f"{folder}/", "")}
+
+
+def is_measured(
+    records: Sequence[Mapping[str, Any]], name: str, recipes: Sequence[str], seeds: Sequence[int]
+) -> bool:
+    """Whether there are figures of this variant already, of the same parameters, recipes and seeds."""
+    former = next((record for record in records if record["name"] == name), None)
+    if former is None or former["failed"]:
+        return False
+    return bool(former["key"] == key_of(content_of(name, recipes, seeds)))
 
 
 def with_record(records: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -234,7 +212,8 @@ def with_record(records: list[dict[str, Any]], record: dict[str, Any]) -> list[d
 
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"of {', '.join(VARIANTS)}; all by default")
+        list[str] | None,
+        typer.Argument(help=f"of {', '.join(VARIANTS)}; by default all that are not measured yet"),
     ] = None,
     seeds: Annotated[str, typer.Option(help="of the classifiers, with commas between")] = "0,1",
     recipes: Annotated[
@@ -253,12 +232,20 @@ def main(
         )
     if not all(seed.isdecimal() for seed in seeds.split(",")):
         raise UserError(f"ablations: --seeds {seeds} should be numbers with commas between, as in 0,1.")
-    for name in VARIANTS if not names else [name for name in VARIANTS if name in names]:
+    numbers = [int(seed) for seed in seeds.split(",")]
+    for name in (name for name in VARIANTS if not names or name in names):
+        if not names and is_measured(recorded(), name, chosen, numbers):
+            print(f"ablations: {name} is measured already; naming it measures it again", flush=True)
+            continue
         print(f"ablations: {name}", flush=True)
-        record = measure(name, chosen, [int(seed) for seed in seeds.split(",")])
-        records = read_json(ABLATIONS) if ABLATIONS.exists() else []
-        write_json(ABLATIONS, with_record(records, record))
+        record = measure(name, chosen, numbers)
+        write_json(ABLATIONS, with_record(recorded(), record))  # read again: another run may have written
         print(f"ablations: {name}: {record['failed'] or 'done'}; {ABLATIONS} has its figures", flush=True)
+
+
+def recorded() -> list[dict[str, Any]]:
+    """The records that there are."""
+    return read_json(ABLATIONS) if ABLATIONS.exists() else []
 
 
 if __name__ == "__main__":

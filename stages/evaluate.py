@@ -12,6 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifiers import metrics
+from classifiers.bootstrap import bootstrapped, median_and_deviation
+from classifiers.counts import count_table, group_counts
+from classifiers.divergences import kl_scores, kl_scores_published
 from data.controls import duplicated_rows
 from pipeline.groups import protected_groups
 from pipeline.parameters import AllParameters, read_parameters
@@ -45,9 +48,9 @@ PARITIES: dict[str, CountMetric] = {
     "average_odds_difference": metrics.average_odds_difference,
     "disparate_impact": metrics.disparate_impact,
 }
-# What metrics.json leaves to runs.parquet: groups at the matched threshold, calibration of each protected
-# group, and of several attributes the groups of each alone.
-DETAILS = re.compile(r"group_\d+_accuracy_.+|protected_\d+_calibration_error.*")
+# What metrics.json leaves to runs.parquet: the groups' accuracies at the matched threshold, and of several
+# attributes accuracies and calibration of the groups of each alone.
+DETAILS = re.compile(r"group_\d+_accuracy_.+|protected_\d+_calibration_error_.+")
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Predictions:
     def counts(self, weights: Weights = None) -> dict[str, NDArray[np.float64]]:
         """The table of confusion counts at either threshold, by what the names of its metrics end in."""
         return {
-            ending: metrics.count_table(
+            ending: count_table(
                 self.targets,
                 self.protected,
                 (self.scores >= cut).astype(np.int64),
@@ -99,20 +102,27 @@ def overall_metrics(
     return values
 
 
-def group_metrics(samples: Predictions, weights: Weights = None) -> Values:
+def group_metrics(
+    samples: Predictions, weights: Weights = None, proportions: NDArray[np.float64] | None = None
+) -> Values:
     """What is said of the protected groups and of gaps between them: name -> [...].
 
     Args:
         weights: how often each sample counts, [..., n]; None for once.
+        proportions: of the groups in the training data, for the re-weighted BA, [2 n_g]; None: without.
     """
     counts = samples.counts(weights)
     values = {
         name + e: metric(table) for e, table in counts.items() for name, metric in GROUP_ACCURACIES.items()
     }
     values |= {name: metric(counts[MATCHED]) for name, metric in PARITIES.items()}
+    if proportions is not None:
+        values["bias_amplification_reweighted"] = metrics.bias_amplification_reweighted(
+            counts[MATCHED], proportions
+        )
     columns = samples.targets, samples.protected
-    values["kl_scores"] = metrics.kl_scores(samples.scores, *columns, weights, samples.n_protected)
-    values["kl_scores_published"] = metrics.kl_scores_published(
+    values["kl_scores"] = kl_scores(samples.scores, *columns, weights, samples.n_protected)
+    values["kl_scores_published"] = kl_scores_published(
         samples.scores, *columns, weights, samples.n_protected
     )
     errors = metrics.calibration_errors(samples.scores, *columns, samples.n_protected, weights)
@@ -128,9 +138,9 @@ def with_bootstrap(
 ) -> dict[str, float]:
     """Each metric of n samples as NAME, with the bootstrap's NAME_bootstrap_median and NAME_bootstrap_std."""
     record: dict[str, float] = {}
-    sampled = metrics.bootstrapped(metrics_of, n, resamples, generator)
+    sampled = bootstrapped(metrics_of, n, resamples, generator)
     for name, value in metrics_of(None).items():
-        median, deviation = metrics.median_and_deviation(sampled[name])
+        median, deviation = median_and_deviation(sampled[name])
         record |= {
             name: float(value),
             f"{name}_bootstrap_median": median,
@@ -151,13 +161,24 @@ def metrics_of_attributes(
 
     Args:
         samples: with protected columns [n, k], one for each of `attributes`.
+        proportions: of the intersections' groups in the training data, [2 n_g]; None: nothing re-weighted.
     """
-    values = overall_metrics(samples, weights, proportions) | group_metrics(samples, weights)
+    values = overall_metrics(samples, weights, proportions) | group_metrics(samples, weights, proportions)
     if len(attributes) > 1:
         for column, attribute in enumerate(attributes):
             alone = replace(samples, protected=samples.protected[:, column])
-            values |= {f"{name}_{attribute}": v for name, v in group_metrics(alone, weights).items()}
+            of_alone = None if proportions is None else marginal(proportions, column, len(attributes))
+            values |= {
+                f"{name}_{attribute}": v for name, v in group_metrics(alone, weights, of_alone).items()
+            }
     return values
+
+
+def marginal(proportions: NDArray[np.float64], column: int, n_attributes: int) -> NDArray[np.float64]:
+    """One attribute's group proportions, [4], from those of k attributes' intersections, [2^(1 + k)]."""
+    axes = proportions.reshape((2,) * (1 + n_attributes))
+    others = tuple(1 + other for other in range(n_attributes) if other != column)
+    return axes.sum(axis=others).ravel()
 
 
 def evaluate_run(
@@ -216,7 +237,7 @@ def group_sizes(samples: Predictions, attributes: Sequence[str] = ()) -> dict[st
     return {
         f"group_{group}_n{ending}": int(n)
         for ending, protected in columns.items()
-        for group, n in enumerate(metrics.group_counts(samples.targets, protected, samples.n_protected))
+        for group, n in enumerate(group_counts(samples.targets, protected, samples.n_protected))
     }
 
 
@@ -255,7 +276,7 @@ def nested_metrics(runs: pd.DataFrame, summaries: dict[str, dict[str, Any]]) -> 
     DATA -> RECIPE -> METRIC -> mean and std over the seeds (of one seed the bootstrap's), where gap_closed is
     the share of the gap between ERM on the original and on the oracle data that worst-group accuracy closes;
     DATA -> data -> the training data's labels; gap -> its ends and its size; choices -> DATA -> the recipe
-    that is best on validation, and its figures.
+    that is best on validation, and its figures; test -> the test set's group_K_n, which all runs share.
     """
     names = [c for c in runs.columns if f"{c}_bootstrap_std" in runs.columns and not DETAILS.fullmatch(c)]
     gap, chosen = gap_of(runs), chosen_recipes(runs)
@@ -269,7 +290,10 @@ def nested_metrics(runs: pd.DataFrame, summaries: dict[str, dict[str, Any]]) -> 
     figures = ("validation_worst_group_accuracy", "worst_group_accuracy", "accuracy", "gap_closed")
     choices = {d: {"recipe": r} | {name: nested[d][r][name] for name in figures} for d, r in chosen.items()}
     ends = {"erm_on_original": gap.original, "erm_on_oracle": gap.oracle, "size": gap.size}
-    return nested | {"gap": {name: rounded(end) for name, end in ends.items()}, "choices": choices}
+    sizes = {c: int(runs[c].iloc[0]) for c in runs.columns if re.fullmatch(r"group_\d+_n", c)}
+    return nested | {
+        "gap": {name: rounded(end) for name, end in ends.items()}, "choices": choices, "test": sizes,
+    }  # fmt: skip
 
 
 def spread(mean: float, deviation: float) -> dict[str, float | None]:
@@ -293,9 +317,7 @@ def main() -> None:
     parameters = read_parameters()
     section, matrix = parameters.evaluate, parameters.train
     train = grouped_labels(parameters, "train")
-    counts = metrics.group_counts(
-        train["target"].to_numpy(), train["protected"].to_numpy(), parameters.n_protected
-    )
+    counts = group_counts(train["target"].to_numpy(), train["protected"].to_numpy(), parameters.n_protected)
     columns = ("split", "selection", "target", "score", *parameters.protected)
     records = []
     cells = [(d, r, s) for d in matrix.data for r in matrix.recipes for s in matrix.seeds]

@@ -1,11 +1,12 @@
 """evaluate_predictions FILE --protected COLUMN...: every metric of predictions that were made elsewhere.
 
 FILE is a CSV or Parquet of id, y (0 or 1), score (of y = 1, in [0, 1]) and one column for each protected
-attribute, whose values are its groups. It is taken as it is: no parameters, nothing under out/.
+attribute, whose values are its groups. It is taken as it is: no parameters, nothing under out/. A group that
+nobody is in is reported, with n = 0 and nulls; so is one that only the training labels have (--proportions).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,10 +15,12 @@ import numpy as np
 import pandas as pd
 import typer
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 from rich.console import Console
 from rich.table import Column, Table
 
-from classifiers import metrics
+from classifiers.counts import group_counts
+from classifiers.metrics import HALF, count_matching_threshold
 from pipeline.errors import UserError
 from pipeline.seeds import generator_for
 from pipeline.stage import run_stage
@@ -46,7 +49,14 @@ class Groups:
 
     name: str
     ids: NDArray[np.int64]  # of each sample, [n]
-    names: list[str]  # of each group
+    names: list[str]  # of each group, [n_g]
+    training: NDArray[np.int64] | None = None  # of each training sample, [m]; None where they are not given
+
+    def proportions(self, training_targets: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Of the groups in the training data, [2 n_g]; None where it is not given."""
+        if self.training is None:
+            return None
+        return group_counts(training_targets, self.training, len(self.names)) / len(self.training)
 
 
 # --- Reading ---------------------------------------------------------------------------------------------
@@ -67,21 +77,28 @@ def read_predictions(
     for k, column in enumerate(names):
         if column in names[:k]:
             raise UserError(f"{path}: {column} cannot be id, label, score or a protected column at once.")
+    table = checked_columns(path, table, names, label)
+    doubled = table["id"][table["id"].duplicated()]
+    if len(doubled):
+        raise UserError(f"{path}: id {doubled.iloc[0]} stands in it more than once.")
+    numbers = pd.to_numeric(table[score], errors="coerce")
+    refuse(path, table, score, ~numbers.between(0, 1), "is no score in [0, 1]")
+    columns = {"id": table["id"], "label": table[label].astype(np.int64), "score": numbers.astype(np.float64)}
+    return pd.DataFrame(columns), table[protected]
+
+
+def checked_columns(path: Path, table: pd.DataFrame, names: list[str], label: str) -> pd.DataFrame:
+    """These columns of a file that was read: all there, with a value in every row, labels 0 or 1."""
+    for column in names:
         if column not in table.columns:
             raise UserError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}.")
     if table.empty:
         raise UserError(f"{path} has no rows.")
     table = table[names]
-    doubled = table["id"][table["id"].duplicated()]
-    if len(doubled):
-        raise UserError(f"{path}: id {doubled.iloc[0]} stands in it more than once.")
     for column in table.columns:
         refuse(path, table, column, table[column].isna(), "has no value")
     refuse(path, table, label, ~table[label].isin([0, 1]), "is neither 0 nor 1")
-    numbers = pd.to_numeric(table[score], errors="coerce")
-    refuse(path, table, score, ~numbers.between(0, 1), "is no score in [0, 1]")
-    columns = {"id": table["id"], "label": table[label].astype(np.int64), "score": numbers.astype(np.float64)}
-    return pd.DataFrame(columns), table[protected]
+    return table
 
 
 def read_file(path: Path) -> pd.DataFrame:
@@ -103,27 +120,30 @@ def refuse(path: Path, table: pd.DataFrame, column: str, wrong: pd.Series, what:
     """Raise `UserError` for the first of the rows that are wrong."""
     if wrong.any():
         row = table[wrong].iloc[0]
+        name = f"id {row['id']}" if "id" in table else f"row {int(np.argmax(wrong)) + 1}"
         count = f"; {wrong.sum():,} rows are like that" if wrong.sum() > 1 else ""
         given = "" if pd.isna(row[column]) else f" (it is {row[column]})"
-        raise UserError(f"{path}: {column} of id {row['id']} {what}{given}{count}.")
+        raise UserError(f"{path}: {column} of {name} {what}{given}{count}.")
 
 
-def groups_of(path: Path, targets: NDArray[np.int64], column: pd.Series) -> Groups:
-    """The groups of one protected attribute: its sorted values; each needs samples of both classes."""
-    attribute = str(column.name)
-    ids, values = pd.factorize(column, sort=True)
+def groups_of(path: Path, column: pd.Series, training: pd.Series | None = None) -> Groups:
+    """The groups of one protected attribute: its sorted values, in the file or in the training labels.
+
+    Of a single value, a second group, that nobody is in, stands for all others.
+    """
+    attribute, n = str(column.name), len(column)
+    if training is not None and is_numeric_dtype(column) != is_numeric_dtype(training):
+        raise UserError(f"{path}: {attribute} is a number here or in --proportions, and a text in the other.")
+    ids, values = pd.factorize(column if training is None else pd.concat([column, training]), sort=True)
     if len(values) > MOST_GROUPS:
         raise UserError(
             f"{path}: {attribute} has {len(values)} different values: {MOST_GROUPS} groups are the most."
         )
-    if len(values) < 2:
-        raise UserError(f"{path}: {attribute} is {values[0]!s} in every row: the other group is empty.")
-    groups = Groups(attribute, ids.astype(np.int64), [f"{attribute}={value}" for value in values])
-    sizes = metrics.group_counts(targets, groups.ids, len(values))
-    for size, name in zip(sizes, target_groups(groups), strict=True):
-        if not size:
-            raise UserError(f"{path}: the group {name} is empty, so that its accuracy is not defined.")
-    return groups
+    names = [f"{attribute}={value}" for value in values]
+    if len(values) == 1:
+        names.append(f"{attribute}≠{values[0]}")
+    ids = ids.astype(np.int64)
+    return Groups(attribute, ids[:n], names, None if training is None else ids[n:])
 
 
 def intersections(attributes: list[Groups]) -> Groups:
@@ -131,15 +151,17 @@ def intersections(attributes: list[Groups]) -> Groups:
 
     Some may be empty: nobody in the data is of both.
     """
-    ids, names = attributes[0].ids, attributes[0].names
+    ids, names, training = attributes[0].ids, attributes[0].names, attributes[0].training
     for other in attributes[1:]:
         ids = ids * len(other.names) + other.ids
+        if training is not None and other.training is not None:
+            training = training * len(other.names) + other.training
         names = [f"{first}, {second}" for first in names for second in other.names]
     if len(names) > MOST_GROUPS:
         raise UserError(
             f"--protected: {len(names)} groups by all columns together; {MOST_GROUPS} are the most."
         )
-    return Groups(" x ".join(groups.name for groups in attributes), ids, names)
+    return Groups(" x ".join(groups.name for groups in attributes), ids, names, training)
 
 
 def target_groups(groups: Groups) -> list[str]:
@@ -150,23 +172,43 @@ def target_groups(groups: Groups) -> list[str]:
 # --- Evaluating ------------------------------------------------------------------------------------------
 
 
-def evaluate(samples: Predictions, attributes: list[Groups], resamples: int, seed: int) -> dict[str, Any]:
-    """Every metric: `overall`, and under `protected` those of each attribute and of their intersections."""
-    groupings = attributes if len(attributes) == 1 else [*attributes, intersections(attributes)]
+def evaluate(
+    targets: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    threshold: float,
+    attributes: list[Groups],
+    training_targets: NDArray[np.int64],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Every metric: `overall`, and under `protected` those of each attribute and of their intersections.
+
+    Args:
+        targets, scores: [n].
+        threshold: the matched one.
+        training_targets: [m]; empty where the training labels are not given.
+    """
+    together = intersections(attributes)
+    groupings = attributes if len(attributes) == 1 else [*attributes, together]
+
+    def samples_of(groups: Groups) -> Predictions:
+        return Predictions(targets, scores, groups.ids, threshold, len(groups.names))
 
     def bootstrap(metrics_of: Callable[[Weights], Values]) -> dict[str, Any]:
         generator = generator_for(seed, "bootstrap")  # all groupings are resampled alike
-        return nested(with_bootstrap(metrics_of, len(samples.targets), resamples, generator))
+        return nested(with_bootstrap(metrics_of, len(targets), resamples, generator))
 
     results = {}
     for groups in groupings:
-        grouped = replace(samples, protected=groups.ids, n_protected=len(groups.names))
-        sizes = group_sizes(grouped).values()
+        samples, proportions = samples_of(groups), groups.proportions(training_targets)
+        sizes = group_sizes(samples).values()
         results[groups.name] = {
             "groups": [{"name": n, "n": size} for n, size in zip(target_groups(groups), sizes, strict=True)],
-            "metrics": bootstrap(partial(group_metrics, grouped)),
+            "metrics": bootstrap(partial(group_metrics, samples, proportions=proportions)),
         }
-    return {"overall": bootstrap(partial(overall_metrics, samples)), "protected": results}
+    proportions = together.proportions(training_targets)
+    overall = bootstrap(partial(overall_metrics, samples_of(together), proportions=proportions))
+    return {"overall": overall, "protected": results}
 
 
 def nested(record: dict[str, float]) -> dict[str, Metric]:
@@ -203,7 +245,7 @@ def metric_table(title: str, values: dict[str, Metric]) -> Table:
 
 def group_table(title: str, result: dict[str, Any]) -> Table:
     """The groups' sizes and accuracies for the terminal, one group a line."""
-    headings = ("n", f"accuracy at {metrics.HALF}", "at the matched threshold")
+    headings = ("n", f"accuracy at {HALF}", "at the matched threshold")
     columns = [Column(heading, justify="right") for heading in headings]
     table = Table("group", *columns, title=title, title_justify="left")
     for k, group in enumerate(result["groups"]):
@@ -234,6 +276,13 @@ def main(
         float | None,
         typer.Option(help="found on validation, for parities; default: predicts as many 1 as FILE has"),
     ] = None,
+    proportions: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV or Parquet of the training labels, a row an image: y and the protected columns, named "
+            "as in FILE; adds the accuracy and the BA re-weighted to the training data's group proportions"
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="default: FILE with .metrics.json")] = None,
     resamples: Annotated[int, typer.Option(min=1, help="of the bootstrap")] = 500,
     seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
@@ -242,11 +291,16 @@ def main(
     names = [*protected, *(further or [])]  # an option of a command takes one value: the others are `further`
     table, columns = read_predictions(file, label, score, list(dict.fromkeys(names)))
     targets, scores = table["label"].to_numpy(), table["score"].to_numpy()
-    attributes = [groups_of(file, targets, columns[name]) for name in columns]
+    training = None
+    if proportions is not None:
+        training = checked_columns(proportions, read_file(proportions), [label, *columns], label)
+    attributes = [
+        groups_of(file, columns[name], None if training is None else training[name]) for name in columns
+    ]
+    training_targets = np.empty(0, np.int64) if training is None else training[label].to_numpy(np.int64)
     if threshold is None:
-        threshold = metrics.count_matching_threshold(scores, targets)
-    samples = Predictions(targets, scores, attributes[0].ids, threshold, len(attributes[0].names))
-    results = evaluate(samples, attributes, resamples, seed)
+        threshold = count_matching_threshold(scores, targets)
+    results = evaluate(targets, scores, threshold, attributes, training_targets, resamples, seed)
     show(results)
     path = output or file.with_suffix(".metrics.json")
     write_json(path, {"file": file.name, "samples": len(table), "threshold": threshold, **results})

@@ -1,13 +1,37 @@
-"""What the judges say of one group of the synthetic images: pure functions of out/quality/quality.json.
+"""Where one group is lost on the way from data to a fair classifier, as the judges and the runs see it.
 
-A group is t * n_g + a everywhere (`pipeline.groups`). None stands for what cannot be told: nobody is in it.
+Pure functions of out/quality/quality.json and of the evaluation's table of runs. A group is t * n_g + a
+everywhere (`pipeline.groups`). None stands for what cannot be told: nobody is in it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from stages.choices import SELECTION
+from stages.report_steps import set_name
+from stages.results_text import cell, difference, points, share, spread
+
 FIGURES = Mapping[str, Any]
+SOURCE_BALANCED, GROUP_BALANCED = "source_balanced", "erm_balanced"  # with the source in the groups, without
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One place where the way from data to a fair classifier may leak, of the rarest group.
+
+    Attributes:
+        place, figure, beside: what is measured, its value, and what to hold it against, as text.
+        lost: share of the images that are lost there, in [0, 1]; None where it is no such share.
+    """
+
+    place: str
+    figure: str
+    beside: str
+    lost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,3 +104,96 @@ def label_noise(labels: Mapping[str, FIGURES], group: int) -> float | None:
     judged = [of["confusion"][group] for of in labels.values()]
     images = sum(map(sum, judged))
     return 1 - sum(row[group] for row in judged) / images if images else None
+
+
+def losses(
+    quality: Mapping[str, Any], datasheet: Mapping[str, Any], runs: pd.DataFrame, attributes: Sequence[str]
+) -> list[Loss]:
+    """Each place where the rarest group may be lost, in the order of the steps; without judges the last ones.
+
+    Args:
+        quality: out/quality/quality.json.
+        datasheet: out/balanced/datasheet.json.
+        attributes: the target, then the protected ones.
+    """
+    group = rarest_group(datasheet["before"]["group_counts"])
+    judge = quality["judge"]
+    found = _judged_losses(judge, datasheet["before"], group, attributes) if judge else []
+    for source, of in quality["probe"].items():
+        name = set_name(source)
+        found.append(
+            Loss(f"Shortcut: {name} told from real images", f"AUC {share(of['auc'])}", "50 % is ideal")
+        )
+    return found + _shortcut(runs)
+
+
+def _judged_losses(
+    judge: Mapping[str, Any], before: Mapping[str, Any], group: int, attributes: Sequence[str]
+) -> list[Loss]:
+    made = judge["sources"]["z"]
+    trained = before["group_counts"][f"group_{group}"] / before["images"]
+    found = [
+        Loss(
+            "Coverage: the group among G(z)",
+            share(coverage(made, group)),
+            f"{share(trained)} of training images",
+        )
+    ]
+    for kind, name in (("classifiers", "f"), ("hyperplanes", "h")):
+        for attribute in attributes:
+            of = made[kind][attribute]
+            accuracy = of["group_accuracies"][group]
+            found.append(
+                Loss(
+                    f"Accuracy of {name} for {attribute}, on its G(z)",
+                    share(accuracy),
+                    f"{share(of['balanced_accuracy'])} balanced, over all G(z)",
+                    None if accuracy is None else 1 - accuracy,
+                )
+            )
+    for source, by_flips in judge["complements"].items():
+        moves, name = moves_into(by_flips, group, attributes), set_name(source)
+        if moves is None:
+            continue
+        of_pairs = f"of {moves.pairs:,} pairs moved into the group"
+        found += [
+            Loss(f"Edit: what was to flip did, {name}", share(moves.flipped), of_pairs, 1 - moves.flipped),
+            Loss(f"Leakage: {attributes[0]} stayed, {name}", share(moves.kept), of_pairs, 1 - moves.kept),
+            Loss(
+                f"Both, and nothing else changed, {name}",
+                share(moves.as_asked),
+                of_pairs,
+                1 - moves.as_asked,
+            ),
+        ]
+    for data, labels in judge["labels"].items():
+        noise = label_noise(labels, group)
+        average = np.average(
+            [of["group_noise_average"] for of in labels.values()],
+            weights=[of["images"] for of in labels.values()],
+        )
+        found.append(
+            Loss(
+                f"Wrong labels among its images, {data}",
+                share(noise),
+                f"{share(float(average))} over the groups",
+                noise,
+            )
+        )
+    return found
+
+
+def _shortcut(runs: pd.DataFrame) -> list[Loss]:
+    """What it brings to balance real and synthetic images within every group too."""
+    plain, sources = (cell(runs, "augmented", r, SELECTION) for r in (GROUP_BALANCED, SOURCE_BALANCED))
+    if plain is None or sources is None:
+        return []
+    gain, deviation = difference(plain, sources)
+    beside = f"{spread(plain)} % with {GROUP_BALANCED}: {points(gain)} ± {100 * deviation:.1f}"
+    return [Loss(f"Shortcut: worst group with {SOURCE_BALANCED}", f"{spread(sources)} %", beside)]
+
+
+def largest_loss(found: Sequence[Loss]) -> Loss | None:
+    """The place where the largest share of the rarest group's images is lost; None if nothing is a share."""
+    shares = [loss for loss in found if loss.lost is not None]
+    return max(shares, key=lambda loss: loss.lost or 0.0, default=None)

@@ -52,10 +52,11 @@ ACCURACIES = (
     Column("worst_group_accuracy", "Worst-group accuracy", percent=True),
 )
 MATCHED = Column("worst_group_accuracy_count_matched", "Worst-group accuracy", percent=True)
-PAPER = (  # the columns of the paper's tables, in their order
+PAPER = (  # the columns of the paper's tables, in their order, and BA where the test groups are of one size
     Column("average_precision", "AP", percent=True),
     Column("deo", "DEO", percent=True),
     Column("bias_amplification", "BA", percent=True),
+    Column("bias_amplification_reweighted", "BA at the training proportions", percent=True),
     Column("kl_scores_published", "KL as published (nats)"),
 )
 DISTANCES = (
@@ -91,16 +92,16 @@ def attribute_columns(attribute: str) -> tuple[Column, ...]:
 
 
 # METHODS 2, of CelebA: AP, DEO, BA (%) and KL by the kind of target, baseline → augmented, each ± two
-# deviations of the bootstrap.
+# deviations of the bootstrap. One BA: CelebA's test groups are about as frequent as its training groups.
 PUBLISHED = {
     "inconsistently labelled": (
-        "66.3±1.8 → 65.2±1.9", "21.5±4.4 → 16.5±4.2", "2.1±0.6 → 0.5±0.6", "1.7±0.3 → 1.3±0.4",
+        "66.3±1.8 → 65.2±1.9", "21.5±4.4 → 16.5±4.2", "2.1±0.6 → 0.5±0.6", "–", "1.7±0.3 → 1.3±0.4",
     ),
     "gender-dependent": (
-        "78.6±1.4 → 77.8±1.4", "25.7±3.5 → 23.4±3.6", "2.3±0.5 → 1.6±0.5", "1.3±0.2 → 1.2±0.2",
+        "78.6±1.4 → 77.8±1.4", "25.7±3.5 → 23.4±3.6", "2.3±0.5 → 1.6±0.5", "–", "1.3±0.2 → 1.2±0.2",
     ),
     "gender-independent": (
-        "83.9±1.5 → 83.0±1.6", "16.7±5.0 → 13.9±5.2", "0.3±0.6 → 0.0±0.5", "1.1±0.5 → 0.9±0.6",
+        "83.9±1.5 → 83.0±1.6", "16.7±5.0 → 13.9±5.2", "0.3±0.6 → 0.0±0.5", "–", "1.1±0.5 → 0.9±0.6",
     ),
 }  # fmt: skip
 # METHODS 3, of CelebA, Blond_Hair with Male: the recipe, worst-group and average accuracy (%).
@@ -109,6 +110,11 @@ PUBLISHED_ACCURACIES = (
     ("Group DRO", 41.1, 94.7),
     ("ERM, strong ℓ2", 37.8, 95.8),
     ("Group DRO, strong ℓ2", 86.7, 93.5),
+)
+# METHODS 3, what the study that zprime follows reports of itself.
+STUDY = (
+    "In the study that zprime follows (10,000 images, 20 epochs, batches of 4), worst-group accuracy was "
+    f"0{PERCENT} to 12{PERCENT}, an epoch of Group DRO took 1.5 times one of ERM, and it ran out of memory."
 )
 
 

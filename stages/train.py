@@ -13,8 +13,9 @@ import typer
 from numpy.typing import NDArray
 
 from classifiers.backbones import new_backbone, save_network
+from classifiers.counts import count_table
 from classifiers.last_layer import halves, refit_last_layer
-from classifiers.metrics import HALF, accuracy, count_table, worst_group_accuracy
+from classifiers.metrics import HALF, accuracy, worst_group_accuracy
 from classifiers.recipes import phases_of
 from classifiers.training import LabelledImages, predict, train_in_phases
 from pipeline.errors import UserError

@@ -1,13 +1,10 @@
 """Metrics: each against a small case counted by hand, and scikit-learn or fairlearn where they have it."""
 
-import math
-
 import fairlearn.metrics as fairlearn
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -16,35 +13,30 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from classifiers import metrics
+from classifiers.bootstrap import bootstrap_weights
+from classifiers.counts import count_table
+from classifiers.divergences import kl_scores, kl_scores_published
 from classifiers.metrics import (
     accuracy,
     average_odds_difference,
     average_precision,
     balanced_accuracy,
     bias_amplification,
-    bootstrap_weights,
-    bootstrapped,
+    bias_amplification_reweighted,
     calibration_errors,
     count_matching_threshold,
-    count_table,
     difference_in_equality_of_opportunity,
     disparate_impact,
     equal_opportunity_difference,
     f1_threshold,
     group_accuracies,
-    group_counts,
-    kl_joint,
-    kl_scores,
-    kl_scores_published,
-    kl_uniform,
-    median_and_deviation,
     positive_rates,
-    protected_groups,
     reweighted_accuracy,
     statistical_parity_difference,
     worst_group_accuracy,
+    worst_group_threshold,
 )
+from tests.classifiers.samples import BY_HAND, PREDICTIONS, PROTECTED, TARGETS, random_sample
 
 NAN = float("nan")
 COUNT_METRICS = [
@@ -66,78 +58,6 @@ SIGNED = [
     equal_opportunity_difference,
     average_odds_difference,
 ]
-
-# The case that is counted by hand, [t, g, p]:   predicted 0, 1
-BY_HAND = np.array([[[6.0, 2.0],  # t = 0, g = 0:   8 samples, accuracy 6/8
-                     [1.0, 3.0]],  # t = 0, g = 1:  4 samples, accuracy 1/4
-                    [[1.0, 1.0],  # t = 1, g = 0:   2 samples, accuracy 1/2
-                     [1.0, 5.0]]])  # t = 1, g = 1: 6 samples, accuracy 5/6   # fmt: skip
-
-
-def labels_of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Samples that have these counts: targets, protected, predictions."""
-    cells = np.argwhere(counts >= 0).repeat(counts.ravel().astype(int), axis=0)
-    targets, protected, predictions = np.random.default_rng(0).permutation(cells).T
-    return targets, protected, predictions
-
-
-TARGETS, PROTECTED, PREDICTIONS = labels_of(BY_HAND)
-
-
-def random_sample(seed: int, n: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Targets, protected groups, and scores with ties that go with the targets."""
-    random = np.random.default_rng(seed)
-    targets, protected = random.integers(0, 2, (2, n))
-    scores = np.round(np.clip(0.3 * targets + 0.1 * protected + random.random(n) * 0.6, 0, 1), 2)
-    return targets, protected, scores
-
-
-# Counting
-
-
-def test_the_count_table_counts():
-    np.testing.assert_array_equal(count_table(TARGETS, PROTECTED, PREDICTIONS), BY_HAND)
-
-
-def test_the_count_table_counts_weights_and_more_protected_groups():
-    targets, protected, predictions = np.array([0, 1, 1]), np.array([2, 0, 2]), np.array([1, 1, 0])
-    counts = count_table(targets, protected, predictions, 3, weights=np.array([[1, 2, 3], [0, 5, 0]]))
-    assert counts.shape == (2, 2, 3, 2)
-    assert (counts[0, 0, 2, 1], counts[0, 1, 0, 1], counts[0, 1, 2, 0]) == (1, 2, 3)
-    assert counts[1, 1, 0, 1] == counts[1].sum() == 5
-    assert counts[0].sum() == 6
-
-
-def test_group_counts_by_hand():
-    np.testing.assert_array_equal(group_counts(TARGETS, PROTECTED), [8, 4, 2, 6])
-    np.testing.assert_array_equal(group_counts(np.array([1]), np.array([2]), 3), [0, 0, 0, 0, 0, 1])
-
-
-def test_the_groups_of_several_attributes_are_their_intersections():
-    columns = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    ids, n_groups = protected_groups(columns)
-    assert (ids.tolist(), n_groups) == ([0, 1, 2, 3], 4)
-    np.testing.assert_array_equal(group_counts(np.array([0, 0, 1, 1]), columns), [1, 1, 0, 0, 0, 0, 1, 1])
-    counts = count_table(np.array([0, 0, 1, 1]), columns, np.array([1, 0, 0, 1]))
-    assert counts.shape == (2, 4, 2)
-    assert counts[0, 0, 1] == counts[0, 1, 0] == counts[1, 2, 0] == counts[1, 3, 1] == 1
-
-
-def test_one_column_is_the_attribute_itself():
-    targets, protected, scores = random_sample(0)
-    column, predictions = protected[:, None], (scores > 0.5).astype(int)
-    np.testing.assert_array_equal(
-        count_table(targets, column, predictions), count_table(targets, protected, predictions)
-    )
-    for metric in (kl_scores, kl_scores_published, calibration_errors):
-        np.testing.assert_array_equal(metric(scores, targets, column), metric(scores, targets, protected))
-
-
-def test_a_group_that_is_not_among_the_groups_is_refused():
-    for protected in (np.array([0, 1, 2]), np.array([[0, 1], [2, 0]]), np.array([0, -1])):
-        with pytest.raises(ValueError, match="not all in 0 to 1"):
-            protected_groups(protected)
-
 
 # Accuracies
 
@@ -329,6 +249,43 @@ def test_bias_amplification_of_correct_predictions_and_of_independent_attributes
     assert bias_amplification(independent) == 0
 
 
+def test_the_reweighted_bias_amplification_by_hand():
+    """Of the training data .4, .1, .1, .4: P(t=1) = .5; P(t=1|g) = .2 and .8.
+
+    P(t̂=1|g=0) = .8 * 2/8 + .2 * 1/2 = .3: fewer positives than on average, .1 more are predicted: -.1 twice.
+    P(t̂=1|g=1) = .2 * 3/4 + .8 * 5/6 = .817: more than on average, .017 more are predicted: +.017 twice.
+    """
+    proportions = np.array([0.4, 0.1, 0.1, 0.4])
+    expected = (-0.1 - 0.1 + 2 * (0.15 + 4 / 6 - 0.8)) / 4
+    assert bias_amplification_reweighted(BY_HAND, proportions) == pytest.approx(expected)
+
+
+def test_the_reweighted_bias_amplification_has_a_value_where_the_test_groups_are_of_one_size():
+    """P(t=1|g) = .2 and .8 of the training data; of group 1 all are predicted 1, of group 0 none: .2 each."""
+    counts = np.array([[[10.0, 0.0], [0.0, 10.0]], [[10.0, 0.0], [0.0, 10.0]]])
+    assert bias_amplification(counts) == 0
+    proportions = np.array([0.4, 0.1, 0.1, 0.4])
+    assert bias_amplification_reweighted(counts, proportions) == pytest.approx(0.2)
+    assert bias_amplification_reweighted(counts, np.array([0.48, 0.32, 0.12, 0.08])) == 0  # independent
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 4))
+def test_reweighted_to_its_own_proportions_a_test_set_is_as_it_was(seed, n_groups):
+    counts = np.random.default_rng(seed).integers(1, 30, (2, n_groups, 2)).astype(float)
+    own = counts.sum(axis=-1).ravel() / counts.sum()
+    assert bias_amplification_reweighted(counts, own) == pytest.approx(bias_amplification(counts), abs=1e-12)
+    assert reweighted_accuracy(counts, own) == pytest.approx(accuracy(counts))
+
+
+def test_in_the_reweighted_bias_amplification_groups_without_samples_share_their_proportion():
+    counts = BY_HAND.copy()
+    counts[0, 1] = 0  # of protected group 1 all are positive, and 5 of 6 predicted so: 1/6 fewer, twice
+    # P(t=1) = (.1 + .4) / .9 of those present; group 0 has .1 / .5 = .2, and .1 more are predicted, twice.
+    reweighted = bias_amplification_reweighted(counts, np.array([0.4, 0.1, 0.1, 0.4]))
+    assert reweighted == pytest.approx((-0.1 - 0.1 - 1 / 6 - 1 / 6) / 4)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
 def test_swapping_the_protected_groups_changes_the_sign_of_signed_differences_only(seed):
@@ -409,16 +366,54 @@ def test_the_count_matching_threshold_by_hand():
     assert count_matching_threshold(scores, targets) == 0.7
 
 
+@pytest.mark.parametrize(
+    ("scores", "positives", "threshold"),
+    [
+        ([0.9, 0.5, 0.5, 0.5, 0.1], 2, 0.9),  # 1 or 4 for 2
+        ([0.9, 0.5, 0.5, 0.5, 0.1], 3, 0.5),  # 1 or 4 for 3
+        ([0.9, 0.5, 0.5, 0.1], 2, 0.5),  # 1 or 3 for 2: the lower
+        ([0.5, 0.5, 0.1], 1, 0.5),  # none or 2 for 1: the lower, that some are predicted 1
+        ([0.5, 0.5, 0.5], 1, np.nextafter(0.5, 1)),  # none or 3 for 1
+        ([0.5, 0.5], 0, np.nextafter(0.5, 1)),
+        ([0.5, 0.5], 2, 0.5),
+    ],
+)
+def test_the_count_matching_threshold_of_equal_scores_by_hand(scores, positives, threshold):
+    targets = (np.arange(len(scores)) < positives).astype(int)
+    assert count_matching_threshold(np.array(scores), targets) == threshold
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(0, 60), st.sampled_from([0, 1, 2, 8]))
+def test_no_other_cut_is_nearer_than_the_count_matching_threshold(seed, n, positives, decimals):
+    random = np.random.default_rng(seed)
+    scores = np.round(random.random(n), decimals)
+    targets = (np.arange(n) < positives).astype(int)
+
+    def missed(cut: float) -> int:
+        return abs(int((scores >= cut).sum() - targets.sum()))
+
+    threshold = count_matching_threshold(scores, targets)
+    cuts = [*np.unique(scores), np.inf]
+    assert missed(threshold) == min(map(missed, cuts))
+    assert all(missed(cut) > missed(threshold) for cut in cuts if cut < threshold)  # of equally near ones
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(5, 60))
+def test_the_worst_group_threshold_is_the_best_of_all(seed, n):
+    targets, protected, scores = random_sample(seed, n)
+    groups = targets * 2 + protected
+
+    def worst(threshold: float) -> float:
+        right = (scores >= threshold) == targets
+        return min(right[groups == group].mean() for group in np.unique(groups))
+
+    threshold = worst_group_threshold(scores, targets, groups)
+    assert worst(threshold) == pytest.approx(max(worst(score) for score in scores))
+
+
 # Bootstrap
-
-
-def test_bootstrap_rows_sum_to_n_and_are_poisson_like():
-    weights = bootstrap_weights(300, 200, np.random.default_rng(0))
-    assert weights.shape == (200, 300)
-    np.testing.assert_array_equal(weights.sum(axis=1), 300)
-    assert (weights == 0).mean() == pytest.approx((1 - 1 / 300) ** 300, abs=0.01)
-    assert len(np.unique(weights, axis=0)) == 200
-    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.35)  # no sample is favoured
 
 
 @pytest.mark.parametrize("metric", COUNT_METRICS)
@@ -478,32 +473,6 @@ def test_score_metrics_do_not_change_where_groups_are_swapped_or_the_data_double
     assert average_precision(*doubled[:2]) == pytest.approx(average_precision(scores, targets))
 
 
-def test_sums_in_blocks_are_the_same(monkeypatch):
-    targets, protected, scores = random_sample(0, 50)
-    weights = bootstrap_weights(50, 7, np.random.default_rng(0))
-    at_once = kl_scores(scores, targets, protected, weights)
-    monkeypatch.setattr(metrics, "BLOCK_BYTES", 4 * 200 * 8)  # 200 cells, 8 samples at a time
-    np.testing.assert_array_equal(kl_scores(scores, targets, protected, weights), at_once)
-
-
-def test_the_bootstrap_in_blocks_is_the_same(monkeypatch):
-    _, _, scores = random_sample(0, 50)
-
-    def means(weights):
-        return {"mean": weights @ scores / 50}
-
-    at_once = bootstrapped(means, 50, 11, np.random.default_rng(0))["mean"]
-    monkeypatch.setattr(metrics, "BLOCK_BYTES", 4 * 50 * 3)
-    in_blocks = bootstrapped(means, 50, 11, np.random.default_rng(0))["mean"]
-    np.testing.assert_allclose(in_blocks, at_once, rtol=1e-12)
-    assert at_once.shape == (11,)
-
-
-def test_median_and_deviation_ignore_resamples_without_a_value():
-    assert median_and_deviation(np.array([1.0, NAN, 3.0])) == (2.0, 1.0)
-    assert np.isnan(median_and_deviation(np.array([NAN, NAN]))).all()
-
-
 # Average precision
 
 
@@ -560,168 +529,3 @@ def test_calibration_errors_by_definition():
 def test_calibration_error_of_an_empty_group_is_not_a_number():
     errors = calibration_errors(np.array([0.2, 0.4]), np.array([0, 1]), np.array([1, 1]))
     np.testing.assert_allclose(errors, [NAN, 0.4])  # |Σ (s - y)| / n in two bins: (0.2 + 0.6) / 2
-
-
-# KL of the scores
-
-
-def kl_scores_by_definition(scores: np.ndarray, targets: np.ndarray, protected: np.ndarray) -> float:
-    """METHODS 2 to the letter, one histogram after the other."""
-    divergences = []
-    for t in (0, 1):
-        densities = []
-        for g in (0, 1):
-            chosen = scores[(targets == t) & (protected == g)]
-            histogram = np.histogram(chosen, bins=50, range=(0, 1))[0].astype(float)
-            smooth = gaussian_filter1d(histogram, sigma=1)
-            densities.append(smooth / smooth.sum() + 1e-6)
-        for p, q in (densities, densities[::-1]):
-            divergences.append(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
-    return float(np.median(divergences))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6))
-def test_kl_scores_equals_its_definition(seed):
-    random = np.random.default_rng(seed)
-    targets, protected = random.integers(0, 2, (2, 150))
-    targets[:4], protected[:4] = [0, 0, 1, 1], [0, 1, 0, 1]
-    scores = random.beta(1 + 2 * targets, 2 + protected)
-    expected = kl_scores_by_definition(scores, targets, protected)
-    assert kl_scores(scores, targets, protected) == pytest.approx(expected, rel=1e-9)
-
-
-def test_kl_scores_of_identical_distributions_is_zero():
-    scores = np.tile(np.random.default_rng(0).random(100), 4)
-    targets, protected = np.repeat([0, 0, 1, 1], 100), np.repeat([0, 1, 0, 1], 100)
-    assert kl_scores(scores, targets, protected) == pytest.approx(0, abs=1e-12)
-
-
-def test_kl_scores_of_far_apart_distributions_by_hand():
-    """Where one group has b + 1e-6 the other has 1e-6, and the reverse: Σ b ln((b + 1e-6) / 1e-6)."""
-    scores = np.array([0.11, 0.91] * 2)
-    targets, protected = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    bump = gaussian_filter1d(np.eye(1, 50, 25)[0], sigma=1)
-    expected = (bump * np.log((bump + 1e-6) / 1e-6)).sum()
-    assert kl_scores(scores, targets, protected) == pytest.approx(expected, rel=1e-6)
-    assert 11 < expected < 14
-
-
-def test_kl_scores_takes_the_shared_range_from_0_to_1():
-    """Scores that are all near one another are near one another: no set's own range stretches them."""
-    random = np.random.default_rng(0)
-    targets, protected = random.integers(0, 2, (2, 400))
-    scores = 0.5001 + 0.001 * (protected + random.random(400))
-    assert kl_scores(scores, targets, protected) == pytest.approx(0, abs=1e-9)
-
-
-def test_kl_scores_is_symmetric_in_the_groups_and_in_the_classes():
-    targets, protected, scores = random_sample(3)
-    value = kl_scores(scores, targets, protected)
-    assert value > 0.01
-    assert kl_scores(scores, targets, 1 - protected) == pytest.approx(value)
-    assert kl_scores(scores, 1 - targets, protected) == pytest.approx(value)
-
-
-def test_kl_scores_counts_the_ends_of_the_range():
-    scores = np.array([0.0, 0.0, 1.0, 1.0])
-    targets, protected = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    assert kl_scores(scores, targets, protected) == pytest.approx(0, abs=1e-12)
-
-
-def test_kl_scores_without_samples_of_a_class_is_not_a_number():
-    assert np.isnan(kl_scores(np.array([0.1, 0.2, 0.3]), np.array([0, 0, 1]), np.array([0, 1, 0])))
-
-
-def test_kl_scores_of_several_groups_is_the_median_of_all_pairs():
-    random = np.random.default_rng(0)
-    targets, protected = random.integers(0, 2, 600), random.integers(0, 3, 600)
-    scores = random.beta(1 + 2 * targets, 2 + protected)
-    divergences = []
-    for t in (0, 1):
-        histograms = [
-            np.histogram(scores[(targets == t) & (protected == g)], 50, (0, 1))[0].astype(float)
-            for g in range(3)
-        ]
-        smooth = [gaussian_filter1d(h, 1) / h.sum() + 1e-6 for h in histograms]
-        divergences += [
-            (smooth[p] * np.log(smooth[p] / smooth[q])).sum() for p in range(3) for q in range(3) if p != q
-        ]
-    assert kl_scores(scores, targets, protected, None, 3) == pytest.approx(np.median(divergences))
-    # A group that nobody is in changes nothing.
-    assert kl_scores(scores, targets, protected, None, 4) == pytest.approx(np.median(divergences))
-
-
-def published_by_definition(scores: np.ndarray, targets: np.ndarray, protected: np.ndarray) -> float:
-    """METHODS 2: each set's own range, and integers smoothed to integers."""
-    divergences = []
-    for t in (0, 1):
-        densities = []
-        for g in (0, 1):
-            counted = np.histogram(scores[(targets == t) & (protected == g)], bins=50)[0]
-            smooth = gaussian_filter(counted, 1)
-            assert smooth.dtype.kind == "i"
-            densities.append(smooth / smooth.sum() + 1e-6)
-        for p, q in (densities, densities[::-1]):
-            divergences.append((p * np.log(p / q)).sum())
-    return float(np.median(divergences))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([2, 15]))
-def test_the_published_kl_equals_its_definition(seed, decimals):
-    random = np.random.default_rng(seed)
-    targets, protected = random.integers(0, 2, (2, 1500))
-    scores = np.round(random.beta(1 + 2 * targets, 2 + protected), decimals)
-    expected = published_by_definition(scores, targets, protected)
-    assert kl_scores_published(scores, targets, protected) == pytest.approx(expected, rel=1e-9)
-
-
-def test_the_published_kl_cannot_tell_distributions_apart_that_differ_in_place_and_width_alone():
-    """Uniform on [0, 0.4] and on [0.9, 1]: nearly nothing in common, and published as nearly the same."""
-    random = np.random.default_rng(0)
-    targets, protected = np.repeat([0, 0, 1, 1], 2000), np.repeat([0, 1, 0, 1], 2000)
-    scores = np.where(protected == 0, 0.4 * random.random(8000), 0.9 + 0.1 * random.random(8000))
-    assert kl_scores_published(scores, targets, protected) < 0.05
-    assert kl_scores(scores, targets, protected) > 9
-
-
-def test_the_published_kl_loses_bins_with_few_samples():
-    """Two scores: each set is two bins of one sample, smoothed to 0.4, rounded down to nothing."""
-    scores = np.tile([0.2, 0.8], 4)
-    targets, protected = np.repeat([0, 1], 4), np.repeat([0, 1, 0, 1], 2)
-    assert np.isnan(kl_scores_published(scores, targets, protected))
-    assert kl_scores(scores, targets, protected) == pytest.approx(0, abs=1e-9)
-
-
-def test_the_published_kl_without_samples_of_a_class_is_not_a_number():
-    assert np.isnan(kl_scores_published(np.array([0.1, 0.2, 0.3]), np.array([0, 0, 1]), np.array([0, 1, 0])))
-
-
-# KL of the data
-
-
-def test_kl_joint_by_hand():
-    """Counts 4, 1, 1, 4: margins 1/2, so 0.8 ln(0.4 / 0.25) + 0.2 ln(0.1 / 0.25)."""
-    expected = 0.8 * math.log(1.6) + 0.2 * math.log(0.4)
-    assert kl_joint(np.array([4, 1, 1, 4])) == pytest.approx(expected)
-    assert kl_joint(np.array([1, 0, 0, 1])) == pytest.approx(math.log(2))  # 0 ln 0 = 0
-
-
-def test_kl_joint_of_independent_attributes_is_zero():
-    assert kl_joint(np.array([6, 3, 2, 1])) == pytest.approx(0, abs=1e-12)
-    assert kl_joint(np.outer([5, 7], [1, 2, 3]).ravel()) == pytest.approx(0, abs=1e-12)
-
-
-def test_kl_uniform_by_hand():
-    expected = 0.4 * math.log(0.4 / 0.25) * 2 + 0.1 * math.log(0.1 / 0.25) * 2
-    assert kl_uniform(np.array([4, 1, 1, 4])) == pytest.approx(expected)
-    assert kl_uniform(np.array([5, 0, 0, 0])) == pytest.approx(math.log(4))
-    assert kl_uniform(np.array([7, 7, 7, 7])) == 0
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 10**6), min_size=4, max_size=4).filter(any))
-def test_divergences_of_data_are_never_negative_and_joint_is_the_smaller(counts):
-    joint, uniform = kl_joint(np.array(counts)), kl_uniform(np.array(counts))
-    assert 0 <= joint <= uniform + 1e-12

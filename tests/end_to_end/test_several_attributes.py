@@ -1,6 +1,7 @@
 """The real pipeline, tiny, with two protected attributes and all that can be added to it."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from generators.hyperplanes import domain_names
 from pipeline.groups import group_names
 from pipeline.stores import Store, faulty_files
 from tests.end_to_end.running import checked, edit, new_repository, replace
+from tests.stages.pages import tables_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -94,15 +96,66 @@ def test_the_balanced_data_have_eight_groups_and_all_sources(several: Path) -> N
     assert sheet["after"]["kl_joint"] < sheet["before"]["kl_joint"]
 
 
+def rows_of_test(folder: Path) -> list[pd.DataFrame]:
+    """What ERM on the augmented data predicts of the test images: of every seed, by the reported weights."""
+    runs = sorted((folder / "out/runs/augmented/erm").iterdir())
+    tables = [pd.read_parquet(path / "predictions.parquet") for path in runs]
+    return [t[(t["split"] == "test") & (t["selection"] == "worst_group_accuracy")] for t in tables]
+
+
+def group_means(rows: pd.DataFrame, values: pd.Series, names: list[str]) -> pd.Series:
+    """The mean of each group that has rows, by (target, protected columns)."""
+    return values.groupby([rows["target"], *(rows[name] for name in names)]).mean()
+
+
+def mean_over_seeds(values: list[float]) -> object:
+    return pytest.approx(np.mean(values), abs=2e-6)  # metrics.json has six digits
+
+
 def test_metrics_have_every_attribute(several: Path) -> None:
-    cell = read_json(several / "metrics.json")["augmented"]["erm"]
-    for name in NAMES[1:]:
-        assert [key for key in cell if name in key], sorted(cell)
+    """Recomputed from the predictions, of the intersections and of each attribute alone."""
+    metrics, seeds = read_json(several / "metrics.json"), rows_of_test(several)
+    cell = metrics["augmented"]["erm"]
+    for ending, names in {"": NAMES[1:], "_Male": ["Male"], "_Eyeglasses": ["Eyeglasses"]}.items():
+        accuracies = [group_means(rows, (rows["score"] >= 0.5) == rows["target"], names) for rows in seeds]
+        assert cell[f"worst_group_accuracy{ending}"]["mean"] == mean_over_seeds([a.min() for a in accuracies])
+        if ending:
+            continue
+        for group, key in enumerate(np.ndindex(2, 2, 2)):
+            found = cell[f"group_{group}_accuracy"]["mean"]
+            assert found == mean_over_seeds([a[key] for a in accuracies]), key
+    runs = pd.read_parquet(several / "out/evaluation/runs.parquet").query(
+        "data == 'augmented' and recipe == 'erm' and selection == 'worst_group_accuracy'"
+    )
+    thresholds = runs.sort_values("seed")["threshold"]
+    for name in NAMES[1:]:  # at the matched threshold
+        gaps = []
+        for rows, threshold in zip(seeds, thresholds, strict=True):
+            rates = group_means(rows, rows["score"] >= threshold, [name])
+            gaps.append(rates[1, 0] - rates[1, 1])
+        assert cell[f"equal_opportunity_difference_{name}"]["mean"] == mean_over_seeds(gaps)
+        assert cell[f"deo_{name}"]["mean"] == mean_over_seeds(list(np.abs(gaps)))
+        assert cell[f"bias_amplification_reweighted_{name}"]["mean"] is not None
     quality = read_json(several / "out/quality/quality.json")
     assert quality["groups"] == group_names(NAMES[0], NAMES[1:])
     assert set(quality["judge"]["complements"]["real_prime"]) == set(FLIPS)
 
 
-def test_the_report_names_all_groups(several: Path) -> None:
+def sizes_of_test_groups(folder: Path) -> list[int]:
+    """Of the real test images, by the labels alone: [8]."""
+    labels = pd.read_parquet(folder / "out/real/labels.parquet").query("split == 'test'")
+    return np.bincount(labels[NAMES].to_numpy() @ [4, 2, 1], minlength=8).tolist()
+
+
+def test_the_report_has_all_groups_with_their_sizes_and_accuracies(several: Path) -> None:
+    sizes = sizes_of_test_groups(several)
+    assert list(read_json(several / "metrics.json")["test"].values()) == sizes
     page = (several / "out/report/index.html").read_text()
-    assert [name for name in group_names(NAMES[0], NAMES[1:]) if name not in page] == []
+    for group, (name, n) in enumerate(zip(group_names(NAMES[0], NAMES[1:]), sizes, strict=True)):
+        assert re.search(f'title="{name}">[^<]*<code>group_{group}, n = {n:,}</code>', page), name
+    rows = tables_of(page)["Group accuracies on test, in percent"]
+    start = next(k for k, row in enumerate(rows) if row[0].startswith("augmented"))
+    shown = next(row for row in rows[start:] if row[0] == "erm")[1:]
+    cell = read_json(several / "metrics.json")["augmented"]["erm"]
+    means = [100 * cell[f"group_{group}_accuracy"]["mean"] for group in range(8)]
+    assert [float(text.split("±")[0]) for text in shown] == pytest.approx(means, abs=0.051)

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from classifiers import metrics
+from classifiers import divergences, metrics
+from classifiers.counts import count_table
 from pipeline.errors import UserError
 from stages import evaluate, evaluate_predictions
 from stages.evaluate import (
@@ -57,19 +58,27 @@ def test_a_run_has_every_metric_with_its_bootstrap() -> None:
     scores = test["score"].to_numpy()
     cut = {"": 0.5, "_count_matched": record["threshold"]}
     for ending, threshold in cut.items():
-        counts = metrics.count_table(targets, protected, (scores >= threshold).astype(int))
+        counts = count_table(targets, protected, (scores >= threshold).astype(int))
         assert record[f"accuracy{ending}"] == metrics.accuracy(counts)
         accuracies = [record[f"group_{k}_accuracy{ending}"] for k in range(4)]
         np.testing.assert_array_equal(accuracies, metrics.group_accuracies(counts))
         assert record[f"worst_group_accuracy{ending}"] == min(accuracies)
     assert record["deo"] == metrics.difference_in_equality_of_opportunity(counts)
     assert record["disparate_impact"] == metrics.disparate_impact(counts)
-    assert record["kl_scores"] == metrics.kl_scores(scores, targets, protected)
-    assert record["kl_scores_published"] == metrics.kl_scores_published(scores, targets, protected)
+    assert record["kl_scores"] == divergences.kl_scores(scores, targets, protected)
+    assert record["kl_scores_published"] == divergences.kl_scores_published(scores, targets, protected)
+    weighted = metrics.bias_amplification_reweighted(counts, PROPORTIONS)
+    assert record["bias_amplification_reweighted"] == weighted != record["bias_amplification"]
     errors = [record[f"protected_{g}_calibration_error"] for g in (0, 1)]
     np.testing.assert_array_equal(errors, metrics.calibration_errors(scores, targets, protected))
     assert sum(record[f"group_{k}_n"] for k in range(4)) == len(test)
-    for name in ("reweighted_accuracy", "average_precision", "calibration_error", "bias_amplification"):
+    for name in (
+        "reweighted_accuracy",
+        "average_precision",
+        "calibration_error",
+        "bias_amplification",
+        "bias_amplification_reweighted",
+    ):
         assert record[f"{name}_bootstrap_std"] > 0
         assert abs(record[f"{name}_bootstrap_median"] - record[name]) < 3 * record[f"{name}_bootstrap_std"]
 
@@ -92,6 +101,18 @@ def test_several_attributes_have_their_intersections_and_each_its_own_metrics() 
     )
 
 
+def test_each_of_several_attributes_is_reweighted_to_its_own_proportions() -> None:
+    table = predictions(800)
+    proportions = np.array([0.3, 0.1, 0.1, 0.2, 0.05, 0.05, 0.15, 0.05])  # of (target, protected, Young)
+    names = ["protected", "Young"]
+    both = metrics_of_attributes(samples_of(table, names), names, proportions=proportions)
+    of_each = {"protected": [0.4, 0.3, 0.1, 0.2], "Young": [0.4, 0.3, 0.2, 0.1]}
+    for name, of_groups in of_each.items():
+        counts = samples_of(table, [name]).counts()["_count_matched"]
+        expected = metrics.bias_amplification_reweighted(counts, np.array(of_groups))
+        assert both[f"bias_amplification_reweighted_{name}"] == pytest.approx(expected)
+
+
 def test_one_attribute_has_no_names_of_its_own() -> None:
     values = metrics_of_attributes(samples_of(predictions(200), ["protected"]), ["protected"])
     assert not [name for name in values if name.endswith("_protected")]
@@ -107,17 +128,23 @@ def test_an_empty_group_is_null_in_metrics_json_and_never_not_a_number() -> None
     key = {"data": "original", "recipe": "erm", "seed": 0, "selection": "worst_group_accuracy"}
     nested = nested_metrics(pd.DataFrame([key | record]), {"original": {}})
     assert nested["original"]["erm"]["group_3_accuracy"]["mean"] is None
+    assert nested["test"] == {f"group_{k}_n": record[f"group_{k}_n"] for k in range(4)}
     json.dumps(nested, allow_nan=False)
 
 
-def test_every_metric_of_20000_samples_is_bootstrapped_in_seconds() -> None:
-    """In 2 s on two quiet cores, so 4 s of a core; twice that here. Time that others take does not count."""
+def test_every_metric_of_20000_samples_is_bootstrapped_in_two_seconds() -> None:
+    """Of a core: time that others take does not count, and of three tries the best does."""
     table = predictions(20_000)
     samples = samples_of(table, ["protected"])
     work = partial(metrics_of_attributes, samples, ["protected"], proportions=PROPORTIONS)
-    start = time.process_time()
-    record = with_bootstrap(work, len(table), 500, np.random.default_rng(0))
-    assert time.process_time() - start < 8
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        record = with_bootstrap(work, len(table), 500, np.random.default_rng(0))
+        taken.append(time.process_time() - start)
+        if taken[-1] < 2:
+            break
+    assert min(taken) < 2
     assert all(np.isfinite(list(record.values())))
 
 
@@ -146,7 +173,8 @@ def trained(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 def test_metrics_json_has_every_cell_the_gap_and_the_choices(trained: int) -> None:
     metrics = read_metrics()
-    assert set(metrics) == {"original", "duplicated", "sampled", "augmented", "oracle", "gap", "choices"}
+    data = {"original", "duplicated", "sampled", "augmented", "oracle"}
+    assert set(metrics) == data | {"gap", "choices", "test"}
     assert set(metrics["sampled"]) == {"data", "erm", "group_dro"}
     # Of 20 images 10 and 14 are right with the two seeds.
     worst = metrics["augmented"]["erm"]["worst_group_accuracy"]
@@ -154,6 +182,14 @@ def test_metrics_json_has_every_cell_the_gap_and_the_choices(trained: int) -> No
     last = 2 * 2**trained - 1
     assert metrics["augmented"]["erm"][f"group_{last}_accuracy"] == worst
     assert metrics["augmented"]["erm"]["group_0_accuracy"] == {"mean": 0.9, "std": 0.0}
+    assert metrics["test"] == {f"group_{k}_n": 20 for k in range(last + 1)}
+    # Nine in ten of group 0 are right, as the scores of 0.9 and 0.1 say. Of the last one's 40, the scores are
+    # off by |10 - 10.8| + |10 - 2.8| positives with one seed, |14 - 14.4| + |6 - 2.4| with the other.
+    assert metrics["augmented"]["erm"]["protected_0_calibration_error"]["mean"] == pytest.approx(
+        0.0, abs=1e-6
+    )
+    error = metrics["augmented"]["erm"][f"protected_{2**trained - 1}_calibration_error"]["mean"]
+    assert error == pytest.approx((8 / 40 + 4 / 40) / 2, abs=1e-6)
     # ERM: 4 and 6 of 20 on the original, 15 on the oracle data.
     assert metrics["gap"] == {"erm_on_original": 0.25, "erm_on_oracle": 0.75, "size": 0.5}
     assert metrics["augmented"]["erm"]["gap_closed"]["mean"] == pytest.approx(0.7)
@@ -185,9 +221,11 @@ def test_metrics_json_is_small_and_one_line_a_figure(trained: int) -> None:
     assert '"group_0_accuracy": { "mean": 0.9, "std": 0.0 },\n' in text
     assert "group_0_accuracy_count_matched" not in text
     assert "group_0_accuracy_Male" not in text
-    assert "protected_0_calibration_error" not in text
+    assert '"protected_0_calibration_error": {' in text
+    assert "protected_0_calibration_error_Male" not in text
+    assert text.count("group_0_n") == 1
     assert ("worst_group_accuracy_Eyeglasses" in text) == (trained == 2)
-    assert text.count("\n") < 10 * (36, 60)[trained - 1]  # of ten cells
+    assert text.count("\n") < 10 * (40, 68)[trained - 1]  # of ten cells
     runs = pd.read_parquet("out/evaluation/runs.parquet")
     assert len(runs) == 5 * 2 * 2 * 2  # data, recipes, seeds, selections
     assert ("group_3_accuracy_count_matched_Eyeglasses" in runs) == (trained == 2)
@@ -308,6 +346,116 @@ def test_columns_that_are_no_protected_columns(elsewhere, protected, message, tm
         evaluate_predictions.main(tmp_path / "theirs.csv", protected)
 
 
+def test_empty_groups_of_one_attribute_are_reported(elsewhere: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    elsewhere[(elsewhere["y"] == 0) | (elsewhere["Sex"] == "f")].to_csv(path, index=False)
+    evaluate_predictions.main(path, ["Sex"], resamples=10)
+    text = (tmp_path / "theirs.metrics.json").read_text()
+    assert "NaN" not in text
+    result = json.loads(text)["protected"]["Sex"]
+    assert result["groups"][3] == {"name": "y=1, Sex=m", "n": 0}
+    null = {"value": None, "median": None, "std": None}
+    assert [result["metrics"][name] for name in ("group_3_accuracy", "deo", "kl_scores")] == [null] * 3
+    assert result["metrics"]["statistical_parity_difference"]["value"] is not None  # of all, whatever their y
+
+
+def test_an_attribute_of_one_value_has_a_second_group_that_is_empty(
+    elsewhere: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "theirs.csv"
+    women = elsewhere[elsewhere["Sex"] == "f"]
+    women.to_csv(path, index=False)
+    evaluate_predictions.main(path, ["Sex", "Young"], resamples=10)
+    results = json.loads((tmp_path / "theirs.metrics.json").read_text())["protected"]
+    sizes = women["y"].value_counts()
+    assert results["Sex"]["groups"] == [
+        {"name": "y=0, Sex=f", "n": sizes[0]}, {"name": "y=0, Sex≠f", "n": 0},
+        {"name": "y=1, Sex=f", "n": sizes[1]}, {"name": "y=1, Sex≠f", "n": 0},
+    ]  # fmt: skip
+    of_sex = results["Sex"]["metrics"]
+    right = (women["score"] >= 0.5) == women["y"]
+    assert of_sex["group_0_accuracy"]["value"] == pytest.approx(right[women["y"] == 0].mean(), abs=1e-6)
+    assert of_sex["statistical_parity_difference"]["value"] is None
+    # Of the intersections the women's are compared, as if there were no other attribute.
+    deo = results["Sex x Young"]["metrics"]["deo"]["value"]
+    assert deo == pytest.approx(results["Young"]["metrics"]["deo"]["value"], abs=2e-6)
+
+
+# Of (y, Sex, Young), how many training images: 100 in all.
+TRAINING = {
+    (0, "f", 0): 30, (0, "f", 1): 10, (0, "m", 0): 5, (0, "m", 1): 15,
+    (1, "f", 0): 10, (1, "f", 1): 20, (1, "m", 0): 4, (1, "m", 1): 6,
+}  # fmt: skip
+
+
+def training_labels() -> pd.DataFrame:
+    rows = [key for key, n in TRAINING.items() for _ in range(n)]
+    return pd.DataFrame(rows, columns=["y", "Sex", "Young"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_training_labels_reweigh_the_accuracy_and_the_bias_amplification(
+    elsewhere: pd.DataFrame, ending: str, tmp_path: Path
+) -> None:
+    path, labels = tmp_path / "theirs.csv", tmp_path / f"training.{ending}"
+    elsewhere.to_csv(path, index=False)
+    table = training_labels()
+    table.to_csv(labels, index=False) if ending == "csv" else table.to_parquet(labels)
+    evaluate_predictions.main(path, ["Sex", "Young"], resamples=10, proportions=labels)
+    results = json.loads((tmp_path / "theirs.metrics.json").read_text())
+    right = ((elsewhere["score"] >= 0.5) == elsewhere["y"]).groupby(
+        [elsewhere["y"], elsewhere["Sex"], elsewhere["Young"]]
+    )
+    accuracy = sum(right.mean()[key] * n for key, n in TRAINING.items()) / 100
+    assert results["overall"]["reweighted_accuracy"]["value"] == pytest.approx(accuracy, abs=1e-6)
+    predicted = elsewhere["score"] >= results["threshold"]
+    terms = []
+    for sex in ("f", "m"):  # BA of each (t, g) by its formula, of the training data's P(t) and P(t|g)
+        n = {y: sum(v for k, v in TRAINING.items() if k[:2] == (y, sex)) for y in (0, 1)}
+        rate = {y: predicted[(elsewhere["y"] == y) & (elsewhere["Sex"] == sex)].mean() for y in (0, 1)}
+        share = n[1] / (n[0] + n[1])
+        of_predicted = (rate[0] * n[0] + rate[1] * n[1]) / (n[0] + n[1])
+        terms.append(np.sign(share - 0.4) * (of_predicted - share))  # 40 of 100 are positive
+    found = results["protected"]["Sex"]["metrics"]["bias_amplification_reweighted"]
+    assert found["value"] == pytest.approx(np.mean(terms), abs=1e-6)
+    assert found["std"] > 0
+    assert "bias_amplification_reweighted" in results["protected"]["Sex x Young"]["metrics"]
+
+
+def test_a_group_that_only_the_training_labels_have_is_reported(
+    elsewhere: pd.DataFrame, tmp_path: Path
+) -> None:
+    elsewhere[elsewhere["Sex"] == "f"].to_csv(tmp_path / "theirs.csv", index=False)
+    training_labels().to_csv(tmp_path / "training.csv", index=False)
+    evaluate_predictions.main(
+        tmp_path / "theirs.csv", ["Sex"], resamples=10, proportions=tmp_path / "training.csv"
+    )
+    result = json.loads((tmp_path / "theirs.metrics.json").read_text())["protected"]["Sex"]
+    assert [(g["name"], g["n"] > 0) for g in result["groups"]] == [
+        ("y=0, Sex=f", True), ("y=0, Sex=m", False), ("y=1, Sex=f", True), ("y=1, Sex=m", False),
+    ]  # fmt: skip
+    assert result["metrics"]["bias_amplification_reweighted"]["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="Sex"), "training.csv has no column 'Sex'; it has y, Young"),
+        (lambda t: t.assign(y=t["y"] + 1), "training.csv: y of row 61 is neither 0 nor 1 .it is 2.; 40 rows"),
+        (lambda t: t.assign(Sex=t["Sex"].where(t.index != 3)), "training.csv: Sex of row 4 has no value"),
+        (lambda t: t.assign(Sex=1), "Sex is a number here or in --proportions, and a text in the other"),
+        (lambda t: t[:0], "training.csv has no rows"),
+    ],
+)
+def test_what_is_wrong_in_the_training_labels_is_said_in_a_sentence(
+    elsewhere, change, message, tmp_path
+) -> None:
+    elsewhere.to_csv(tmp_path / "theirs.csv", index=False)
+    change(training_labels()).to_csv(tmp_path / "training.csv", index=False)
+    with pytest.raises(UserError, match=message):
+        evaluate_predictions.main(tmp_path / "theirs.csv", ["Sex"], proportions=tmp_path / "training.csv")
+
+
 def test_an_empty_intersection_is_reported(
     elsewhere: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -335,8 +483,6 @@ def test_an_empty_intersection_is_reported(
         (lambda t: t.assign(score=t["score"].where(t.index != 7)), "score of id image-7 has no value"),
         (lambda t: t.assign(Sex=t["Sex"].where(t.index != 3)), "Sex of id image-3 has no value"),
         (lambda t: t.assign(id="same"), "id same stands in it more than once"),
-        (lambda t: t[(t["y"] == 0) | (t["Sex"] == "f")], "the group y=1, Sex=m is empty"),
-        (lambda t: t[t["Sex"] == "f"], "Sex is f in every row: the other group is empty"),
         (lambda t: t.assign(Sex=t["id"]), "Sex has 600 different values"),
         (lambda t: t[:0], "has no rows"),
     ],

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from stages.report_tables import (
     worst_group_of,
 )
 from tests.stages.evaluated import make_synthesised, make_trained, quality_of
+from tests.stages.pages import tables_of
 
 MATCHED_GROUP_ACCURACIES = tuple(f"group_{g}_accuracy_count_matched" for g in range(4))
 DATASHEET = {
@@ -130,7 +130,8 @@ def test_the_worst_group_is_that_of_the_mean_and_ignores_groups_without_images()
 
 def test_the_papers_table_has_a_published_value_for_each_of_its_columns() -> None:
     assert [column.name for column in PAPER] == [
-        "average_precision", "deo", "bias_amplification", "kl_scores_published",
+        "average_precision", "deo", "bias_amplification", "bias_amplification_reweighted",
+        "kl_scores_published",
     ]  # fmt: skip
     assert all(len(values) == len(PAPER) for values in PUBLISHED.values())
 
@@ -150,7 +151,8 @@ def test_one_of_several_attributes_has_every_measure_of_gaps_under_its_name() ->
     assert "deo_Male" in names
     assert "protected_1_calibration_error_Male" in names
     assert "average_precision_Male" not in names  # which knows of no groups
-    assert len(names) == 1 + 3 + 5 + 2
+    assert "bias_amplification_reweighted_Male" in names
+    assert len(names) == 1 + 4 + 5 + 2
 
 
 def test_many_groups_are_headed_by_their_values_alone() -> None:
@@ -172,23 +174,6 @@ def test_every_group_has_a_colour_of_its_own(n_protected: int) -> None:
 
 
 # The page
-
-
-def tables_of(page: str) -> dict[str, list[list[str]]]:
-    """The rows of every table by its title: the text of its cells."""
-    tables = {}
-    for table in re.findall(r"<table.*?</table>", page, re.DOTALL):
-        title = re.search(r"<b>Table \d+\. (.*?)\.</b>", table)
-        assert title is not None
-        rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
-        tables[unescape(title[1])] = [
-            [
-                " ".join(unescape(re.sub(r"<[^>]*>", " ", cell)).replace(FIGURE_SPACE, " ").split())
-                for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)
-            ]
-            for row in rows
-        ]
-    return tables
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -254,8 +239,44 @@ def test_absolute_accuracies_stand_beside_every_gap(reported: tuple[int, Path]) 
         assert rows[3][-n_groups:] == [f"{mean:.1f}" for mean in means]
     assert all(v in page_of(folder) for values in PUBLISHED.values() for v in values)
     deo = spread_text(seeds["deo"].mean(), seeds["deo"].std(), percent=True).replace(FIGURE_SPACE, " ")
-    shown = next(row for row in tables[published][14:] if row[0] == "erm")[2]
+    shown = [row for row in tables[published] if row[0] == "erm"][3][2]
     assert shown.replace(" ", "") == deo.replace(" ", "")
+
+
+def test_beside_a_bias_amplification_of_nothing_stands_that_of_the_training_proportions(
+    reported: tuple[int, Path],
+) -> None:
+    k, folder = reported
+    page = page_of(folder)
+    rows = tables_of(page)["The paper’s measures (Ramaswamy et al., 2021), and what stands behind them"]
+    assert "so that BA is 0 by construction" in page  # test groups of 20
+    assert rows[1][3].startswith("BA ")
+    assert rows[1][4].startswith("BA at the training proportions")
+    row = [row for row in rows if row[0] == "erm"][3]
+    assert row[3].replace(" ", "") == "0.0±0.0"
+    # Of group j there are j + 1 training images; of each but the last 18 of 20 test images are right.
+    n = 2**k
+    sizes, right = np.arange(2 * n) + 1.0, np.full(2 * n, 0.9)
+    values = []
+    for right[-1] in (0.5, 0.7):
+        positive = np.concatenate([1 - right[:n], right[n:]])
+        predicted = (sizes * positive).reshape(2, n).sum(axis=0) / sizes.reshape(2, n).sum(axis=0)
+        share = sizes[n:] / (sizes[:n] + sizes[n:])
+        values.append(100 * (np.sign(share - sizes[n:].sum() / sizes.sum()) * (predicted - share)).mean())
+    expected = f"{np.mean(values):.1f}±{np.std(values, ddof=1):.1f}".replace("-", "−")
+    assert row[4].replace(" ", "") == expected
+    published = next(row for row in rows if row[0] == "gender-dependent")
+    assert published[3:5] == ["2.3±0.5 → 1.6±0.5", "–"]
+
+
+def test_what_the_study_reports_stands_with_the_accuracies_of_the_groups(
+    reported: tuple[int, Path],
+) -> None:
+    page = page_of(reported[1]).replace("\u00a0", " ")
+    section = page.split('id="groups"')[1]
+    assert "in the study that zprime follows (10,000 images, 20 epochs, batches of 4)" in section
+    assert "worst-group accuracy was 0 % to 12 %" in section
+    assert "an epoch of Group DRO took 1.5 times one of ERM, and it ran out of memory" in section
 
 
 def test_each_of_several_attributes_has_a_table(reported: tuple[int, Path]) -> None:
@@ -269,7 +290,7 @@ def test_each_of_several_attributes_has_a_table(reported: tuple[int, Path]) -> N
     # Of blond men 14 (mean of 10 and 14: 12) with and 18 of 20 without glasses are right: 30 of 40.
     row = [row for row in tables["Every measure of Male alone"] if row[0] == "erm"][3]
     assert row[1] == "75.0 ± 7.1"
-    assert len(row) == 1 + 11 + 4
+    assert len(row) == 1 + 12 + 4
 
 
 def test_the_groups_accuracies(reported: tuple[int, Path]) -> None:
@@ -293,8 +314,8 @@ def test_the_training_data_gates_and_quality(reported: tuple[int, Path]) -> None
     assert tables["What the gates dropped"][1] == ["G(z′)", "agreement", "7", *map(str, range(n_groups))]
     seen = tables["Complements, as the attribute classifiers see them"][1]
     assert seen[:4] == ["G(z′)", "9,000", "87.1", "77.2"]
-    assert seen[4:-2] == ([] if k == 1 else ["61.0", "83.0", "71.0", "83.0"])
-    assert seen[-2:] == ["99.3", "8,765"]
+    assert seen[4:-3] == ([] if k == 1 else ["61.0", "83.0", "71.0", "83.0"])
+    assert seen[-3:] == ["98.1", "99.3", "8,765"]
     distances = tables["Distance from real images"][1]
     assert distances == ["G(z)", "real training images", *["1.23"] * (k + 1), "23.46"]
     probe = tables["Real or synthetic? The probe"][1]

@@ -1,4 +1,4 @@
-"""docs/results.md: verdicts on both sides of each threshold, where it is lost, ablations, the page."""
+"""docs/results.md: verdicts on both sides of each threshold, where it is lost, ablations, commands, page."""
 
 import json
 from pathlib import Path
@@ -6,23 +6,32 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
+from pipeline.errors import UserError
+from pipeline.parameters import PARAMETERS_FILE, Recipe
 from pipeline.stores import write_json
-from stages import evaluate, losses, report, results
+from stages import ablation_tables, evaluate, losses, report, results, results_commands, targets
 from stages.paths import ABLATIONS, GENERATOR, QUALITY, RESULTS
-from tests.stages.evaluated import make_synthesised, make_trained
+from tests.stages.evaluated import PROJECT, make_synthesised, make_trained
 
 ATTRIBUTES = ["Blond_Hair", "Male"]
+DEFINITIONS = {
+    "erm": Recipe(objective="erm"),
+    "balanced": Recipe(objective="erm", sampler="group_balanced"),
+    "dro": Recipe(objective="group_dro"),
+}
+SIGNS = (-1, -1, 0, 1, 1)  # of five seeds, whose deviation is 1
 
 
 def run(data: str, recipe: str, worst: float, spread: float = 0.01, **values: float) -> list[dict[str, Any]]:
-    """Two seeds, `worst` their mean and `spread` their deviation; 0.9 right on average, as on validation."""
+    """Five seeds, `worst` their mean and `spread` their deviation; 0.9 right on average."""
     figures = {"validation_worst_group_accuracy": worst, "accuracy": 0.9, "balanced_accuracy": 0.9} | values
     return [
         {"data": data, "recipe": recipe, "seed": seed, "selection": "worst_group_accuracy", "kl_scores": 0.5,
-         "worst_group_accuracy": worst + sign * spread / 2**0.5, **figures}
-        for seed, sign in enumerate((-1, 1))
+         "worst_group_accuracy": worst + sign * spread, **figures}
+        for seed, sign in enumerate(SIGNS)
     ]  # fmt: skip
 
 
@@ -32,6 +41,7 @@ def runs_of(
     """A gap from 0.4 to 0.8: ERM and the best recipe on augmented data, the best one on the original."""
     rows = [
         *run("original", "erm", 0.4, spread),
+        *run("original", "balanced", before - 0.1, spread),
         *run("original", "dro", before, spread),
         *run("augmented", "erm", erm, spread),
         *run("augmented", "dro", best, spread, **values),
@@ -41,7 +51,7 @@ def runs_of(
 
 
 def reached(runs: pd.DataFrame) -> list[bool | None]:
-    return [verdict.reached for verdict in results.verdicts(runs)]
+    return [verdict.reached for verdict in targets.verdicts(runs, DEFINITIONS)]
 
 
 @pytest.mark.parametrize(("erm", "expected"), [(0.6, True), (0.599, False), (0.3, False)])
@@ -70,7 +80,7 @@ def test_the_recipe_that_counts_is_the_one_that_validation_chooses() -> None:
     assert reached(runs_of(erm=0.5, best=0.79))[1]
     runs = runs_of(erm=0.5, best=0.79, validation_worst_group_accuracy=0.1)  # so that erm is chosen
     assert reached(runs)[1] is False
-    assert "erm on the augmented data closes 25.0 ± 2.5 %" in results.verdicts(runs)[1].measured
+    assert "erm on the augmented data closes 25.0 ± 2.5 %" in targets.verdicts(runs, DEFINITIONS)[1].measured
 
 
 @pytest.mark.parametrize(("accuracy", "expected"), [(0.9, True), (0.8999, False), (0.95, True)])
@@ -83,6 +93,40 @@ def test_without_an_oracle_nothing_is_said_of_the_gap() -> None:
     assert reached(runs[runs["data"] != "oracle"]) == [None, None, True]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "missing"),
+    [("dro", "a recipe with Group DRO"), ("balanced", "a recipe with group-balanced batches")],
+)
+def test_the_best_recipe_has_to_beat_group_dro_and_balanced_batches(recipe: str, missing: str) -> None:
+    runs = runs_of()
+    runs = runs[(runs["data"] != "original") | (runs["recipe"] != recipe)]
+    assert reached(runs) == [True, None, True]
+    verdict = targets.verdicts(runs, DEFINITIONS)[1]
+    assert verdict.word == "cannot be told"
+    assert verdict.measured.endswith(f"What it takes and is missing: {missing} on the original data.")
+    assert "closes 90.0 ± 2.5 % of it" in verdict.measured  # what there is stands there all the same
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe", "expected"),
+    [
+        ("original", "erm", [None, None, None]),
+        ("oracle", "erm", [None, None, True]),
+        ("augmented", "erm", [None, True, None]),
+        ("augmented", "dro", [True, None, None]),
+        ("original", "dro", [True, None, True]),
+        ("original", "balanced", [True, None, True]),
+    ],
+)
+def test_a_target_takes_five_seeds_of_each_cell(data: str, recipe: str, expected: list[bool | None]) -> None:
+    runs = runs_of()
+    fifth = (runs["data"] == data) & (runs["recipe"] == recipe) & (runs["seed"] == 4)
+    assert reached(runs[~fifth]) == expected
+    for verdict in targets.verdicts(runs[~fifth], DEFINITIONS):
+        named = f"5 seeds of {recipe} on the {data} data (there are 4)" in verdict.measured
+        assert named is (verdict.reached is None)
+
+
 def test_controls_are_compared_with_erm_and_with_what_is_chosen() -> None:
     runs = pd.concat([runs_of(), pd.DataFrame(run("sampled", "erm", 0.64) + run("sampled", "dro", 0.70))])
     assert results.control_rows(runs) == [
@@ -93,8 +137,27 @@ def test_controls_are_compared_with_erm_and_with_what_is_chosen() -> None:
 
 def test_chosen_recipes_are_bold_and_the_gap_is_beside_them() -> None:
     rows = results.run_rows(runs_of())
-    assert rows[2] == ["augmented", "erm", "65.0 ± 1.0", "90.0 ± 0.0", "62.5 ± 2.5", "65.0 ± 0.0"]
-    assert rows[3][:3] == ["**augmented**", "**dro**", "**76.0 ± 1.0**"]
+    assert rows[3] == ["augmented", "erm", "65.0 ± 1.0", "90.0 ± 0.0", "62.5 ± 2.5", "65.0 ± 0.0"]
+    assert rows[4][:3] == ["**augmented**", "**dro**", "**76.0 ± 1.0**"]
+
+
+def test_groups_are_of_erm_and_of_what_is_chosen() -> None:
+    runs = runs_of().assign(group_0_accuracy=0.75, group_1_accuracy=0.9)
+    rows = results.group_rows(runs, 2)
+    assert [row[:2] for row in rows] == [
+        ["original", "erm"], ["**original**", "**dro**"], ["augmented", "erm"], ["**augmented**", "**dro**"],
+        ["**oracle**", "**erm**"],
+    ]  # fmt: skip
+    assert rows[0][2:] == ["75.0 ± 0.0", "90.0 ± 0.0"]
+
+
+def test_the_papers_measures_stand_beside_the_groups_that_they_are_measured_in() -> None:
+    names = [column.name for column in results.PAPER if column.name != "kl_scores"]
+    groups = {"group_0_accuracy_count_matched": 0.8, "group_1_accuracy_count_matched": 0.7}
+    runs = runs_of().assign(**dict.fromkeys(names, 0.25), **groups)
+    row = results.paper_rows(runs, 2)[0]
+    assert row[:5] == ["original", "erm", "25.0 ± 0.0", "25.0 ± 0.0", "25.0 ± 0.0"]  # AP, DEO, BA
+    assert row[-4:] == ["0.250 ± 0.000", "0.500 ± 0.000", "80.0", "**70.0**"]  # both KLs, the groups
 
 
 # --- Where it is lost ------------------------------------------------------------------------------------
@@ -164,7 +227,7 @@ def quality_of_four() -> dict[str, Any]:
 def test_every_loss_of_the_rarest_group_and_the_largest() -> None:
     counts = {"group_0": 700, "group_1": 200, "group_2": 91, "group_3": 9}
     sheet = {"before": {"images": 1000, "group_counts": counts}}
-    found = results.losses(quality_of_four(), sheet, runs_of(), ATTRIBUTES)
+    found = losses.losses(quality_of_four(), sheet, runs_of(), ATTRIBUTES)
     figures = {loss.place: loss.figure for loss in found}
     assert (found[0].figure, found[0].beside) == ("2.0 %", "0.9 % of training images")
     assert figures["Accuracy of f for Blond_Hair, on its G(z)"] == "55.0 %"
@@ -172,53 +235,144 @@ def test_every_loss_of_the_rarest_group_and_the_largest() -> None:
     assert figures["Leakage: Blond_Hair stayed, G(z′)"] == "40.0 %"
     assert figures["Wrong labels among its images, augmented"] == "30.0 %"
     assert figures["Shortcut: G(z) told from real images"] == "AUC 93.0 %"
-    largest = results.largest_loss(found)
+    largest = losses.largest_loss(found)
     assert largest is not None
-    assert largest.place == "Leakage: Blond_Hair stayed, G(z′)"
-    assert largest.lost == pytest.approx(0.6)
+    assert largest.place == "Both, and nothing else changed, G(z′)"
+    assert largest.lost == pytest.approx(0.8)
+    leakage = next(loss for loss in found if loss.place == "Leakage: Blond_Hair stayed, G(z′)")
+    assert leakage.lost == pytest.approx(0.6)
 
 
 def test_without_judges_there_is_the_shortcut_alone() -> None:
     runs = pd.concat([runs_of(), pd.DataFrame(run("augmented", "erm_balanced", 0.7)),
                       pd.DataFrame(run("augmented", "source_balanced", 0.72))])  # fmt: skip
     sheet = {"before": {"images": 9, "group_counts": {f"group_{k}": 1 for k in range(4)}}}
-    found = results.losses({"probe": {}, "judge": None}, sheet, runs, ATTRIBUTES)
+    found = losses.losses({"probe": {}, "judge": None}, sheet, runs, ATTRIBUTES)
     assert [loss.beside for loss in found] == ["70.0 ± 1.0 % with erm_balanced: +2.0 points ± 1.4"]
-    assert results.largest_loss(found) is None
+    assert losses.largest_loss(found) is None
 
 
 # --- Ablations -------------------------------------------------------------------------------------------
 
 
 def record(name: str, against: str | None, worst: float, **values: Any) -> dict[str, Any]:
-    figure = {"mean": worst, "std": 0.01}
+    def of(worst: float) -> dict[str, Any]:
+        figures = {"worst_group_accuracy": {"mean": worst, "std": 0.01}}
+        figures["validation_worst_group_accuracy"] = {"mean": worst + 0.02, "std": 0.03}
+        return {"erm": {**figures, "accuracy": {"mean": 0.9, "std": None}}}
+
     return {
         "name": name, "about": "it does this", "against": against, "failed": None, "seeds": [0, 1],
-        "recipes": {"erm": {"worst_group_accuracy": figure, "accuracy": {"mean": 0.9, "std": None}}},
-        "rarest": "b", "images": {"a": 1, "b": 1234},
-        "judged": {"flipped": 0.7, "kept": 0.4, "label_noise": None}, **values,
+        "recipes": ["erm"], "data": {"augmented": of(worst), "sampled": of(0.45)},
+        "rarest": "b", "images": {"a": 1, "b": 1234}, "distinct": {"a": 1, "b": 678},
+        "judged": {"flipped": 0.7, "kept": 0.4, "label_noise": {"augmented": None, "sampled": 0.2}}, **values,
     }  # fmt: skip
 
 
-def test_ablations_say_what_changed_and_what_failed() -> None:
+ROW = [
+    "first", "erm", "50.0 ± 1.0", "45.0 ± 1.0", "+5.0 ± 1.4", "90.0", "90.0", "+0.0",
+    "52.0 ± 3.0", "47.0 ± 3.0", "+5.0 ± 4.2",
+]  # fmt: skip
+
+
+def failed_record() -> dict[str, Any]:
     failed = record("third", "second", 0.0, failed="the disk is full.")
-    del failed["recipes"]
+    for name in ("data", "rarest", "images", "distinct", "judged"):
+        del failed[name]
+    return failed
+
+
+def test_ablations_say_what_changed_and_what_failed() -> None:
     records = [
         record("first", None, 0.5),
         record("second", "first", 0.51),
-        failed,
+        failed_record(),
         record("far", "first", 0.6),
+        record("other", "first", 0.6, recipes=["dro"]),
+        record("after", "third", 0.6),
     ]
-    assert results.ablation_sentences(records) == [
+    assert ablation_tables.sentences(records) == [
         "`first`: it does this; there is nothing to hold it against.",
         "`second`: it does this; worst-group accuracy against `first`: +1.0 points with erm, within the "
         "deviations.",
         "`third`: it does this; it failed: the disk is full.",
         "`far`: it does this; worst-group accuracy against `first`: +10.0 points with erm.",
+        "`other`: it does this; there is nothing to hold it against.",
+        "`after`: it does this; there is nothing to hold it against.",
     ]
-    rows = results.ablation_rows(records, results.ablation_recipes(records))
-    assert rows[0] == ["first", "50.0 ± 1.0", "90.0", "1,234", "70.0 %", "40.0 %", "–"]
-    assert rows[2] == ["third", "failed", "failed", "", "", "", ""]
+
+
+def test_ablations_show_both_data_sets_and_what_complements_add() -> None:
+    records = [record("first", None, 0.5), failed_record(), record("worse", "first", 0.4)]
+    first, failed, worse = ablation_tables.accuracy_rows(records)
+    assert first == ROW
+    assert failed == ["third", "erm", *["failed", "failed", ""] * 3]
+    assert worse[2:5] == ["40.0 ± 1.0", "45.0 ± 1.0", "−5.0 ± 1.4"]
+    rows = ablation_tables.judged_rows(records)
+    assert [row[0] for row in rows] == ["first", "worse"]
+    assert rows[0] == ["first", "1,234", "678", "70.0 %", "40.0 %", "–", "20.0 %"]
+    unjudged = ablation_tables.judged_rows([record("first", None, 0.5, judged=None)])
+    assert unjudged == [["first", "1,234", "678", "–", "–", "–", "–"]]
+
+
+def test_of_one_seed_no_change_is_within_the_deviations() -> None:
+    records = [record("first", None, 0.5), record("second", "first", 0.51)]
+    for of in records:
+        of["data"]["augmented"]["erm"]["worst_group_accuracy"]["std"] = None
+    assert ablation_tables.sentences(records)[1].endswith("+1.0 points with erm.")
+    assert ablation_tables.accuracy_rows(records)[1][2:5] == ["51.0", "45.0 ± 1.0", "+6.0"]
+
+
+# --- To make it again ------------------------------------------------------------------------------------
+
+AVATARS = {
+    "attributes": ["t", "g"],
+    "train": {"recipes": ["erm"], "seeds": [0]},
+    "runtime": {"device": "auto"},
+}
+PRESETS = {"avatars": AVATARS, "other": {**AVATARS, "attributes": ["y", "place"]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ["make repro"]),
+        ({"runtime": {"device": "cpu"}}, ["make repro"]),  # where it runs changes no result
+        ({"attributes": ["y", "place"]}, ["make repro PRESET=other"]),
+        (
+            {"train": {"recipes": ["erm", "group_dro"], "seeds": [0, 1]}},
+            ["dvc exp run -S 'train.recipes=[erm,group_dro]' -S 'train.seeds=[0,1]'"],
+        ),
+        (
+            {"attributes": ["y", "place"], "train": {"recipes": ["erm"], "seeds": [3]}},
+            ["python -m pipeline.preset other", "dvc exp run -S 'train.seeds=[3]'"],
+        ),
+    ],
+)
+def test_the_command_is_the_one_of_these_parameters(changes: dict[str, Any], expected: list[str]) -> None:
+    assert results_commands.commands({**AVATARS, **changes}, PRESETS) == expected
+
+
+@pytest.mark.parametrize("former", ["avatars", "table"])
+@pytest.mark.parametrize("wanted", ["avatars", "smoke", "celeba", "table"])
+def test_dvc_takes_the_changes_for_what_they_are(former: str, wanted: str, tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    before, after = (yaml.safe_load((PROJECT / f"presets/{n}.yaml").read_text()) for n in (former, wanted))
+    after["odd"] = {"text": 'a "b", c', "number": "12", "none": None, "word": "Null", "flag": True}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(before))
+    apply_overrides(path, results_commands.overrides(before, after))
+    assert yaml.safe_load(path.read_text()) == after
+
+
+def test_ablations_of_the_same_cells_are_one_command() -> None:
+    assert ablation_tables.commands([]) == ["python -m benchmarks.ablations"]
+    records = [record("a", None, 0.5), record("b", "a", 0.5, seeds=[0]), record("c", "a", 0.5)]
+    assert ablation_tables.commands(records) == [
+        "python -m benchmarks.ablations a c --seeds 0,1 --recipes erm",
+        "python -m benchmarks.ablations b --seeds 0 --recipes erm",
+    ]
 
 
 # --- The page --------------------------------------------------------------------------------------------
@@ -255,17 +409,45 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_the_page_has_the_computed_verdicts_and_its_pictures(folder: Path) -> None:
     text = (folder / RESULTS).read_text()
     # ERM: 0.25 on original, 0.6 on augmented, 0.75 on the oracle's: 70 % of the gap.
-    assert "1. **Reached.**" in text
-    assert "It closes 70.0 ± 28.3 % of it." in text
-    assert "2. **Not reached.**" in text
-    assert "3. **Reached.**" in text
+    assert "1. **Cannot be told.**" in text  # of two seeds
+    assert "It closes 70.0 ± 28.3 % of it. What it takes and is missing: 5 seeds of erm on" in text
+    assert "a recipe with group-balanced batches on the original data" in text
     for name in ("accuracies", "pairs", "samples"):
         assert f"(results/{name}.png)" in text
         with Image.open(folder / f"docs/results/{name}.png") as picture:
             assert picture.width >= 8
-    assert "| first | 50.0 ± 1.0 | 90.0 | 1,234 | 70.0 % | 40.0 % | – |" in text
+    assert f"| {' | '.join(ROW)} |" in text
+    assert "| first | 1,234 | 678 | 70.0 % | 40.0 % | – | 20.0 % |" in text
     assert "its G(z) | 77.0 % |" in text
     assert "Its weights: somebody." in text
+
+
+def test_the_page_has_every_group_the_papers_measures_and_the_gates(folder: Path) -> None:
+    text = (folder / RESULTS).read_text()
+    n_groups = 4 if "Eyeglasses" not in text else 8
+    last, others = ["60.0 ± 14.1"], ["90.0 ± 0.0"] * (n_groups - 1)
+    assert f"| **augmented** | **erm** | {' | '.join(f'{of}' for of in others + last)} |" in text
+    assert "| data | recipe | AP (%) | DEO (%) | BA (%) |" in text
+    assert "| KL as published (nats) | KL of scores (nats) | " in text
+    assert "### What the gates dropped" in text
+    assert "| G(z′) | agreement | 7 | 0 | 1 | 2 | 3 |" in text
+
+
+def test_the_page_says_how_it_was_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (folder / RESULTS).read_text()
+    assert "    python -m pipeline.preset smoke\n    dvc exp run -S" in text
+    assert "-S 'train.seeds=[0,1]'" in text
+    assert "    python -m benchmarks.ablations first --seeds 0,1 --recipes erm\n    make results\n" in text
+    monkeypatch.chdir(folder)
+    made = PARAMETERS_FILE.read_text()
+    content = yaml.safe_load(made)
+    content["train"]["seeds"] = [0, 1, 2]
+    PARAMETERS_FILE.write_text(yaml.safe_dump(content))
+    try:
+        with pytest.raises(UserError, match="has not the runs that params"):
+            results.main()
+    finally:
+        PARAMETERS_FILE.write_text(made)
 
 
 def test_every_table_has_as_many_cells_as_headings(folder: Path) -> None:

@@ -1,0 +1,115 @@
+"""What the ablations try: sets of changes to the present params.yaml, each one step from another."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.parameters import PARAMETERS_FILE
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is tried.
+
+    Attributes:
+        about: what it does, as the end of a sentence.
+        against: the variant that it differs from by one step; None for the first.
+        changes: dotted names in params.yaml -> values.
+    """
+
+    about: str
+    against: str | None
+    changes: Mapping[str, Any]
+
+
+PRESENT = "gated"  # params.yaml as it is
+NO_GATES = {"balance.gates.agreement": "none"}
+LINEAR = {**NO_GATES, "complement.refine.steps": 0}
+FEW = {**LINEAR, "sample.pair": 10000}
+VARIANTS = {
+    "paper": Variant(
+        "the paper's: linear complements of latents as they come, all of them used",
+        None,
+        {**FEW, "complement.per_group": None},
+    ),
+    "per_group": Variant(
+        "of these latents no more from any group that f sees than from another", "paper", FEW
+    ),
+    "more_latents": Variant("sample.pair latents to take each group's from", "per_group", LINEAR),
+    "refined": Variant("complements refined by gradient steps through G and f", "more_latents", NO_GATES),
+    PRESENT: Variant("only pairs that pass the gates: params.yaml as it is", "refined", {}),
+    "domain_dependent": Variant(
+        "a hyperplane of the target in every protected group",
+        PRESENT,
+        {"fit_hyperplanes.domain_dependent": True},
+    ),
+    "mahalanobis": Variant(
+        "the smallest move in the latents' own metric", PRESENT, {"complement.metric": "mahalanobis"}
+    ),
+    "sphere": Variant(
+        "hyperplanes and complements on the sphere, where G's normalised input lies",
+        PRESENT,
+        {"latent_space": "sphere"},
+    ),
+    "perpendicular": Variant(
+        "moves perpendicular to the protected attribute's hyperplane, whatever becomes of the target",
+        PRESENT,
+        {"complement.variant": "perpendicular"},
+    ),
+    "confident": Variant(
+        "hyperplanes fitted on what f is sure of, 0.9 or more", PRESENT, {"fit_hyperplanes.confidence": 0.9}
+    ),
+    "rare_share": Variant(
+        "hyperplanes fitted on as many latents with an attribute as without",
+        PRESENT,
+        {"fit_hyperplanes.rare_share": 0.5},
+    ),
+    "fewer_latents": Variant(
+        "hyperplanes fitted on 1,000 latents", PRESENT, {"fit_hyperplanes.latents": 1000}
+    ),
+    "fair_labellers": Variant(
+        "labellers trained on group-balanced batches and chosen by their worst group",
+        PRESENT,
+        {
+            "train_attribute.sampler": "group_balanced",
+            "train_attribute.selection": "worst_group_accuracy",
+        },
+    ),
+    "both_agree": Variant(
+        "only complements of which f confirms the target too", PRESENT, {"balance.gates.agreement": "both"}
+    ),
+    "fill": Variant(
+        "only as many synthetic images as make the groups equal", PRESENT, {"balance.policy": "fill"}
+    ),
+    "rescored": Variant(
+        "complements labelled by f, not as their originals", PRESENT, {"balance.label": "rescored"}
+    ),
+    "inverted": Variant(
+        "complements of inverted real images too",
+        PRESENT,
+        {"inverted": ["real"], "balance.sources": ["z", "z_prime", "real_prime"]},
+    ),
+    "plain_gan": Variant(
+        "a generator trained on images as they come, not leaning towards rare groups",
+        PRESENT,
+        {"generator": "train_gan", "train_gan.group_balance": 0.0},
+    ),
+}
+
+
+def changed(content: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What params.yaml holds, with other values (dotted name -> value); `UserError`: an unknown section."""
+    content = copy.deepcopy(content)
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        place: Any = content
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                raise UserError(
+                    f"{PARAMETERS_FILE}: {name} cannot be changed: there is no section {section}."
+                )
+            place = place[section]
+        place[key] = value
+    return content
