@@ -8,12 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone
-from pipeline.stores import sha256_of_file, write_json
+from pipeline.stores import committed, sha256_of_file, write_json
 
 WEIGHTS = "network.safetensors"
 CARD = "card.json"
@@ -170,10 +170,11 @@ def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
 
 
 def save_network(folder: Path, network: nn.Module, parameters: Backbone, card: dict[str, Any]) -> None:
-    """Write a network's weights, and a card: the backbone's parameters, and what else."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Commit a network's weights, and a card: the backbone's parameters, and what else."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    # Not by safetensors' own writing: that is not synced, and a full disk no OSError.
+    with committed(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(weights))
     # Where pretrained weights came from is no part of the architecture: the file may be gone.
     backbone = parameters.model_dump(include={"name", "width"})
     write_json(folder / CARD, {"backbone": backbone, **card})
@@ -184,7 +185,8 @@ def load_network(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     try:
         card = json.loads((folder / CARD).read_text())
         network = BACKBONES[card["backbone"]["name"]](Backbone.model_validate(card["backbone"]))
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        # Not mapped into memory: there, a disk's I/O error ends the process without a word.
+        network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{folder} holds no classifier that zprime wrote: {' '.join(str(error).split())}."

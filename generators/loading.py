@@ -11,17 +11,17 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from generators.cards import CARD, read_card
+from generators.cards import CARD, read_card, read_card_of_weights
 from generators.dcgan import DCGANGenerator
 from generators.files import refuse_another_file
 from generators.networks import Generator
-from generators.programs import Program, open_exported, open_factory, open_torchscript
+from generators.programs import FILES, Program, open_exported, open_factory, open_torchscript
 from pipeline.errors import UserError
 from pipeline.parameters import LoadGAN
-from pipeline.stores import write_json
+from pipeline.stores import committed, sha256_of_file, write_json
 
 WEIGHTS = "generator.safetensors"
 
@@ -42,28 +42,36 @@ Load = Callable[[Path, dict[str, Any], torch.device], LoadedGenerator]
 
 
 def save_weights(folder: Path, generator: nn.Module) -> None:
-    """Write the weights of a network of zprime's own."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Commit the weights of a network of zprime's own."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    # Not by safetensors' own writing: that is not synced, and a full disk no OSError.
+    with committed(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(weights))
 
 
 def save_generator(folder: Path, generator: nn.Module, card: dict[str, Any]) -> None:
-    """Write a generator's weights, and a card: its architecture under "architecture", and what else."""
+    """Write a generator's weights, and a card: their sha256, the architecture under "architecture", and what
+    else.
+    """
     save_weights(folder, generator)
-    write_json(folder / CARD, card)
+    write_json(folder / CARD, {**card, "sha256": sha256_of_file(folder / WEIGHTS)})
 
 
 def import_generator(section: LoadGAN, output: Path, device: torch.device) -> dict[str, Any]:
     """Copy weights that zprime saved elsewhere; the card beside them. Reads nothing but tensors and JSON.
 
-    Raises `UserError` where the file is another than the parameters name, or has no card.
+    Raises `UserError` where the file is another than the parameters name, or has no card of its own.
     """
     assert section.path is not None and section.sha256 is not None  # the schema asks for both
     refuse_another_file(section.path, section.sha256)
-    card = read_card(section.path.parent)
-    output.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(section.path, output / WEIGHTS)
+    card = read_card_of_weights(section.path.parent)  # nobody has vouched for it: the sha256 is the weights'
+    if card.get("sha256", section.sha256) != section.sha256:
+        raise UserError(
+            f"load_gan.path: {section.path} has sha256 {section.sha256}, and the card beside it is of "
+            f"weights with sha256 {card['sha256']}."
+        )
+    with committed(output / WEIGHTS) as temporary:
+        shutil.copyfile(section.path, temporary)
     return card
 
 
@@ -76,9 +84,11 @@ def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:
     """
     card = read_card(folder)
     try:
-        load = GENERATORS[card.get("kind", "pgan")]  # old cards have no kind
-        return load(folder, card, device)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        load_kind = GENERATORS[card.get("kind", "pgan")]  # old cards have no kind
+        return load_kind(folder, card, device)
+    except (
+        OSError, AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError,
+    ) as error:  # fmt: skip
         raise UserError(
             f"{folder} holds no generator that zprime wrote: {' '.join(str(error).split())}."
         ) from error
@@ -100,17 +110,18 @@ def _load_dcgan(folder: Path, card: dict[str, Any], device: torch.device) -> Loa
 
 
 def _take_weights(generator: nn.Module, folder: Path) -> None:
-    generator.load_state_dict(load_file(folder / WEIGHTS))
+    # Not mapped into memory: there, a disk's I/O error ends the process without a word.
+    generator.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     generator.eval().requires_grad_(False)
 
 
 def _load_torchscript(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
-    opened = open_torchscript(folder / card["file"], device)
+    opened = open_torchscript(folder / FILES["torchscript"], device)
     return Program(opened.call, card["latent_dim"], card["resolution"])
 
 
 def _load_exported(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
-    opened = open_exported(folder / card["file"], device)
+    opened = open_exported(folder / FILES["exported"], device)
     return Program(opened.call, card["latent_dim"], card["resolution"])
 
 

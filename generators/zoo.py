@@ -44,6 +44,7 @@ class _Config(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     latent_dim: Size = Field(alias="latentVectorDim")  # noise and, of a conditional GAN, categories
+    categories: int = Field(0, alias="categoryVectorDim", ge=0, strict=True)
 
 
 class PGANConfig(_Config):
@@ -141,6 +142,14 @@ def _parsed(config_class: type[Any], config: Mapping[str, Any], state: _State) -
         raise UserError(sentence_of(error, where)) from error
 
 
+def _refuse_conditional(shape: _Config, state: _State) -> None:
+    if shape.categories:
+        raise UserError(
+            f"{state.name} is conditional: {shape.categories} of its {shape.latent_dim} latent numbers are "
+            "codes of categories (categoryVectorDim), and zprime draws all of them as normal noise."
+        )
+
+
 def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str, Any]]:
     """The progressive GAN as zprime's `Generator`, and what the card says of it.
 
@@ -153,6 +162,7 @@ def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str
                 f"{state.name} is a PGAN of {key} {_short(value)}; zprime can read those of {key} {wanted!r}."
             )
     shape = _parsed(PGANConfig, config, state)
+    _refuse_conditional(shape, state)
     widths = [shape.first_width, *shape.other_widths]
     resolution = 4 * 2 ** len(shape.other_widths)
     channels = dict(zip(resolutions_up_to(resolution), widths, strict=True))
@@ -198,6 +208,7 @@ def _dcgan(config: Mapping[str, Any], state: _State) -> tuple[DCGANGenerator, di
             f"{state.name} is a DCGAN of dimOutput {_short(channels)}; zprime can read those of 3."
         )
     shape = _parsed(DCGANConfig, config, state)
+    _refuse_conditional(shape, state)
     architecture = {
         "latent_dim": shape.latent_dim,
         "width": shape.width,

@@ -15,7 +15,8 @@ from typing import Any
 from pipeline.errors import UserError, sentence_of_os_error
 from pipeline.parameters import Cluster, Runtime
 from pipeline.progress import Advance, progress
-from pipeline.stores import committed_shard, committed_shards
+from pipeline.stores import RECORDS, committed_shard, committed_shards
+from pipeline.work import making
 
 Record = dict[str, Any]
 Advancing = Callable[[int], object]  # called with the number of items just done
@@ -39,7 +40,7 @@ def make_shards(
         set_up: gives a worker its function, once; it runs where the function will.
         runtime: what the workers compute on; None where that is no matter of torch. On a GPU a worker makes
             two shards at once, so that one computes while the other is written, and local workers are one
-            per GPU.
+            per GPU, or a single one where the device has a number.
 
     A shard that fails does not stop the others: a `UserError` names it at the end.
     """
@@ -47,8 +48,10 @@ def make_shards(
     missing = [shard for shard in range(len(sizes)) if shard not in records]
     if not missing:
         return records
+    # Here: a worker that made it would do so where another run has published the store.
+    (folder / RECORDS).mkdir(parents=True, exist_ok=True)
     # What a scheduler's workers have is no matter of this machine.
-    on_gpu = cluster.mode != "scheduler" and runtime is not None and is_on_gpu(runtime)
+    gpus = gpus_of(runtime) if cluster.mode != "scheduler" and runtime is not None else 0
     # One shard is quicker made here than local workers are started.
     inline = cluster.mode == "inline" or (cluster.mode == "local" and len(missing) == 1)
     worker = Worker(folder, set_up)
@@ -57,11 +60,11 @@ def make_shards(
     with progress(description, sum(sizes), unit, done) as advance:
         shown = _Shown(advance, sizes)
         if inline:
-            outcomes = _run_inline(missing, worker, on_gpu, shown.at)
+            outcomes = _run_inline(missing, worker, gpus > 0, shown.at)
         else:
             from pipeline.dask_cluster import run  # a second to import, and most runs do without
 
-            outcomes = run(missing, worker, cluster, on_gpu, shown.at)
+            outcomes = run(missing, worker, cluster, gpus, shown.at)
         for shard, outcome in outcomes:
             if isinstance(outcome, BaseException):
                 failures[shard] = outcome
@@ -73,11 +76,16 @@ def make_shards(
     return records
 
 
-def is_on_gpu(runtime: Runtime) -> bool:
-    """Whether the parameters' device is a GPU."""
-    from pipeline.runtime import resolve_device  # torch takes seconds to import
+def gpus_of(runtime: Runtime) -> int:
+    """How many GPUs the parameters' device stands for: none, one by its number, or all of this machine."""
+    import torch  # which takes seconds
 
-    return resolve_device(runtime).type == "cuda"
+    from pipeline.runtime import resolve_device
+
+    device = resolve_device(runtime)
+    if device.type != "cuda":
+        return 0
+    return torch.cuda.device_count() if device.index is None else 1
 
 
 class _Shown:
@@ -126,10 +134,7 @@ class Worker:
         self.make = self.set_up()
 
     def __call__(self, shard: int, at: Callable[[int, int], object]) -> Record:
-        """The record of a shard: made now, unless a worker that was lost had just committed it."""
-        record = committed_shard(self.folder, shard)
-        if record is not None:
-            return record
+        """The record of a shard: made now, unless a worker, lost or of a killed run, has committed it."""
         done = 0
 
         def advance(items: int) -> None:
@@ -137,7 +142,9 @@ class Worker:
             done += items
             at(shard, done)
 
-        return self.make(shard, advance)
+        with making(self.folder, shard):
+            record = committed_shard(self.folder, shard)
+            return self.make(shard, advance) if record is None else record
 
 
 Outcomes = Iterator[tuple[int, Record | BaseException]]

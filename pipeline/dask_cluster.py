@@ -4,23 +4,27 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed import Client, Future, LocalCluster, WorkerPlugin, get_worker
 from distributed import Worker as DaskWorker
-from distributed.comm import connect
+from distributed.comm import CommClosedError, connect
 
 from pipeline.cluster import Outcomes, Record, Worker
 from pipeline.errors import UserError
 from pipeline.parameters import Cluster
 from pipeline.work import WORK
 
-CONNECT_SECONDS = 12.0  # for a scheduler to answer
-WORKER_SECONDS = 15.0  # for its first worker
+START_SECONDS = 25.0  # for a scheduler to answer and to have a worker
+LOST_SECONDS = 30.0  # without any worker, in mid-run: as long as a lost one may take to be replaced
+POLL_SECONDS = 5.0
 
 
 class ShardPlugin(WorkerPlugin):
@@ -43,8 +47,8 @@ class ShardPlugin(WorkerPlugin):
             )
         os.chdir(self.project)
         if self.gpus > 1:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[int(worker.name) % self.gpus]
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            os.environ["CUDA_VISIBLE_DEVICES"] = _gpu_of(int(worker.name), self.gpus, visible)
         self.worker.start()
 
 
@@ -63,56 +67,95 @@ def _make_shard(shard: int, run_name: str) -> Record:
 
 
 def run(
-    missing: Sequence[int], worker: Worker, cluster: Cluster, on_gpu: bool, at: Callable[[int, int], object]
+    missing: Sequence[int], worker: Worker, cluster: Cluster, gpus: int, at: Callable[[int, int], object]
 ) -> Outcomes:
-    """Make shards on Dask; each with its record, or with the exception that it failed with, in any order."""
-    with _client(cluster, on_gpu) as client:
+    """Make shards on Dask; each with its record, or with the exception that it failed with, in any order.
+
+    Args:
+        gpus: of this machine, for local workers.
+
+    `UserError` where the scheduler or all workers are lost.
+    """
+    with _client(cluster, gpus) as client:
         # Of this work, which is locked: a scheduler may serve several, and one that was killed is taken over.
         name = f"zprime {worker.folder.resolve()}"
-        client.subscribe_topic(name, lambda event: at(*event[1]))
-        gpus = _gpus() if on_gpu and cluster.mode == "local" else 0
-        client.register_plugin(ShardPlugin(worker, Path.cwd(), _threads(cluster), gpus), name=name)
         try:
+            client.subscribe_topic(name, lambda event: at(*event[1]))
+            client.register_plugin(ShardPlugin(worker, Path.cwd(), _threads(cluster, gpus), gpus), name=name)
             futures = {client.submit(_make_shard, shard, name, pure=False): shard for shard in missing}
-            for future in as_completed(list(futures)):
-                error = future.exception()
-                yield futures.pop(future), future.result() if error is None else error
+            for future, outcome in _as_finished(client, list(futures)):
+                yield futures.pop(future), outcome
+        except (CommClosedError, CancelledError) as error:  # a lost connection cancels every task
+            raise UserError(
+                "cluster: the connection to the Dask scheduler is lost: see whether it still runs, and run "
+                "the same again; finished shards are kept."
+            ) from error
         finally:
-            client.unregister_worker_plugin(name)
+            if client.status == "running":  # where the scheduler is gone, this would wait for it
+                with suppress(OSError):
+                    client.unregister_worker_plugin(name)
 
 
-def _gpus() -> int:
-    import torch
+def _as_finished(
+    client: Client, futures: Sequence[Future]
+) -> Iterator[tuple[Future, Record | BaseException]]:
+    """Tasks with what they gave, as they end; `UserError` where there is no worker: Dask waits for ever."""
+    ended: Queue[Future] = Queue()
+    for submitted in futures:
+        submitted.add_done_callback(ended.put)
+    left, alive = len(futures), time.monotonic()
+    while left:
+        future: Future | None = None
+        try:
+            future = ended.get(timeout=POLL_SECONDS)
+            error = future.exception(POLL_SECONDS)
+            outcome = future.result(POLL_SECONDS) if error is None else error
+        except (Empty, TimeoutError):
+            if future is not None:  # its worker was lost before it gave the record: another is asked for it
+                future.add_done_callback(ended.put)
+            if client.nthreads():
+                alive = time.monotonic()
+            elif time.monotonic() - alive > LOST_SECONDS:
+                raise UserError(
+                    f"cluster: there has been no worker for {LOST_SECONDS:.0f} s: start some and run the "
+                    "same again; finished shards are kept."
+                ) from None
+            continue
+        left, alive = left - 1, time.monotonic()
+        yield future, outcome
 
-    return torch.cuda.device_count()
+
+def _gpu_of(worker: int, gpus: int, visible: str | None) -> str:
+    """The GPU of a local worker, for CUDA_VISIBLE_DEVICES: of those visible, by turns."""
+    return (visible.split(",") if visible else list(map(str, range(gpus))))[worker % gpus]
 
 
-def _local_workers(cluster: Cluster, on_gpu: bool) -> int:
-    return cluster.workers or (_gpus() if on_gpu else os.cpu_count()) or 1
+def _local_workers(cluster: Cluster, gpus: int) -> int:
+    return cluster.workers or gpus or os.cpu_count() or 1
 
 
-def _threads(cluster: Cluster) -> int | None:
+def _threads(cluster: Cluster, gpus: int) -> int | None:
     if cluster.threads is None and cluster.mode == "local":
-        return max(1, (os.cpu_count() or 1) // _local_workers(cluster, on_gpu=False))
+        return max(1, (os.cpu_count() or 1) // _local_workers(cluster, gpus))
     return cluster.threads
 
 
 async def _greet(address: str) -> None:
     """Connect once: the client itself would wait for ever where something else listens."""
-    comm = await connect(address, timeout=CONNECT_SECONDS)
+    comm = await connect(address, timeout=START_SECONDS)
     await comm.close()
 
 
 @contextmanager
-def _client(cluster: Cluster, on_gpu: bool) -> Iterator[Any]:
+def _client(cluster: Cluster, gpus: int) -> Iterator[Any]:
     if cluster.mode == "local":
         (WORK / "dask").mkdir(parents=True, exist_ok=True)
         # A task for each thread and no more: a worker's death is blamed on all that it holds.
         with (
             dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
             LocalCluster(
-                n_workers=_local_workers(cluster, on_gpu),
-                threads_per_worker=2 if on_gpu else 1,
+                n_workers=_local_workers(cluster, gpus),
+                threads_per_worker=2 if gpus else 1,
                 memory_limit=0,  # a shard is all that a worker holds: nothing to spill
                 dashboard_address=None,
                 local_directory=str(WORK / "dask"),
@@ -125,20 +168,27 @@ def _client(cluster: Cluster, on_gpu: bool) -> Iterator[Any]:
     address = cluster.address or os.environ.get("DASK_SCHEDULER_ADDRESS")
     if not address:
         raise UserError("cluster.mode is scheduler: set cluster.address or DASK_SCHEDULER_ADDRESS.")
+    for logger in ("distributed.client", "asyncio"):  # what they tell of lost connections is said by `run`
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    end = time.monotonic() + START_SECONDS
+
+    def left() -> float:
+        return max(end - time.monotonic(), 0.1)
+
     try:
-        asyncio.run(asyncio.wait_for(_greet(address), CONNECT_SECONDS))
-        client = Client(address, timeout=CONNECT_SECONDS)
+        asyncio.run(asyncio.wait_for(_greet(address), left()))
+        client = Client(address, timeout=left() / 3)  # which it takes for each of three steps
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
-            f"cluster: no Dask scheduler answers at {address} within {CONNECT_SECONDS:.0f} s: start one "
+            f"cluster: no Dask scheduler answers at {address} within {START_SECONDS:.0f} s: start one "
             "(`dask scheduler`), or correct cluster.address."
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+            client.wait_for_workers(1, timeout=left())
         except TimeoutError as error:
             raise UserError(
-                f"cluster: the scheduler at {address} has no worker after {WORKER_SECONDS:.0f} s: start some "
+                f"cluster: the scheduler at {address} has no worker after {START_SECONDS:.0f} s: start some "
                 f"in this folder (`dask worker {address}`)."
             ) from error
         yield client

@@ -1,6 +1,6 @@
 """Stores: folders of numbered shards with an index of every file.
 
-    index.json                   what the store holds, and every file's size and sha256
+    index.json                   what the store holds, every file's size and sha256, and its own sha256
     shard-00000.h5               one contiguous, uncompressed array [n, ...]: a reader maps it into memory
     rows/shard-00000.parquet     the same items' table: id, shard, row, and what else a stage keeps of them
 
@@ -16,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -203,20 +203,33 @@ def committed_shards(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 def finish_store(
-    folder: Path, shards: int, array: str | None = None, item_shape: Sequence[int] = (), dtype: str = ""
+    folder: Path,
+    shards: int,
+    array: str | None = None,
+    item_shape: Sequence[int] = (),
+    dtype: str = "",
+    records: Mapping[int, dict[str, Any]] | None = None,
 ) -> None:
-    """Write the index of a store whose `shards` shards are all committed."""
+    """Write the index of a store whose `shards` shards are all committed.
+
+    Args:
+        records: the shards', by number, from those who made them: on a network file system a fresh file of
+            another machine may not be seen yet. None: they are read from disk.
+    """
     for temporary in folder.rglob("*.tmp"):  # of a worker that was killed
         temporary.unlink(missing_ok=True)
-    records = committed_shards(folder)
-    if list(records) != list(range(shards)):
-        raise RuntimeError(f"of the {shards} shards of {folder} only {list(records)} are committed")
+    if records is None:
+        records = committed_shards(folder)
+    if sorted(records) != list(range(shards)):
+        raise RuntimeError(f"of the {shards} shards of {folder} only {sorted(records)} are committed")
     about = {"array": array, "item_shape": list(item_shape), "dtype": dtype}
-    write_index(folder, {**about, "shards": list(records.values())})
+    write_index(folder, {**about, "shards": [records[shard] for shard in range(shards)]})
 
 
 def write_index(folder: Path, about: dict[str, Any]) -> None:
-    """Write a folder's index: what it is about, and the size and sha256 of every file not recorded yet."""
+    """Write a folder's index: what it is about, the size and sha256 of every file not recorded yet, and the
+    sha256 of all that.
+    """
     files = dict(about.get("files", {}))
     known = {*files, *(name for shard in about.get("shards", []) for name in shard["files"])}
     for path in sorted(folder.rglob("*")):
@@ -224,7 +237,14 @@ def write_index(folder: Path, about: dict[str, Any]) -> None:
         is_content = path.is_file() and name != INDEX and not name.startswith(f"{RECORDS}/")
         if is_content and name not in known:
             files[name] = _record(path)
-    write_json(folder / INDEX, {**about, "files": files})
+    index = {**about, "files": files}
+    write_json(folder / INDEX, {**index, "sha256": _sha256_of_index(index)})
+
+
+def _sha256_of_index(index: dict[str, Any]) -> str:
+    """The sha256 of what an index says, itself left out."""
+    content = {key: value for key, value in index.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
@@ -246,14 +266,41 @@ def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a folder; `UserError` where there is none."""
+    """The index of a folder; `UserError` where there is none, or another than was written."""
     if not (folder / INDEX).is_file():
         raise UserError(f"{folder} is not a store: {INDEX} is missing. Run `dvc repro` to make it.")
     try:
-        index: dict[str, Any] = json.loads((folder / INDEX).read_text())
+        return _checked_index(folder)
     except ValueError as error:
         raise UserError(f"{folder / INDEX} is not an index of a store ({error}).") from error
+
+
+def _checked_index(folder: Path) -> dict[str, Any]:
+    """The index of a folder; `ValueError` says what is wrong with it.
+
+    A file that it names lies in the folder: who mends a store removes what its index names.
+    """
+    try:
+        index: dict[str, Any] = json.loads((folder / INDEX).read_text())
+        if "sha256" not in index:
+            raise ValueError("it has no sha256 of its own")
+        if index["sha256"] != _sha256_of_index(index):
+            raise ValueError("its sha256 differs from the one in it")
+        names = [Path(name) for name in _recorded_files(index)]
+    except (OSError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    outside = [name for name in names if name.is_absolute() or ".." in name.parts]
+    if outside:
+        raise ValueError(f"it names a file outside its folder, {str(outside[0])!r}")
     return index
+
+
+def _recorded_files(index: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    """Size and sha256 of every file that an index names."""
+    files = dict(index["files"])
+    for shard in index.get("shards", []):
+        files |= shard["files"]
+    return {name: (record["bytes"], record["sha256"]) for name, record in sorted(files.items())}
 
 
 class Store:
@@ -388,20 +435,23 @@ def faulty_files(folder: Path) -> dict[str, str]:
     if not (folder / INDEX).is_file():
         return {INDEX: "missing"}
     try:
-        index = json.loads((folder / INDEX).read_text())
-        files = dict(index["files"])
-        for shard in index.get("shards", []):
-            files |= shard["files"]
-        recorded = {name: (record["bytes"], record["sha256"]) for name, record in sorted(files.items())}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        index = _checked_index(folder)
+    except ValueError as error:
         return {INDEX: f"not an index of a store ({error})"}
-    faults = {}
-    for name, (size, sha256) in recorded.items():
-        path = folder / name
+    recorded = _recorded_files(index).items()
+    return {
+        name: fault for name, (size, sha256) in recorded if (fault := _fault_of(folder / name, size, sha256))
+    }
+
+
+def _fault_of(path: Path, size: int, sha256: str) -> str | None:
+    try:
         if not path.is_file():
-            faults[name] = "missing"
-        elif path.stat().st_size != size:
-            faults[name] = f"{path.stat().st_size} bytes, {size} recorded"
-        elif sha256_of_file(path) != sha256:
-            faults[name] = "its sha256 differs from the recorded one"
-    return faults
+            return "missing"
+        if path.stat().st_size != size:
+            return f"{path.stat().st_size} bytes, {size} recorded"
+        if sha256_of_file(path) != sha256:
+            return "its sha256 differs from the recorded one"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None

@@ -151,11 +151,11 @@ def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
     )
     sizes = shard_sizes(len(ids), section.shard_size)
     set_up = partial(new_inverter, ids, normalises, section, runtime, work)
-    make_shards("invert real", work, sizes, set_up, parameters.cluster, runtime=runtime)
+    records = make_shards("invert real", work, sizes, set_up, parameters.cluster, runtime=runtime)
     generated = figures_of_generated(generator, encoder, normalises, section, accelerator)
 
     (work / CHECKPOINT).unlink()
-    finish_store(work, len(sizes), "latents", (generator.latent_dim,), "float32")
+    finish_store(work, len(sizes), "latents", (generator.latent_dim,), "float32", records=records)
     store = Store(work)
     rows = store.rows
     encoded = figures_of(rows["encoder_error"].to_numpy(), rows["encoder_psnr"].to_numpy())

@@ -54,6 +54,11 @@ def main() -> None:
         )
     write_json(output / CARD, card)
     generator = load_generator(output, device)
+    if (generator.latent_dim, generator.resolution) != (card["latent_dim"], card["resolution"]):
+        raise UserError(
+            f"load_gan: the card says {card['latent_dim']} latent numbers and {card['resolution']} px, and "
+            f"its architecture {generator.latent_dim} and {generator.resolution} px."
+        )
     found = probe(generator, generator.latent_dim, device, "load_gan: the generator")
     card.setdefault("made_by", f"outside of zprime; brought in by stage load_gan, kind {section.kind}")
     write_json(output / CARD, {**card, "normalises_latents": found.normalises_latents})

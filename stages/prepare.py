@@ -62,7 +62,9 @@ def main() -> None:
     sizes = shard_sizes(len(table), section.shard_size)
     set_up = partial(new_preparer, section, table, work)
     records = make_shards("prepare", work, sizes, set_up, parameters.cluster)
-    finish_store(work, len(sizes), "images", (section.resolution, section.resolution, 3), "uint8")
+    finish_store(
+        work, len(sizes), "images", (section.resolution, section.resolution, 3), "uint8", records=records
+    )
 
     left_out = {id: why for record in records.values() for id, why in record["left_out"].items()}
     labels = table[~table["id"].isin(left_out)]

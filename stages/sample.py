@@ -40,8 +40,8 @@ def main() -> None:
     sizes = shard_sizes(section.fit + section.validation + section.pair, SHARD)
     work = work_folder("sample", [GENERATOR / CARD], section.model_dump())
     set_up = partial(new_sampler, section, latent_dim, sizes, work)
-    make_shards("sample", work, sizes, set_up, parameters.cluster, unit="latents")
-    finish_store(work, len(sizes), "latents", (latent_dim,), "float32")
+    records = make_shards("sample", work, sizes, set_up, parameters.cluster, unit="latents")
+    finish_store(work, len(sizes), "latents", (latent_dim,), "float32", records=records)
     publish(work, LATENTS / "z")
 
 

@@ -46,8 +46,10 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
     sizes = shard_sizes(len(Store(LATENTS / latents)), section.shard_size)
     work = work_folder(f"synthesize {latents}", [GENERATOR, LATENTS / latents], section.shard_size)
     set_up = partial(new_renderer, latents, section, parameters.runtime, work)
-    make_shards(f"synthesize {latents}", work, sizes, set_up, parameters.cluster, runtime=parameters.runtime)
-    finish_store(work, len(sizes), "images", (resolution, resolution, 3), "uint8")
+    records = make_shards(
+        f"synthesize {latents}", work, sizes, set_up, parameters.cluster, runtime=parameters.runtime
+    )
+    finish_store(work, len(sizes), "images", (resolution, resolution, 3), "uint8", records=records)
     publish(work, SYNTHETIC / latents)
 
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 import pandas as pd
+import torch
 
 from generators.latents import sample_latents
 from generators.loading import save_generator
@@ -41,7 +42,7 @@ def main() -> None:
     generator = train(training, work / "state.pt", save_samples, parameters.runtime.checkpoint_seconds)
     if not accelerator.is_main_process:
         return
-    card = {
+    card = {  # nothing that varies from run to run: who reads it would run again
         "kind": "pgan",
         "latent_dim": section.latent_dim,
         "resolution": section.resolution,
@@ -50,7 +51,12 @@ def main() -> None:
         ),
         "made_by": "zprime, stage train_gan: the average (EMA) of the generator's weights",
         "parameters": section.model_dump(),
-        "trained_on": {"images": len(images), "attributes": parameters.attributes},
+        "torch": torch.__version__,
+        "trained_on": {
+            "images": len(images),
+            "attributes": parameters.attributes,
+            "source": parameters.prepare.source["kind"],
+        },
         "normalises_latents": True,
     }
     save_generator(output, generator, card)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from classifiers.backbones import SmallResNet, load_network, new_backbone, save_network
+from classifiers.backbones import WEIGHTS, SmallResNet, load_network, new_backbone, save_network
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone
 
@@ -77,6 +78,27 @@ def test_a_saved_network_does_not_need_the_pretrained_file_it_came_from(tmp_path
     save_network(tmp_path / "network", new_backbone(SMALL, seed=0), gone, {})
     _, card = load_network(tmp_path / "network")
     assert card["backbone"] == {"name": "small", "width": 4}
+
+
+def test_the_file_is_the_one_that_safetensors_writes(tmp_path):
+    network = new_backbone(SMALL, seed=0)
+    save_network(tmp_path / "network", network, SMALL, {})
+    save_file(network.state_dict(), tmp_path / WEIGHTS)
+    assert (tmp_path / "network" / WEIGHTS).read_bytes() == (tmp_path / WEIGHTS).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "network").iterdir()) == ["card.json", WEIGHTS]
+
+
+def test_an_input_output_error_is_one_sentence(tmp_path):
+    """A file of Linux whose first bytes cannot be read."""
+    folder = tmp_path / "network"
+    save_network(folder, new_backbone(SMALL, seed=0), SMALL, {})
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to("/proc/self/mem")
+    with pytest.raises(UserError) as raised:
+        load_network(folder)
+    assert str(raised.value) == (
+        f"{folder} holds no classifier that zprime wrote: [Errno 5] Input/output error."
+    )
 
 
 def remove_all(folder: Path) -> None:

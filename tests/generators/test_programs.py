@@ -315,6 +315,32 @@ def test_a_factory_that_is_none_is_refused(name, made, sentence, factory, tmp_pa
 # The folder
 
 
+@pytest.mark.parametrize("kind", ["torchscript", "exported"])
+def test_a_card_cannot_name_a_file_outside_its_folder(kind, tmp_path):
+    """The program that was brought in is the one that is opened, whatever the card says."""
+    write = scripted if kind == "torchscript" else exported
+    path = write(tmp_path / "a.pt", Small().eval())
+    card = imported(section_of(kind, path), tmp_path / "out")[1]
+    write_json(tmp_path / "out" / CARD, card | {"file": "../other.pt"})
+    (tmp_path / "other.pt").write_bytes(b"none of ours")
+    torch.testing.assert_close(load_generator(tmp_path / "out", CPU)(Z), Small().eval()(Z))
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", "[" * 100_000])
+def test_a_card_that_is_none_is_one_sentence(content, tmp_path):
+    (tmp_path / CARD).write_text(content)
+    with pytest.raises(UserError, match=r"holds no generator that zprime wrote: .*\.$"):
+        load_generator(tmp_path, CPU)
+
+
+@pytest.mark.parametrize("architecture", [None, [], {}, {"channels": 3}, {"latent_dim": -1, "channels": {}}])
+@pytest.mark.parametrize("kind", ["pgan", "dcgan"])
+def test_an_architecture_that_is_none_is_one_sentence(kind, architecture, tmp_path):
+    write_json(tmp_path / CARD, {"kind": kind, "architecture": architecture})
+    with pytest.raises(UserError, match=r"holds no generator that zprime wrote: .*\.$"):
+        load_generator(tmp_path, CPU)
+
+
 def test_a_kind_that_nobody_knows_is_refused(tmp_path):
     write_json(tmp_path / CARD, {"kind": "stylegan9"})
     with pytest.raises(UserError, match="stylegan9"):

@@ -285,6 +285,24 @@ def test_a_dcgan_that_zprime_has_not_is_named(change, sentence, tmp_path):
     assert sentence in complaint(path, tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", ["pgan", "dcgan"])
+def test_a_conditional_network_is_refused_as_its_latents_are_not_all_noise(kind, tmp_path):
+    """Its latents are noise and one-hot codes: of 7 numbers, 3 would be drawn from a wrong distribution."""
+    if kind == "pgan":
+        config, state = CONFIG, random_pgan(CONFIG)
+    else:
+        config = {"dimG": 4, "depth": 2, "latentVectorDim": 7, "dimOutput": 3, "lossCriterion": "DCGAN"}
+        state = published_dcgan(4, 2, 7).state_dict()
+    imported(saved(tmp_path / "a.pth", config | {"categoryVectorDim": 0}, netG=state), tmp_path / "out")
+    path = saved(tmp_path / "b.pth", config | {"noiseVectorDim": 4, "categoryVectorDim": 3}, netG=state)
+    assert complaint(path, tmp_path / "out") == (
+        f"load_gan.path: netG of {path} is conditional: 3 of its 7 latent numbers are codes of categories "
+        "(categoryVectorDim), and zprime draws all of them as normal noise."
+    )
+    path = saved(tmp_path / "c.pth", config | {"categoryVectorDim": None}, netG=state)
+    assert "its config: categoryVectorDim (it is None)" in complaint(path, tmp_path / "out")
+
+
 @pytest.mark.parametrize("held", ["netG", "avgG"])
 def test_a_network_that_the_checkpoint_has_not_is_named_beside_the_one_it_has(held, tmp_path):
     path = saved(tmp_path / "a.pth", CONFIG, **{held: random_pgan(CONFIG)})

@@ -4,14 +4,22 @@ import hashlib
 import io
 import os
 import pickle
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from classifiers.backbones import new_backbone, save_network
+from generators.loading import save_generator
+from generators.networks import Generator
 from pipeline.checkpoints import fault_of_checkpoint, load_checkpoint, save_checkpoint
-from pipeline.errors import UserError
+from pipeline.errors import NO_ROOM, UserError
+from pipeline.parameters import Backbone
+from pipeline.stores import write_index
 
 
 @pytest.fixture
@@ -49,6 +57,48 @@ def test_a_failure_while_a_checkpoint_is_written_leaves_the_old_one(path, monkey
         save_checkpoint(path, {"done": 2})
     assert load_checkpoint(path)["done"] == 1
     assert [file.name for file in path.parent.iterdir()] == ["state.pt"]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """For this process the disk is full where a file has `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_checkpoint(folder: Path, number: int) -> None:
+    save_checkpoint(folder / "state.pt", {"done": number, "weights": torch.full((1000,), float(number))})
+
+
+def write_generator(folder: Path, number: int) -> None:
+    torch.manual_seed(number)
+    save_generator(folder, Generator(4, 8, {4: 8, 8: 8}), {"number": number})
+
+
+def write_classifier(folder: Path, number: int) -> None:
+    parameters = Backbone(name="small", width=4)
+    save_network(folder, new_backbone(parameters, number), parameters, {"number": number})
+
+
+def write_an_index(folder: Path, number: int) -> None:
+    write_index(folder, {"number": number, "note": "long enough for a limit" * 200})
+
+
+@pytest.mark.parametrize("limit", [0, 100, 2000, 4000])
+@pytest.mark.parametrize("write", [write_checkpoint, write_generator, write_classifier, write_an_index])
+def test_what_a_full_disk_has_no_room_for_is_an_error_with_its_number_and_leaves_the_old(
+    write: Callable[[Path, int], None], limit: int, tmp_path
+):
+    write(tmp_path, 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with files_of_at_most(limit), pytest.raises(OSError, match="File too large") as raised:
+        write(tmp_path, 2)
+    assert raised.value.errno in NO_ROOM  # for which a stage says what to do
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("size", [0, 10, 32, 33, 1000, -1])

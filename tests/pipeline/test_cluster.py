@@ -1,5 +1,6 @@
 """Shards over a cluster: the same store from this process and from others, whatever dies on the way."""
 
+import asyncio
 import errno
 import json
 import os
@@ -21,11 +22,12 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pipeline import dask_cluster
-from pipeline.cluster import Worker, _Shown, make_shards
-from pipeline.dask_cluster import CONNECT_SECONDS, WORKER_SECONDS, ShardPlugin
+from pipeline.cluster import Worker, _Shown, gpus_of, make_shards
+from pipeline.dask_cluster import START_SECONDS, ShardPlugin
 from pipeline.errors import UserError
-from pipeline.parameters import Cluster
-from pipeline.stores import INDEX, Store, commit_shard, committed_shards, faulty_files, finish_store
+from pipeline.parameters import Cluster, Runtime
+from pipeline.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, faulty_files, finish_store
+from pipeline.work import WORK, publish, work_folder
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -376,6 +378,167 @@ def test_when_this_process_is_killed_its_workers_go_and_the_next_run_finishes(un
     assert finished(sizes) == undisturbed(sizes)
 
 
+# Runs that are killed, and tasks that go on without them
+
+
+def whole_run(address: str) -> None:
+    """All of a stage; the first to make shard 0 waits until it may go on."""
+    folder = work_folder("draw", [], 1)
+
+    def set_up():
+        def make(shard: int, advance: Callable[[int], object]) -> dict:
+            log(f"make {shard}")
+            if shard == 0 and len([made for made, _ in logged("make") if made == "0"]) == 1:
+                wait_for(Path("go").exists, 60)
+            record = commit_shard(
+                folder, shard, pd.DataFrame({"id": [f"{shard}"]}), "images", np.zeros((1, 4, 4, 3), np.uint8)
+            )
+            log(f"made {shard}")
+            return record
+
+        return make
+
+    cluster = Cluster(mode="scheduler", address=address)
+    records = make_shards("draw", folder, [1] * 5, set_up, cluster)
+    finish_store(folder, 5, "images", (4, 4, 3), "uint8", records)
+    publish(folder, Path("out/draw"))
+
+
+WHOLE_RUN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_cluster
+test_cluster.whole_run(sys.argv[2])
+"""
+
+
+def test_a_task_that_outlives_its_killed_run_writes_over_nothing_that_the_next_one_has(running):
+    FOLDER.rmdir()
+    command = [sys.executable, "-c", WHOLE_RUN, str(Path(__file__).parent), str(running.address)]
+    first = subprocess.Popen(command, env=ENVIRONMENT)
+    second = None
+    try:
+        wait_for(lambda: len(logged("made")) == 4, 60)
+        first.kill()
+        first.wait()
+        assert ["0"] in [made[:1] for made in logged("make")]
+        second = subprocess.Popen(command, env=ENVIRONMENT)
+        shards = [next(WORK.glob(f"draw/*/shard-{shard:05d}.h5")) for shard in range(1, 5)]
+        before = [path.stat() for path in shards]
+        wait_for(lambda: len(logged("make")) == 6 or second.poll() is not None or is_locked_twice(), 30)
+        Path("go").touch()
+        assert second.wait(60) == 0
+        wait_for(lambda: len(logged("made")) == len(logged("make")), 30)
+    finally:
+        Path("go").touch()
+        for process in (first, second):
+            if process is not None:
+                process.kill()
+                process.wait()
+    assert sorted(made for made, _ in logged("make")) == ["0", "1", "2", "3", "4"]
+    after = [Path("out/draw", path.name).stat() for path in shards]
+    assert [(stat.st_ino, stat.st_mtime_ns) for stat in after] == [
+        (stat.st_ino, stat.st_mtime_ns) for stat in before
+    ]
+    assert faulty_files(Path("out/draw")) == {}
+    assert sorted(path.name for path in Path("out/draw").iterdir()) == sorted(
+        [INDEX, "rows", *(f"shard-{shard:05d}.h5" for shard in range(5))]
+    )
+    assert [path for path in WORK.rglob("*") if path.name != "draw"] == []
+
+
+def is_locked_twice() -> bool:
+    """Whether somebody waits for the lock of shard 0 that another holds."""
+    (lock,) = WORK.glob(f"draw/*/{RECORDS}/shard-00000.lock")
+    inode = f":{lock.stat().st_ino} "
+    locks = [line for line in Path("/proc/locks").read_text().splitlines() if inode in line]
+    return len(locks) == 2
+
+
+def test_an_index_takes_the_records_that_workers_gave_where_their_files_are_not_seen_yet(undisturbed):
+    records = make_all(INLINE)
+    (FOLDER / RECORDS / "shard-00003.json").unlink()
+    finish_store(FOLDER, len(SIZES), "images", (4, 4, 3), "uint8", dict(reversed(records.items())))
+    assert (FOLDER / INDEX).read_bytes() == undisturbed(SIZES)[INDEX]
+
+
+# Clusters that die
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts Dask's own commands, as a user does."""
+    started = []
+
+    def start_dask(*arguments: str) -> subprocess.Popen[bytes]:
+        with Path(tmp_path, "dask.log").open("a") as told:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],
+                env=ENVIRONMENT, stdout=told, stderr=told,
+            )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start_dask
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dying", "sentence"),
+    [
+        (
+            "workers",
+            "cluster: there has been no worker for 2 s: start some and run the same again; finished shards "
+            "are kept.",
+        ),
+        (
+            "scheduler",
+            "cluster: the connection to the Dask scheduler is lost: see whether it still runs, and run the "
+            "same again; finished shards are kept.",
+        ),
+    ],
+)
+def test_a_cluster_that_dies_in_mid_run_is_said_and_finished_shards_are_kept(
+    dying, sentence, start, monkeypatch, capfd
+):
+    monkeypatch.setattr(dask_cluster, "LOST_SECONDS", 2.0)
+    monkeypatch.setattr(dask_cluster, "POLL_SECONDS", 0.3)
+    about = Path("scheduler.json")
+    scheduler = start(
+        "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(about.absolute())
+    )
+    wait_for(lambda: about.exists() and about.read_text().endswith("}"), 60)
+    address = json.loads(about.read_text())["address"]
+    workers = [start("worker", address, "--no-nanny", "--nthreads", "1") for _ in range(2)]
+    killed_at = []
+
+    def kill() -> None:
+        wait_for(lambda: len(committed_shards(FOLDER)) >= 3, 60)
+        for process in workers if dying == "workers" else [scheduler]:
+            process.kill()
+        killed_at.append(time.monotonic())
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(UserError) as raised:
+        make_all(Cluster(mode="scheduler", address=address), take_a_while, [2] * 60)
+    killer.join()
+    assert str(raised.value) == sentence
+    assert time.monotonic() - killed_at[0] < 15
+    assert "Traceback" not in capfd.readouterr().err
+    done = len(committed_shards(FOLDER))
+    assert 3 <= done < 60
+    for process in workers:
+        process.kill()
+        process.wait()
+    Path("log").unlink()
+    make_all(INLINE, sizes=[2] * 60)
+    assert len(logged("make")) <= 60 - done
+
+
 # What workers run with
 
 
@@ -396,13 +559,56 @@ def test_workers_have_the_torch_threads_asked_for(threads, expected, scheduler):
 
 def test_local_workers_share_the_cores_and_those_of_a_scheduler_keep_what_they_have(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    assert dask_cluster._threads(Cluster(mode="local", workers=3)) == 5
-    assert dask_cluster._threads(Cluster(mode="local")) == 1
-    assert dask_cluster._threads(Cluster(mode="local", workers=3, threads=2)) == 2
-    assert dask_cluster._threads(Cluster(mode="local", workers=32)) == 1
-    assert dask_cluster._threads(Cluster(mode="scheduler")) is None
-    assert dask_cluster._local_workers(Cluster(mode="local", workers=3), on_gpu=False) == 3
-    assert dask_cluster._local_workers(Cluster(mode="local"), on_gpu=False) == 16
+    assert dask_cluster._threads(Cluster(mode="local", workers=3), 0) == 5
+    assert dask_cluster._threads(Cluster(mode="local"), 0) == 1
+    assert dask_cluster._threads(Cluster(mode="local", workers=3, threads=2), 0) == 2
+    assert dask_cluster._threads(Cluster(mode="local", workers=32), 0) == 1
+    assert dask_cluster._threads(Cluster(mode="scheduler"), 0) is None
+    assert dask_cluster._local_workers(Cluster(mode="local", workers=3), 0) == 3
+    assert dask_cluster._local_workers(Cluster(mode="local"), 0) == 16
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "workers", "threads"),
+    [("cpu", 0, 16, 1), ("cuda", 4, 4, 4), ("auto", 4, 4, 4), ("cuda:1", 1, 1, 16), ("cuda:0", 1, 1, 16)],
+)
+def test_there_is_a_local_worker_for_each_gpu_or_one_for_the_gpu_of_a_number(
+    device, gpus, workers, threads, monkeypatch
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert gpus_of(Runtime(device=device)) == gpus
+    assert dask_cluster._local_workers(Cluster(mode="local"), gpus) == workers
+    assert dask_cluster._threads(Cluster(mode="local"), gpus) == threads
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "seen"),
+    [
+        (4, None, ["0", "1", "2", "3"]),
+        (2, None, ["0", "1", "0", "1"]),
+        (2, "5,7", ["5", "7", "5", "7"]),
+        (1, None, [None] * 4),  # it is the only one, or runtime.device says its number
+        (1, "5,7", ["5,7"] * 4),
+        (0, "", [""] * 4),
+    ],
+)
+def test_local_workers_see_one_gpu_each_where_there_are_several(gpus, visible, seen, monkeypatch):
+    WORK.mkdir(exist_ok=True)
+
+    def seen_by(number: int) -> str | None:
+        with monkeypatch.context() as patch:
+            patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+            if visible is not None:
+                patch.setenv("CUDA_VISIBLE_DEVICES", visible)
+            worker = Worker(FOLDER, lambda: lambda shard, advance: {})
+            ShardPlugin(worker, Path.cwd(), None, gpus).setup(SimpleNamespace(address="", name=number))
+            value = os.environ.get("CUDA_VISIBLE_DEVICES")
+            patch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back as it was
+        return value
+
+    assert [seen_by(number) for number in range(4)] == seen
 
 
 def test_a_worker_that_does_not_see_the_projects_folder_is_refused(tmp_path):
@@ -463,7 +669,23 @@ def test_a_scheduler_without_an_address_is_refused():
 
 
 def test_what_does_not_answer_is_said_within_half_a_minute():
-    assert CONNECT_SECONDS + WORKER_SECONDS < 30
+    assert START_SECONDS < 30
+
+
+def test_the_scheduler_and_its_workers_have_one_time_limit_together(monkeypatch):
+    monkeypatch.setattr(dask_cluster, "START_SECONDS", 4.0)
+    greet = dask_cluster._greet
+
+    async def greet_slowly(address: str) -> None:
+        await asyncio.sleep(3)
+        await greet(address)
+
+    monkeypatch.setattr(dask_cluster, "_greet", greet_slowly)
+    with LocalCluster(n_workers=0, dashboard_address=None, silence_logs=50) as empty:
+        start = time.monotonic()
+        with pytest.raises(UserError, match="has no worker after 4 s"):
+            make_all(Cluster(mode="scheduler", address=empty.scheduler_address))
+        assert time.monotonic() - start < 6
 
 
 @pytest.fixture
@@ -476,7 +698,7 @@ def unused_address() -> str:
 
 @pytest.mark.parametrize("from_environment", [False, True])
 def test_an_address_where_nothing_answers_is_named(from_environment, unused_address, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(dask_cluster, "START_SECONDS", 1.0)
     if from_environment:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", unused_address)
     start = time.monotonic()
@@ -491,7 +713,7 @@ def test_an_address_where_nothing_answers_is_named(from_environment, unused_addr
 
 @pytest.mark.timeout(20)
 def test_a_port_where_something_else_listens_is_named(monkeypatch):
-    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(dask_cluster, "START_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(UserError, match=f"no Dask scheduler answers at {address} within 1 s"):
@@ -500,13 +722,13 @@ def test_a_port_where_something_else_listens_is_named(monkeypatch):
 
 @pytest.mark.parametrize("address", ["nonsense://here", "here", "tcp://127.0.0.1:port"])
 def test_what_is_no_address_is_named(address, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(dask_cluster, "START_SECONDS", 1.0)
     with pytest.raises(UserError, match=f"answers at {address}"):
         make_all(Cluster(mode="scheduler", address=address))
 
 
 def test_a_scheduler_without_workers_is_named(monkeypatch):
-    monkeypatch.setattr(dask_cluster, "WORKER_SECONDS", 1.0)
+    monkeypatch.setattr(dask_cluster, "START_SECONDS", 1.0)
     with LocalCluster(n_workers=0, dashboard_address=None, silence_logs=50) as empty:
         with pytest.raises(UserError) as raised:
             make_all(Cluster(mode="scheduler", address=empty.scheduler_address))

@@ -8,16 +8,30 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 
+from classifiers.backbones import new_backbone, save_network
 from generators.cards import CARD
+from generators.loading import save_generator
+from generators.networks import Generator
 from pipeline.checkpoints import save_checkpoint
 from pipeline.errors import UserError
-from pipeline.stores import INDEX, Store, commit_shard, finish_store
+from pipeline.parameters import Backbone
+from pipeline.stores import (
+    INDEX,
+    Store,
+    commit_shard,
+    faulty_files,
+    finish_store,
+    read_index,
+    write_index,
+    write_json,
+)
 from pipeline.verify import main
-from pipeline.work import publish, work_folder
+from pipeline.work import WORK, publish, reopen, work_folder
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -41,8 +55,8 @@ def made(tmp_path_factory) -> Path:
     parameters["prepare"] |= {"resolution": 16, "shard_size": 16, "source": AVATARS}
     parameters["sample"] |= {"fit": 20, "validation": 10, "pair": 30}
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
-    (folder / "out/generator").mkdir(parents=True)
-    (folder / "out/generator" / CARD).write_text(json.dumps({"latent_dim": 8}))
+    write_json(folder / "out/generator" / CARD, {"latent_dim": 8})
+    write_index(folder / "out/generator", {"made_by": "load_gan", "work": f"load_gan/{'0' * 16}"})
     for stage in ("prepare", "sample"):
         done = run_module(f"stages.{stage}", cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -55,9 +69,9 @@ def outputs(made, tmp_path, monkeypatch) -> Path:
     return Path("out")
 
 
-def flip_a_bit(path: Path) -> None:
+def flip_a_bit(path: Path, share: float = 0.5, bit: int = 0) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[min(int(share * len(content)), len(content) - 1)] ^= 1 << bit
     path.write_bytes(content)
 
 
@@ -84,7 +98,7 @@ DAMAGES = [
 
 def test_whole_outputs_are_counted(outputs, capsys):
     main([outputs])
-    assert capsys.readouterr().out == "2 outputs are whole\n"
+    assert capsys.readouterr().out == "3 outputs are whole\n"
 
 
 @pytest.mark.parametrize(("damage", "name", "fault"), DAMAGES)
@@ -114,13 +128,122 @@ def test_a_folder_without_an_output_is_refused(tmp_path):
         main([tmp_path])
 
 
-def test_damaged_checkpoints_are_named_and_whole_ones_pass(tmp_path, capsys):
-    save_checkpoint(tmp_path / "run/state.pt", {"weights": torch.zeros(10)})
-    main([tmp_path])
-    truncate(tmp_path / "run/state.pt")
+def saved_checkpoint() -> Path:
+    """As a training that was killed leaves it."""
+    path = WORK / "train_gan" / ("0" * 16) / "state.pt"
+    save_checkpoint(path, {"weights": torch.zeros(10)})
+    return path
+
+
+def test_damaged_checkpoints_are_named_and_whole_ones_pass(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = saved_checkpoint()
+    main([WORK])
+    assert capsys.readouterr().out == "0 outputs and 1 checkpoints are whole\n"
+    truncate(path)
     with pytest.raises(UserError, match=r"^files that are wrong: 1"):
-        main([tmp_path])
-    assert f"{tmp_path}/run/state.pt is damaged" in capsys.readouterr().out
+        main([Path.cwd()])
+    assert f"{path} is damaged" in capsys.readouterr().out
+
+
+def test_other_files_of_that_name_are_no_checkpoints(tmp_path, monkeypatch):
+    """Somebody's own: mending would remove it."""
+    monkeypatch.chdir(tmp_path)
+    Path("theirs").mkdir()
+    Path("theirs/state.pt").write_bytes(b"state")
+    with pytest.raises(UserError, match="nothing that zprime wrote is below"):
+        main([Path()], mend=True)
+    assert Path("theirs/state.pt").exists()
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 1.0])  # the header, its sizes, the tensors
+def test_a_flipped_bit_of_weights_is_named(share, bit, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = work_folder("train_gan", [], 1) / "generator"
+    save_generator(folder, Generator(4, 8, {4: 8, 8: 8}), {})
+    publish(folder, Path("out/generator"))
+    folder = work_folder("train_attribute Male", [], 1) / "classifier"
+    parameters = Backbone(name="small", width=4)
+    save_network(folder, new_backbone(parameters, 0), parameters, {})
+    publish(folder, Path("out/attributes/Male"))
+    main([Path("out")])
+    assert capsys.readouterr().out == "2 outputs are whole\n"
+    weights = [Path("out/attributes/Male/network.safetensors"), Path("out/generator/generator.safetensors")]
+    for path in weights:
+        flip_a_bit(path, share, bit)
+    with pytest.raises(UserError, match=r"^files that are wrong: 2"):
+        main([Path("out")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{path}: its sha256 differs from the recorded one" for path in weights]
+
+
+def test_any_flipped_bit_of_an_index_is_named(tmp_path):
+    folder = tmp_path / "store"
+    commit_shard(folder, 0, pd.DataFrame({"id": ["a", "b"]}), left_out=[0.5])
+    finish_store(folder, 1)
+    assert faulty_files(folder) == {}
+    whole = (folder / INDEX).read_bytes()
+    for place in range(len(whole)):
+        for bit in range(8):
+            broken = bytearray(whole)
+            broken[place] ^= 1 << bit
+            (folder / INDEX).write_bytes(broken)
+            assert list(faulty_files(folder)) == [INDEX], (place, bit)
+        with pytest.raises(UserError, match=r"store/index\.json is not an index of a store"):
+            read_index(folder)
+
+
+def test_an_index_without_its_sha256_is_named(outputs):
+    path = REAL / INDEX
+    content = {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}
+    write_json(path, content)
+    assert faulty_files(REAL) == {INDEX: "not an index of a store (it has no sha256 of its own)"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "out/attributes/Male", "out/generator", "out/hyperplanes", "out/balanced", "out/quality",
+        "out/runs/original/erm/0", "out/labels/z", "out/export/imagefolder",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("given", ["out", "", "."])
+def test_the_lost_index_of_any_output_is_named(given, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = work_folder("a_stage", [], 1)
+    write_json(folder / "deep/metrics.json", {})
+    publish(folder, Path(name))
+    main([Path("out")])
+    (Path(name) / INDEX).unlink()
+    with pytest.raises(UserError, match=r"^files that are wrong: 1"):
+        main([Path(given or name)])
+    assert capsys.readouterr().out.splitlines()[1:] == [f"{name}/{INDEX}: missing"]
+
+
+def test_what_has_no_index_is_not_asked_for_one(outputs, capsys):
+    """The report and the evaluation are written in place."""
+    write_json(Path("out/evaluation/plots/a.json"), {})
+    write_json(Path("out/report/a.json"), {})
+    main([outputs])
+    assert capsys.readouterr().out == "3 outputs are whole\n"
+
+
+@pytest.mark.parametrize("name", ["out/real/shard-00000.h5", "out/real/index.json", "checkpoint"])
+def test_a_file_that_cannot_be_read_is_named_in_one_sentence(name, outputs, capsys):
+    """A file of Linux whose first bytes cannot be read takes its place."""
+    path = saved_checkpoint() if name == "checkpoint" else Path(name)
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+    if path.name.startswith("shard"):  # of the size that is recorded
+        index = read_index(REAL)
+        index["shards"][0]["files"][path.name]["bytes"] = 0
+        write_index(REAL, index)
+    with pytest.raises(UserError, match=r"^files that are wrong: 1"):
+        main([outputs, WORK])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(str(path))
+    assert "Input/output error)" in line
 
 
 def test_the_command_ends_with_status_1_and_one_line_on_stderr(outputs):
@@ -128,7 +251,10 @@ def test_the_command_ends_with_status_1_and_one_line_on_stderr(outputs):
     process = run_module("pipeline.verify", "out")
     assert process.returncode == 1
     assert process.stdout == "out/real/shard-00000.h5: missing\n"
-    assert process.stderr == "error: files that are wrong: 1. --mend makes those of finished outputs again.\n"
+    assert process.stderr == (
+        "error: files that are wrong: 1. --mend makes those of finished outputs again, and removes "
+        "checkpoints, so that their trainings start anew.\n"
+    )
 
 
 # Mending
@@ -140,7 +266,7 @@ def test_mending_makes_that_shard_again_and_touches_no_other(damage, name, fault
     latents = stats_of(Path("out/latents"))
     damage(REAL / name)
     main([outputs], mend=True)
-    assert "2 outputs are whole" in capsys.readouterr().out
+    assert "3 outputs are whole" in capsys.readouterr().out
     assert (REAL / INDEX).read_bytes() == index
     made_again = {path for path, stat in stats_of(REAL).items() if stat != before[path]}
     expected = {f"{REAL}/{name}" for name in (INDEX, "labels.parquet", "bad_images.parquet", "summary.json")}
@@ -159,7 +285,7 @@ def test_mending_by_the_command_ends_with_status_0(outputs):
     process = run_module("pipeline.verify", "out", "--mend")
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.startswith("out/latents/z/shard-00000.h5: its sha256 differs")
-    assert process.stdout.endswith("2 outputs are whole\n")
+    assert process.stdout.endswith("3 outputs are whole\n")
 
 
 def test_two_stores_are_mended_at_once(outputs):
@@ -201,10 +327,108 @@ def test_a_damaged_index_is_named_and_mending_says_what_to_do(mend, outputs, cap
     assert (REAL / "shard-00000.h5").exists()
 
 
+def test_a_damaged_store_and_a_damaged_checkpoint_are_both_mended(outputs, capsys):
+    path = saved_checkpoint()
+    truncate(path)
+    flip_a_bit(Path("out/latents/z/shard-00000.h5"))
+    main([outputs, WORK], mend=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{path} is removed: its training starts anew" in lines
+    assert lines[-1] == "3 outputs are whole"
+    assert not path.exists()
+    main([outputs])
+
+
+def test_a_damaged_checkpoint_alone_is_removed_and_a_whole_one_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = saved_checkpoint()
+    main([WORK], mend=True)
+    assert path.exists()
+    flip_a_bit(path)
+    main([WORK], mend=True)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"{path} is removed: its training starts anew",
+        "0 outputs are whole",
+    ]
+    assert not path.exists()
+
+
+# An index that somebody else wrote: nothing outside of the output is touched
+
+
+@pytest.fixture
+def precious(outputs) -> Path:
+    path = Path("precious/file")
+    path.parent.mkdir()
+    path.write_text("precious")
+    return path
+
+
+@pytest.mark.parametrize("shards", [True, False])
+@pytest.mark.parametrize(
+    "work",
+    [
+        "../precious", "{cwd}/precious", "prepare/../../precious", "prepare", "", None, "..",
+        "sample/0123456789abcdef", "prepare/0123456789abcdef/../../../precious",
+    ],
+)  # fmt: skip
+def test_a_work_folder_that_is_none_is_not_followed(work, shards, outputs, precious):
+    flip_a_bit(REAL / "summary.json")
+    index = read_index(REAL) | {"work": work.format(cwd=Path.cwd()) if work else work}
+    write_index(REAL, index if shards else {key: index[key] for key in ("files", "made_by", "work")})
+    before = stats_of(Path())
+    for mend in (lambda: main([REAL], mend=True), lambda: reopen(REAL, ["summary.json"])):
+        with pytest.raises(
+            UserError, match=r"as the work folder of stage 'prepare', which is none: remove out"
+        ):
+            mend()
+    assert stats_of(Path()) == before
+
+
+@pytest.mark.parametrize("stage", ["../precious", "stages.prepare", "pipeline.verify", "rm", "", None])
+def test_a_stage_that_zprime_has_not_is_not_run(stage, outputs, precious):
+    flip_a_bit(REAL / "summary.json")
+    write_index(REAL, read_index(REAL) | {"made_by": stage, "work": f"{stage}/{'0' * 16}"})
+    before = stats_of(Path())
+    with pytest.raises(UserError, match=r"names a stage that zprime has not, .*: remove out/real"):
+        main([REAL], mend=True)
+    assert stats_of(Path()) == before
+
+
+def test_an_argument_of_a_stage_leads_nowhere_either(outputs, precious):
+    flip_a_bit(REAL / "summary.json")
+    stage = "train /../../precious"
+    write_index(REAL, read_index(REAL) | {"made_by": stage, "work": f"train-/../../precious/{'0' * 16}"})
+    before = stats_of(Path())
+    with pytest.raises(UserError, match="which is none"):
+        main([REAL], mend=True)
+    assert stats_of(Path()) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["../../precious/file", "{cwd}/precious/file", "rows/../../../precious/file"]
+)
+@pytest.mark.parametrize("place", ["shard", "files"])
+def test_a_file_outside_of_the_output_is_not_removed(place, name, outputs, precious, capsys):
+    index, name = read_index(REAL), name.format(cwd=Path.cwd())
+    files = index["shards"][0]["files"] if place == "shard" else index["files"]
+    files[name] = {"bytes": 0, "sha256": "0" * 64}
+    write_index(REAL, index)
+    before = stats_of(Path())
+    with pytest.raises(UserError, match=r"out/real/index\.json is lost"):
+        main([REAL], mend=True)
+    assert f"it names a file outside its folder, {name!r}" in capsys.readouterr().out
+    with pytest.raises(UserError, match="outside its folder"):
+        reopen(REAL, [name])
+    with pytest.raises(UserError, match="outside its folder"):
+        Store(REAL)
+    assert stats_of(Path()) == before
+
+
 def test_what_cannot_be_mended_is_said(outputs, capfd):
     """Its input is gone: the stage fails, and says so."""
     (Path("out/generator") / CARD).unlink()
     flip_a_bit(Path("out/latents/z/shard-00000.h5"))
     with pytest.raises(UserError, match="out/latents/z could not be mended: run `dvc repro`"):
-        main([outputs], mend=True)
+        main([Path("out/latents")], mend=True)
     assert "error: out/generator holds no generator" in capfd.readouterr().err

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ import pandas as pd
 import pytest
 
 from pipeline import work
-from pipeline.stores import INDEX, Store, commit_shard, committed_shards, faulty_files, finish_store
-from pipeline.work import WORK, digest_of, publish, reopen, work_folder
+from pipeline.errors import UserError
+from pipeline.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, faulty_files, finish_store
+from pipeline.work import WORK, digest_of, making, publish, reopen, work_folder
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -127,6 +129,7 @@ def test_what_is_published_says_what_made_it_and_records_every_file():
         "files": {"deep/file": {"bytes": 3, "sha256": known}},
         "made_by": "label z",
         "work": f"label-z/{folder.name}",
+        "sha256": index["sha256"],  # its own: see test_stores
     }
 
 
@@ -174,6 +177,59 @@ def test_a_run_killed_between_finishing_and_publishing_keeps_its_shards():
     assert list(committed_shards(again)) == [0, 1, 2]
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline import work
+
+def kill_before(function):
+    def killing(path, *arguments, **options):
+        if path == Path(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(path, *arguments, **options)
+    return killing
+
+if sys.argv[1] == "move":
+    Path.replace = kill_before(Path.replace)
+else:
+    work.shutil.rmtree = kill_before(work.shutil.rmtree)
+folder = work.work_folder("prepare", [], 1)
+work.publish(folder, Path("out/real"))
+"""
+
+
+def publish_and_kill(before: str, path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, before, str(path)], env=ENVIRONMENT, check=False)
+    assert killed.returncode == -9
+
+
+def test_a_run_killed_while_it_publishes_before_the_move_keeps_its_shards():
+    folder, output = finished_store(), Path("out/real")
+    work._held.pop(folder).lock.close()
+    publish_and_kill("move", folder)
+    assert not output.exists()
+    again = work_folder("prepare", [], 1)
+    assert list(committed_shards(again)) == [0, 1, 2]
+    (again / "labels.parquet").write_text("as made again, otherwise")
+    publish(again, output)
+    assert faulty_files(output) == {}
+
+
+def test_a_run_killed_while_it_publishes_after_the_move_has_published_all():
+    folder, output = finished_store(), Path("out/real")
+    work._held.pop(folder).lock.close()
+    publish_and_kill("removal", output / RECORDS)
+    assert not folder.exists()
+    assert faulty_files(output) == {}
+    assert Store(output).read(np.array([0, 2, 4]))[:, 0, 0, 0].tolist() == [0, 1, 2]
+    for file in output.rglob("*"):  # DVC has no record of it, and makes it again
+        if file.is_file():
+            file.unlink()
+    publish(finished_store(), output)
+    assert not (output / RECORDS).exists()
+    assert [path for path in WORK.rglob("*") if path.is_file()] == []
+
+
 def test_a_store_published_and_opened_again_is_the_run_that_was_interrupted():
     folder, output = finished_store(), Path("out/real")
     publish(folder, output)
@@ -195,6 +251,63 @@ def test_a_store_published_and_opened_again_is_the_run_that_was_interrupted():
     after = (output / "shard-00000.h5").stat()
     assert (after.st_ino, after.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
     assert Store(output).read(np.array([0, 2, 4]))[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+# The locks of shards
+
+
+def test_of_two_that_make_a_shard_the_second_waits_for_the_first():
+    folder = work_folder("label z", [], 1)
+    (folder / RECORDS).mkdir()
+    told = []
+
+    def second() -> None:
+        with making(folder, 0):
+            told.append("second")
+
+    thread = threading.Thread(target=second)
+    with making(folder, 0):
+        thread.start()
+        with making(folder, 1):  # which is nobody's
+            time.sleep(0.2)
+        told.append("first")
+    thread.join()
+    assert told == ["first", "second"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_who_comes_to_make_a_shard_after_the_store_was_published_is_refused_and_makes_no_folder(waits):
+    folder = finished_store()
+    told: list[str] = []
+
+    def late() -> None:
+        with pytest.raises(UserError) as raised, making(folder, 0):
+            told.append("it may make it")
+        told.append(str(raised.value))
+
+    thread = threading.Thread(target=late)
+    with making(folder, 0):
+        if waits:
+            thread.start()
+            time.sleep(0.2)
+        publish(folder, Path("out/real"))
+    if not waits:
+        thread.start()
+    thread.join()
+    assert told == [f"{folder} is not being made any more: it was published or removed."]
+    assert not folder.exists()
+    assert not Path("out/real", RECORDS).exists()
+
+
+def test_the_locks_of_shards_are_no_part_of_what_is_published():
+    folder = finished_store()
+    with making(folder, 2):
+        assert list(committed_shards(folder)) == [0, 1, 2]
+    finish_store(folder, 3, "images", (2, 2, 3), "uint8")
+    assert "lock" not in (folder / INDEX).read_text()
+    publish(folder, Path("out/real"))
+    assert list(Path("out").rglob("*.lock")) == []
+    assert list(WORK.rglob("*.lock")) == []
 
 
 # The lock: real processes

@@ -2,20 +2,25 @@
 
 import copy
 import json
+import runpy
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from PIL import Image
 
+from generators.cards import CARD
 from generators.loading import load_generator, save_generator
 from generators.networks import Generator
 from pipeline.errors import UserError
-from pipeline.stores import sha256_of_file
-from stages import load_gan
-from stages.paths import GENERATOR
+from pipeline.stores import commit_shard, finish_store, sha256_of_file, write_json, write_table
+from stages import load_gan, train_gan
+from stages.paths import GENERATOR, REAL
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "generators" / "fixtures" / "gan_zoo_pgan_32.pth"
@@ -123,6 +128,139 @@ def test_weights_made_beforehand_need_their_digest_and_their_card(tmp_path):
     (tmp_path / "made" / "card.json").unlink()
     with pytest.raises(UserError, match="made holds no generator that zprime wrote"):
         load_gan.main()
+
+
+# Weights from elsewhere: their card is data, and nothing in it runs
+
+
+def with_card(tmp_path: Path, **changes: Any) -> str:
+    """What load_gan says where the card beside good weights is changed; a key of None is left out."""
+    section = zprime_section(tmp_path / "made")
+    path = tmp_path / "made" / CARD
+    card = json.loads(path.read_text()) | changes
+    write_json(path, {key: value for key, value in card.items() if value is not None})
+    write_parameters(section, resolution=8)
+    with pytest.raises(UserError) as raised:
+        load_gan.main()
+    assert "\n" not in str(raised.value)
+    assert not GENERATOR.exists()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["factory", "torchscript", "exported", "stylegan9", None, ["pgan"]])
+def test_a_card_that_asks_for_a_program_runs_nothing(kind, tmp_path, monkeypatch):
+    made, trace = tmp_path / "made", tmp_path / "trace"
+    made.mkdir()
+    (made / "evil.py").write_text(f"open({str(trace)!r}, 'w')\ndef run(): return None\n")
+    monkeypatch.syspath_prepend(made)
+    message = with_card(tmp_path, kind=kind, factory="evil:run", file="../evil.pt")
+    assert (
+        message == f"{made / CARD} is of kind {kind!r}; weights alone come in with their card: pgan, dcgan."
+    )
+    assert not trace.exists()
+    runpy.run_path(str(made / "evil.py"))  # it does what it is said to do where it runs
+    assert trace.exists()
+
+
+@pytest.mark.parametrize("key", ["factory", "file", "command"])
+def test_a_card_of_weights_with_another_key_is_refused_by_name(key, tmp_path):
+    message = with_card(tmp_path, **{key: "../evil"})
+    assert f"has {key!r}, which is no key of a card; these are: kind, latent_dim, " in message
+
+
+@pytest.mark.parametrize("key", ["latent_dim", "resolution", "architecture"])
+def test_a_card_without_what_is_needed_is_refused_by_name(key, tmp_path):
+    assert with_card(tmp_path, **{key: None}) == f"{tmp_path / 'made' / CARD} has no {key}."
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "types"),
+    [
+        ("resolution", "8", "str, expected int"),
+        ("latent_dim", True, "bool, expected int"),
+        ("architecture", [], "list, expected dict"),
+        ("made_by", {}, "dict, expected str"),
+    ],
+)
+def test_a_card_of_other_types_is_refused_by_name(key, value, types, tmp_path):
+    assert with_card(tmp_path, **{key: value}).endswith(f"has a {key} of type {types}.")
+
+
+def test_a_card_of_other_weights_is_refused(tmp_path):
+    assert "and the card beside it is of weights with sha256 0000" in with_card(tmp_path, sha256="0" * 64)
+
+
+def test_a_card_whose_sizes_are_not_the_architectures_is_refused(tmp_path):
+    message = with_card(tmp_path, latent_dim=5)
+    assert message.endswith("says 5 latent numbers and 8 px, and its architecture 4 and 8 px.")
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {"latent_dim": 4, "resolution": 8, "channels": {"4": 4}},
+        {"latent_dim": 4, "resolution": 8, "channels": {"4": 4, "8": 5}},
+        {"latent_dim": 4, "resolution": 8, "channels": [4, 4]},
+        {"latent_dim": 4, "resolution": 8, "channels": {"4": 4, "8": 4}, "run": "evil"},
+        {"latent_dim": 4, "resolution": 8, "channels": {"4": -4, "8": 4}},
+    ],
+)
+def test_a_card_with_an_architecture_that_the_weights_have_not_is_one_sentence(architecture, tmp_path):
+    assert "generator holds no generator that zprime wrote: " in with_card(
+        tmp_path, architecture=architecture
+    )
+
+
+def test_what_train_gan_leaves_is_brought_in_as_it_is(tmp_path):
+    """The card of the default preset's generator is such a file too."""
+    content = copy.deepcopy(AVATARS) | {"generator": "train_gan"}
+    content["prepare"]["resolution"] = 8
+    sizes = {4: 1, 8: 1}
+    content["train_gan"] = {
+        "resolution": 8,
+        "channels": {4: 4, 8: 4},
+        "batch_size": {4: 4, 8: 4},
+        "steps": sizes,
+    }
+    content["runtime"] |= {"device": "cpu", "precision": "fp32"}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    ids = [f"train-{k}" for k in range(8)]
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8)
+    commit_shard(REAL, 0, pd.DataFrame({"id": ids}), "images", pixels)
+    finish_store(REAL, 1, "images", (8, 8, 3), "uint8")
+    labels = pd.DataFrame({"id": ids, "split": "train", "Blond_Hair": [0, 1] * 4, "Male": [0, 0, 1, 1] * 2})
+    write_table(REAL / "labels.parquet", labels)
+    train_gan.main()
+    trained = (GENERATOR / CARD).read_bytes()
+    card = json.loads(trained)
+    assert card["sha256"] == sha256_of_file(GENERATOR / "generator.safetensors")
+    assert card["torch"] == torch.__version__
+    assert card["trained_on"] == {"images": 8, "attributes": ["Blond_Hair", "Male"], "source": "avatars"}
+    train_gan.main()
+    assert (GENERATOR / CARD).read_bytes() == trained  # nothing in it varies from run to run
+    shutil.copytree(GENERATOR, "made")
+    write_parameters(
+        {"kind": "zprime", "path": "made/generator.safetensors", "sha256": card["sha256"]}, resolution=8
+    )
+    load_gan.main()
+    assert json.loads((GENERATOR / CARD).read_text()) == card
+    default = ROOT / "presets/weights/avatars" / CARD
+    assert json.loads(default.read_text()).keys() == card.keys()
+
+
+def test_the_default_presets_generator_comes_in_with_its_card(tmp_path):
+    content = copy.deepcopy(AVATARS)
+    section = content["load_gan"]
+    made = ROOT / section["path"]
+    scratch = yaml.safe_load((ROOT / "presets/scratch.yaml").read_text())
+    write_parameters(section | {"path": str(made)})
+    load_gan.main()
+    card = json.loads((GENERATOR / CARD).read_text())
+    assert card == json.loads(made.with_name(CARD).read_text())
+    assert card["sha256"] == section["sha256"] == sha256_of_file(GENERATOR / made.name)
+    trained = train_gan.read_parameters(ROOT / "presets/scratch.yaml").train_gan
+    assert card["parameters"] == json.loads(json.dumps(trained.model_dump()))
+    assert card["trained_on"]["source"] == scratch["prepare"]["source"]["kind"]
 
 
 def test_another_resolution_than_the_real_images_is_refused():
