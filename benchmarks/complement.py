@@ -17,10 +17,14 @@ from generators.hyperplanes import Hyperplane, Planes
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.parameters import Cluster
 from pipeline.stores import Store, commit_shard, finish_store, shard_sizes
+from stages.paths import LABELS, LATENTS
 
-LATENTS, DIM = 160_000, 512  # the paper's
+VECTORS, DIM = 160_000, 512  # the paper's
 FEW, MANY, STREAMED_DIM = 100_000, 10_000_000, 16  # latents; memory is taken by the shard, whatever its width
 SHARD = 65536
+NAMES = ["target", "protected"]
+POSITIVE = np.array([0.2, 0.4])  # shares of the labels
+PER_GROUP = 0.25  # of all latents: of two groups not all are chosen
 
 
 def random_planes(dim: int) -> Planes:
@@ -44,7 +48,7 @@ def one_by_one(latents: NDArray[np.float32], of: Constraints) -> NDArray[np.floa
 
 
 def speedup() -> Result:
-    latents = np.random.default_rng(1).standard_normal((LATENTS, DIM), dtype=np.float32)
+    latents = np.random.default_rng(1).standard_normal((VECTORS, DIM), dtype=np.float32)
     moved = np.empty_like(latents)
     (of,) = flips_of("complement", random_planes(DIM))[0].by_domain
     complement(latents, of, out=moved)
@@ -68,18 +72,34 @@ def new_sampler(folder: Path, sizes: list[int]) -> MakeShard:
     return make
 
 
+def new_labeller(folder: Path, sizes: list[int]) -> MakeShard:
+    """What writes labels by chance of a shard of those latents, as the stage `label` does."""
+
+    def make(shard: int, advance: Advancing) -> Record:
+        scores = np.random.default_rng(shard).random((sizes[shard], len(NAMES)))
+        rows = Store(LATENTS / "z").rows_between(shard * SHARD, shard * SHARD + sizes[shard])[["id"]]
+        for name, score, share in zip(NAMES, scores.T, POSITIVE, strict=True):
+            rows = rows.assign(**{f"{name}_score": score, name: (score < share).astype(np.int64)})
+        return commit_shard(folder, shard, rows)
+
+    return make
+
+
 def stream(count: int) -> None:
-    """Make `count` latents and their complements, store to store; print the stage's peak memory."""
-    from stages.complement import metrics_of, new_complementer
+    """Make `count` latents, labels, and complements of the first of each group; print the peak memory."""
+    from stages.complement import first_of_each_group, metrics_of, new_complementer
 
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        store, work = Path("out/latents/z"), Path("work")
+        store, labels, work = LATENTS / "z", LABELS / "z", Path("work")
         sizes = shard_sizes(count, SHARD)
         make_shards("sample", store, sizes, partial(new_sampler, store, sizes), Cluster(), "latents")
         finish_store(store, len(sizes), "latents", (STREAMED_DIM,), "float32")
+        make_shards("label", labels, sizes, partial(new_labeller, labels, sizes), Cluster(), "latents")
+        finish_store(labels, len(sizes))
         planes = random_planes(STREAMED_DIM)
         flips = flips_of("complement", planes)
-        set_up = partial(new_complementer, "z", flips, planes, None, False, None, None, work)
+        chosen = first_of_each_group(NAMES, int(PER_GROUP * count))
+        set_up = partial(new_complementer, "z", flips, planes, None, False, chosen, None, work)
         make_shards("complement", work, sizes, set_up, Cluster(), "latents")
         finish_store(work, len(sizes), "latents", (STREAMED_DIM,), "float32")
         metrics_of(Store(work), flips)

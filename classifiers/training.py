@@ -29,6 +29,7 @@ from pipeline.seeds import generator_for
 
 MOMENTUM = 0.9
 EVALUATION_BATCH = 512  # images
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 Selection = Callable[[NDArray[np.float64], "LabelledImages"], float]
 
@@ -208,10 +209,16 @@ def train_in_phases(
         checkpoint: a file for the state, written by the main process after every evaluation, and every
             `checkpoint_seconds`.
 
-    Raises `UserError` where the loss is no longer finite.
+    Raises `UserError` where the loss is no longer finite, and where several processes on CPUs were to train
+    a network that normalises by batch.
     """
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+    if accelerator.num_processes > 1 and any(isinstance(part, BATCH_NORMS) for part in network.modules()):
         # torchvision's networks normalise by batch: by all of it, not by this process's part.
+        if accelerator.device.type != "cuda":
+            raise UserError(
+                f"{description}: the backbone normalises by batch, and on CPUs each of several processes "
+                "would do so by its own part alone: use one process, or the backbone small."
+            )
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
     network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = sum(phase.steps for phase in phases)

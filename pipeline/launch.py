@@ -42,7 +42,7 @@ def _run_again(runtime: Runtime) -> int:
     _refuse_missing_gpus(runtime)
     main = sys.modules["__main__"].__spec__
     assert main is not None  # a stage is run by `python -m`
-    # What `accelerate launch` starts for GPUs; for CPUs that would start a single process, without MPI.
+    # What `accelerate launch` starts with --multi_gpu; with --cpu, and without MPI, it is a single process.
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*launcher, f"--nproc-per-node={runtime.processes}", "-m", main.name, *sys.argv[1:]]
     threads = max(1, (os.cpu_count() or 1) // runtime.processes)

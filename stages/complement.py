@@ -1,6 +1,7 @@
 """complement LATENTS: out/latents/LATENTS, out/hyperplanes -> out/latents/LATENTS_prime/, with pair ids."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,41 +23,80 @@ from generators.hyperplanes import Planes, load_hyperplanes, planes_of
 from generators.latents import to_sphere
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.errors import UserError
+from pipeline.groups import protected_groups
 from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import Store, commit_shard, finish_store, write_json
+from pipeline.stores import Store, commit_shard, finish_store, join_by_id, write_json
 from pipeline.work import publish, work_folder
 from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL
-from stages.refining import Refine, new_refiner, original_labels
+from stages.refining import Refine, new_refiner
 
 # Lengths of moves are counted in bins, so that any number of latents takes the same memory.
 LENGTHS = np.linspace(0.0, 64.0, 6401)
 
 
-def first_of_each_group(ids: pd.Series, labels: NDArray[np.int64], per_group: int) -> pd.Index:
-    """The ids of the first `per_group` latents of every group, by their labels [n, 1 + k]."""
-    kinds = pd.DataFrame(labels)
-    places = kinds.groupby(list(kinds.columns)).cumcount().to_numpy()
-    return pd.Index(ids[places < per_group])
+@dataclass(frozen=True)
+class FirstOfEachGroup:
+    """Chooses, of z's latents to pair, the first `per_group` of every group that the classifiers see.
+
+    A shard's own labels and the numbers before it say which: memory does not grow with the latents.
+
+    Attributes:
+        attributes: whose labels make the groups: the target, then the protected ones.
+        before: how many latents to pair of each group stand before each shard, [shards, groups].
+    """
+
+    attributes: list[str]
+    per_group: int
+    before: NDArray[np.int64]
+
+    def among(self, rows: pd.DataFrame, shard: int, start: int) -> NDArray[np.bool_]:
+        """Which of a shard's latents to pair are chosen, [n]; the shard's first stands at `start`."""
+        to_pair = (rows["part"] == "pair").to_numpy(copy=True)
+        groups = groups_of(rows, start, self.attributes)[to_pair]
+        places = self.before[shard][groups] + pd.Series(groups).groupby(groups).cumcount().to_numpy()
+        to_pair[to_pair] = places < self.per_group
+        return to_pair
+
+
+def first_of_each_group(attributes: list[str], per_group: int) -> FirstOfEachGroup:
+    """Count the latents of z to pair in every group, shard by shard, to choose the first of each."""
+    store = Store(LATENTS / "z")
+    counts = np.zeros((len(store.items_per_shard) + 1, 2 ** len(attributes)), dtype=np.int64)
+    for shard in range(len(store.items_per_shard)):
+        start, stop = store.bounds(shard)
+        rows = store.rows_between(start, stop)
+        groups = groups_of(rows, start, attributes)[(rows["part"] == "pair").to_numpy()]
+        counts[shard + 1] = np.bincount(groups, minlength=counts.shape[1])
+    return FirstOfEachGroup(attributes, per_group, counts.cumsum(axis=0)[:-1])
+
+
+def groups_of(rows: pd.DataFrame, start: int, attributes: list[str]) -> NDArray[np.int64]:
+    """The groups [n] that the classifiers see latents of z in; `rows` are theirs from position `start` on.
+
+    Labels stand in the order of the latents, so that no others need be read.
+    """
+    labels = Store(LABELS / "z").rows_between(start, start + len(rows))
+    joined = join_by_id(rows[["id"]], labels[["id", *attributes]], "labels of z")
+    return protected_groups(joined[attributes].to_numpy(np.int64))[0]
 
 
 def originals_of(
-    latents: str, rows: pd.DataFrame, chosen: pd.Index | None
+    latents: str, rows: pd.DataFrame, shard: int, start: int, chosen: FirstOfEachGroup | None
 ) -> tuple[NDArray[np.bool_], pd.DataFrame]:
     """Which of a shard's latents have complements, [n], and those complements' `id` and `pair_id`.
 
     Of z those to pair, by their own ids; of inverted real images all, by the ids of the images.
 
     Args:
-        chosen: ids of z, where only some of those to pair are to be; None: all.
+        rows: the shard's, the first of which stands at position `start`.
+        chosen: where only some of z's latents to pair are to be paired; None: all.
     """
     if latents == "real":
         return np.ones(len(rows), dtype=bool), pd.DataFrame({
             "id": "real_prime-" + rows["real_id"], "pair_id": rows["real_id"],
         })  # fmt: skip
-    to_pair = (rows["part"] == "pair").to_numpy()
-    if chosen is not None:
-        to_pair = to_pair & rows["id"].isin(chosen).to_numpy()
+    to_pair = (rows["part"] == "pair").to_numpy() if chosen is None else chosen.among(rows, shard, start)
     ids = rows["id"][to_pair]
     return to_pair, pd.DataFrame({"id": "z_prime-" + ids.str.removeprefix("z-"), "pair_id": ids})
 
@@ -67,7 +107,7 @@ def new_complementer(
     planes: Planes,
     covariance: NDArray[np.float64] | None,
     on_sphere: bool,
-    chosen: pd.Index | None,
+    chosen: FirstOfEachGroup | None,
     refiner: Callable[[], Refine] | None,
     work: Path,
 ) -> MakeShard:
@@ -78,7 +118,7 @@ def new_complementer(
 
     def make(shard: int, advance: Advancing) -> Record:
         start, stop = store.bounds(shard)
-        to_pair, ids = originals_of(latents, store.rows_between(start, stop), chosen)
+        to_pair, ids = originals_of(latents, store.rows_between(start, stop), shard, start, chosen)
         z = store.read_between(start, stop)[to_pair]
         if on_sphere:
             z = to_sphere(z)
@@ -168,15 +208,13 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
             require_independent(constraints, covariance)
 
     store = Store(LATENTS / latents)
-    settings = [section.model_dump(), parameters.attributes, parameters.latent_space]
+    what = section.model_dump(exclude={"refine": {"batch_size"}})
+    settings = [what, parameters.attributes, parameters.latent_space]
     stage = f"complement {latents}"
     inputs = [LATENTS / latents, LATENTS / "z", HYPERPLANES]
     chosen, refiner = None, None
     if section.per_group is not None and latents == "z":
-        ids = store.rows_where("part", ["pair"])["id"]
-        chosen = first_of_each_group(
-            ids, original_labels(latents, ids, parameters.attributes), section.per_group
-        )
+        chosen = first_of_each_group(parameters.attributes, section.per_group)
         inputs.append(LABELS / latents)
     if section.refine.steps:
         refiner = partial(new_refiner, latents, parameters)
@@ -185,8 +223,8 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
     set_up = partial(new_complementer, latents, flips, planes, covariance, on_sphere, chosen, refiner, work)
     sizes = store.items_per_shard
     runtime = parameters.runtime if section.refine.steps else None  # where the linear ones need no device
-    make_shards(stage, work, sizes, set_up, parameters.cluster, unit="latents", runtime=runtime)
-    finish_store(work, len(sizes), "latents", store.item_shape, "float32")
+    records = make_shards(stage, work, sizes, set_up, parameters.cluster, unit="latents", runtime=runtime)
+    finish_store(work, len(sizes), "latents", store.item_shape, "float32", records=records)
     metrics = metrics_of(Store(work), flips)
     write_json(work / "metrics.json", metrics)
     print(f"{stage}: median move {metrics['move_length_median']:.2f}")

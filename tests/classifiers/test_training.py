@@ -612,7 +612,7 @@ def train_all_cases(output: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_weights_as_one(tmp_path):
+def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_path):
     """With batches that are odd, of fewer images than processes, and with a group on one process alone.
 
     At a learning rate at which rounding errors stay rounding errors; at 0.05 some seeds multiply them.
@@ -620,8 +620,10 @@ def test_two_processes_train_the_same_weights_as_one(tmp_path):
     train_all_cases(str(tmp_path / "one.pt"))
     script = tmp_path / "script.py"
     script.write_text(training_process(train_all_cases, str(tmp_path / "two.pt"))[-1])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launcher, str(script)], cwd=REPOSITORY, check=True)
+    # On CPUs too: with --cpu it would start one process.
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    subprocess.run([*launcher, *options, str(script)], cwd=REPOSITORY, check=True)
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for case, of_one, of_two in zip(CASES, one, two, strict=True):
         assert (of_one["processes"], of_two["processes"]) == (1, 2)
@@ -632,6 +634,20 @@ def test_two_processes_train_the_same_weights_as_one(tmp_path):
                 )
         for first, second in zip(of_one["history"], of_two["history"], strict=True):
             assert second == pytest.approx(first, abs=1e-5)
+
+
+@pytest.mark.parametrize("network", [new_backbone(Backbone(name="resnet18"), 0), torch.nn.BatchNorm1d(2)])
+def test_a_network_that_normalises_by_batch_is_refused_in_several_processes_on_cpus(network, tmp_path):
+    several = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    sentence = (
+        "toy: the backbone normalises by batch, and on CPUs each of several processes would do so by its own "
+        "part alone: use one process, or the backbone small."
+    )
+    with pytest.raises(UserError) as raised:
+        train_classifier(
+            "toy", network, ERM(), TRAINING, VALIDATION, settings_of(), {}, several, tmp_path / "state.pt"
+        )
+    assert str(raised.value) == sentence
 
 
 # Divergence

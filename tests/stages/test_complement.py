@@ -1,6 +1,8 @@
 """fit_hyperplanes and complement where the labels of latents are known: attributes, domains, ablations."""
 
 import json
+import pickle
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from generators.hyperplanes import (
 from generators.latents import sample_latents, to_sphere
 from pipeline.errors import UserError
 from pipeline.groups import protected_groups
-from pipeline.stores import Store, commit_shard, faulty_files, finish_store, write_json
+from pipeline.stores import INDEX, Store, commit_shard, faulty_files, finish_store, write_json
 from pipeline.work import publish, work_folder
 from stages import complement, fit_hyperplanes
 from stages.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
@@ -46,11 +48,13 @@ def write_parameters(**sections: dict | str | list) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
 
 
-def write_store(output: Path, rows: pd.DataFrame, latents: np.ndarray | None = None) -> None:
+def write_store(
+    output: Path, rows: pd.DataFrame, latents: np.ndarray | None = None, shard_size: int = SHARD
+) -> None:
     work = work_folder(f"test {output.name}", [], str(output))
-    starts = range(0, len(rows), SHARD)
+    starts = range(0, len(rows), shard_size)
     for shard, start in enumerate(starts):
-        part = slice(start, start + SHARD)
+        part = slice(start, start + shard_size)
         if latents is None:
             commit_shard(work, shard, rows[part])
         else:
@@ -323,6 +327,64 @@ def test_domains_in_the_datas_metric_and_on_the_sphere(project):
         before, after = (np.stack([plane.distance(of) for plane in planes.by_domain]) for of in (z, moved))
         off = np.abs(after[own ^ mask, each] - before[own, each])[reached]
         assert np.quantile(off, 0.98) < 1e-5
+
+
+# The first of each group
+
+
+@pytest.mark.parametrize(("of_latents", "of_labels"), [(SHARD, SHARD), (170, 64), (3000, 500)])
+def test_the_first_latents_to_pair_of_each_group_have_complements(of_latents, of_labels, project):
+    """Whatever the shards of latents and of labels are, and wherever latents to pair stand."""
+    latents, labels = Store(LATENTS / "z").read_between(0, FIT + VALIDATION + PAIR), Store(LABELS / "z").rows
+    rows = Store(LATENTS / "z").rows.drop(columns=["shard", "row"])
+    rows["part"] = np.array(["fit", "pair", "fit", "validation", "pair"])[np.arange(len(rows)) % 5]
+    write_store(LATENTS / "z", rows, latents, of_latents)
+    write_store(LABELS / "z", labels.drop(columns=["shard", "row"]), shard_size=of_labels)
+    fit_hyperplanes.main()
+    per_group = 100
+    left, expected = dict.fromkeys(product((0, 1), repeat=3), per_group), []
+    for name, part, group in zip(
+        rows["id"], rows["part"], labels[NAMES].itertuples(index=False), strict=True
+    ):
+        if part == "pair":
+            left[tuple(group)] -= 1
+            expected += [name] if left[tuple(group)] >= 0 else []
+    assert max(left.values()) < 0
+    write_parameters(complement={"per_group": per_group})
+    _, made, _ = complements_of_z()
+    assert sorted(set(made["pair_id"])) == expected
+    assert (made["pair_id"].value_counts() == 3).all()
+
+
+def test_a_group_with_fewer_latents_has_them_all(project):
+    groups = Store(LABELS / "z").rows.groupby(NAMES)["id"]
+    fit_hyperplanes.main()
+    write_parameters(complement={"per_group": int(groups.size().max())})
+    _, made, _ = complements_of_z()
+    assert made["pair_id"].nunique() == PAIR
+
+
+def test_choosing_holds_no_ids(project, monkeypatch):
+    """Workers are told a few numbers for each shard, and no table of the whole store is read for them."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("all rows are read")
+
+    monkeypatch.setattr(Store, "rows_where", refuse)
+    monkeypatch.setattr(Store, "rows", property(refuse))
+    told = complement.first_of_each_group(NAMES, PAIR)
+    assert told.before.shape == (3, 8)
+    assert len(pickle.dumps(told)) < 1000
+
+
+def test_the_batch_size_of_the_refinement_is_no_other_work(project):
+    fit_hyperplanes.main()
+    indices = []
+    for batch_size in (256, 64):
+        write_parameters(complement={"refine": {"steps": 0, "batch_size": batch_size}})
+        complement.main("z")
+        indices.append(json.loads((LATENTS / "z_prime" / INDEX).read_text()))
+    assert indices[0] == indices[1]
 
 
 def test_inverted_real_images_have_complements_of_their_own_names(project):
