@@ -1,6 +1,7 @@
 """`dvc repro` killed in every stage, for real: the next one goes on, and ends as if nothing had been."""
 
 import contextlib
+import json
 import random
 import shutil
 import subprocess
@@ -30,9 +31,11 @@ STAGES = {
     "balance": ("out/balanced", ""),
     "train_judge@Male": ("out/judges/Male", "state.pt"),
     "assess": ("out/quality", ""),
+    "train_real@original-erm-0": ("out/runs/original/erm/0", "state.pt"),
     "train_balanced@augmented-group_dro-0": ("out/runs/augmented/group_dro/0", "state.pt"),
     "evaluate": ("out/evaluation", ""),
     "report": ("out/report", ""),
+    "export@webdataset": ("out/export/webdataset", "records/*.json"),
 }
 
 
@@ -43,6 +46,7 @@ def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(repository, folder, symlinks=True)
     edit(folder, "prepare", shard_size=64)
     edit(folder, "synthesize", shard_size=32, batch_size=32)
+    edit(folder, "export", formats=["webdataset"], images_per_file=64)
     edit(folder, "runtime", checkpoint_seconds=0.001)
     checked(folder, "dvc", "repro")
     return folder
@@ -62,8 +66,14 @@ def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 def committed_in(project: Path) -> Iterator[Path]:
     """The files of the shards that have a record."""
     for record in (project / ".work").rglob("records/*.json"):
-        work = record.parents[1]
-        yield from (path for path in work.rglob(f"{record.stem}.*") if path.suffix in (".h5", ".parquet"))
+        yield from (record.parents[1] / name for name in json.loads(record.read_text())["files"])
+
+
+def lost_in(project: Path) -> list[Path]:
+    """The locks of the shards that were begun and have no record: what is made again."""
+    return [
+        lock for lock in (project / ".work").rglob("records/*.lock") if not lock.with_suffix(".json").exists()
+    ]
 
 
 def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Random, alone: bool) -> None:
@@ -94,31 +104,53 @@ def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Rand
     assert not alive, f"{alive} outlived the dvc that started them"
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_stage_ends_as_an_undisturbed_one(project: Path, stage: str) -> None:
+def check_kills(project: Path, stage: str, workers: int) -> None:
+    """Kill a stage, or twice where it leaves something, and run it to its end: nothing shows of the kills."""
     output, worth_a_kill = STAGES[stage]
     undisturbed = content_of(project / output)
     chance = random.Random(stage)
     kept: dict[str, int] = {}
-    for alone in (False, True) if worth_a_kill else (True,):
+    for kills, alone in enumerate((False, True) if worth_a_kill else (True,), start=1):
         killed_run(project, stage, worth_a_kill, chance, alone)
         if (project / output).exists():  # killed in the moment between the stage's end and DVC's record of it
             kept.clear()
         for path in committed_in(project):
             assert kept.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
+        assert len(lost_in(project)) <= workers * kills
     if worth_a_kill == "records/*.json":
         assert kept
+    killed = time.time()
     checked(project, "dvc", "repro", "--single-item", "--force", stage)
     assert content_of(project / output) == undisturbed
-    for name, inode in kept.items():
-        assert [path.stat().st_ino for path in (project / output).rglob(name)] == [inode]
+    for path in (project / output).rglob("*"):
+        if path.name in kept:
+            assert path.stat().st_ino == kept.pop(path.name)
+            assert path.stat().st_mtime < killed
+    assert not kept
     assert not list(project.rglob("*.tmp"))
-    assert not [path for path in (project / ".work").rglob("*") if path.is_file()]
+    own = [path for path in (project / ".work").iterdir() if path.name != "dask"]
+    assert not [path for folder in own for path in (folder, *folder.rglob("*")) if path.is_file()]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_ends_as_an_undisturbed_one(project: Path, stage: str) -> None:
+    """Of the shards that it has begun, a kill costs one at most."""
+    check_kills(project, stage, workers=1)
+
+
+def test_a_killed_stage_on_two_workers_ends_as_an_undisturbed_one(project: Path) -> None:
+    """A kill costs a shard of each worker at most."""
+    edit(project, "cluster", mode="local", workers=2)
+    try:
+        check_kills(project, "synthesize@z", workers=2)
+    finally:
+        edit(project, "cluster", mode="inline", workers=None)
 
 
 def test_two_runs_of_a_stage_never_write_at_once(project: Path) -> None:
     """Two at the same time: one of them does the work, the other waits or says that it cannot."""
-    undisturbed = content_of(project / "out/synthetic/z")
+    undisturbed, index = content_of(project / "out/synthetic/z"), project / "out/synthetic/z/index.json"
+    before = index.stat().st_mtime_ns
     command = [sys.executable, "-m", "stages.synthesize", "z"]
     both = [
         subprocess.Popen(command, cwd=project, env=environment(project), stderr=subprocess.PIPE, text=True)
@@ -127,4 +159,6 @@ def test_two_runs_of_a_stage_never_write_at_once(project: Path) -> None:
     for process in both:
         _, complaint = process.communicate(timeout=120)
         assert process.returncode == 0 or "is being written by process" in complaint, complaint
+    assert 0 in [process.returncode for process in both]
+    assert index.stat().st_mtime_ns > before
     assert content_of(project / "out/synthetic/z") == undisturbed

@@ -88,6 +88,20 @@ def test_several_processes_run_the_same_command_and_the_first_prints(stage, tmp_
     assert [int(note[1]) for note in notes] == [max(1, (os.cpu_count() or 1) // 2)] * 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_processes_of_accelerate_launch_are_used_whatever_the_parameters_say(processes, tmp_path):
+    (tmp_path / "small_stage.py").write_text(STAGE)
+    write_parameters(tmp_path, runtime={"processes": processes})
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu"]
+    options = ["--num_processes", "2", "--main_process_port", "0", "-m", "small_stage", "works"]
+    done = subprocess.run(
+        [*launcher, *options], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "process 0\n"
+    assert sorted(path.name for path in tmp_path.glob("works-*")) == ["works-0", "works-1"]
+
+
 @pytest.mark.parametrize("what", ["all-fail", "second-fails"])
 def test_an_error_is_one_sentence_said_once_and_ends_all_processes(what, stage, tmp_path):
     process = stage(2, what)

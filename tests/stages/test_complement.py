@@ -332,8 +332,16 @@ def test_domains_in_the_datas_metric_and_on_the_sphere(project):
 # The first of each group
 
 
-@pytest.mark.parametrize(("of_latents", "of_labels"), [(SHARD, SHARD), (170, 64), (3000, 500)])
-def test_the_first_latents_to_pair_of_each_group_have_complements(of_latents, of_labels, project):
+@pytest.mark.parametrize(
+    ("of_latents", "of_labels", "mode"),
+    [
+        (SHARD, SHARD, "inline"),
+        (170, 64, "inline"),
+        (3000, 500, "inline"),
+        pytest.param(700, 500, "local", marks=pytest.mark.slow),
+    ],
+)
+def test_the_first_latents_to_pair_of_each_group_have_complements(of_latents, of_labels, mode, project):
     """Whatever the shards of latents and of labels are, and wherever latents to pair stand."""
     latents, labels = Store(LATENTS / "z").read_between(0, FIT + VALIDATION + PAIR), Store(LABELS / "z").rows
     rows = Store(LATENTS / "z").rows.drop(columns=["shard", "row"])
@@ -350,7 +358,7 @@ def test_the_first_latents_to_pair_of_each_group_have_complements(of_latents, of
             left[tuple(group)] -= 1
             expected += [name] if left[tuple(group)] >= 0 else []
     assert max(left.values()) < 0
-    write_parameters(complement={"per_group": per_group})
+    write_parameters(complement={"per_group": per_group}, cluster={"mode": mode, "workers": 2})
     _, made, _ = complements_of_z()
     assert sorted(set(made["pair_id"])) == expected
     assert (made["pair_id"].value_counts() == 3).all()

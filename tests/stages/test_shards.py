@@ -168,6 +168,13 @@ def test_neither_batches_nor_workers_change_anything_in_bf16(chain):
     assert_same(one, chain("bf16-local", **bf16, **batches_of(256, 256), **TWO_WORKERS))
 
 
+def test_the_progress_of_labels_is_in_images(inline, tmp_path, monkeypatch, capsys):
+    """Whatever the number of attributes, and the size of the last batch."""
+    monkeypatch.chdir(shutil.copytree(inline, tmp_path / "project"))
+    label.main("z")
+    assert f"label z: {COUNT:,} images in" in capsys.readouterr().out
+
+
 def test_other_shards_have_the_same_items(inline, chain):
     other = chain("shards", synthesize={"shard_size": 190, "batch_size": 64})
     for name in ("z", "z_prime"):
