@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data.controls import sampled_rows
 from data.gates import BoolArray
+from data.sources.base import SPLITS
 from pipeline.errors import UserError
 from pipeline.groups import protected_groups
 from pipeline.seeds import generator_for
@@ -27,14 +28,14 @@ def manifest_columns(attributes: Sequence[str]) -> list[str]:
 
 
 def real_rows(labels: pd.DataFrame, attributes: Sequence[str], store: str) -> pd.DataFrame:
-    """The manifest's rows of the real images: of every split but the oracle's.
+    """The manifest's rows of the real images of `SPLITS`: the oracle's and the judges' are no user's.
 
     Args:
         labels: id, split and the attributes of every real image.
         attributes: the target, then the protected ones.
         store: the path of their image store.
     """
-    kept = with_groups(labels[labels["split"] != "oracle"], attributes)
+    kept = with_groups(labels[labels["split"].isin(SPLITS)], attributes)
     scores = {f"{name}_score": np.nan for name in attributes}
     rows = kept.assign(store=store, source="real", pair_id=None, **scores)
     return rows[manifest_columns(attributes)].reset_index(drop=True)

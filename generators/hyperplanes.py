@@ -60,7 +60,7 @@ class Planes:
         return protected_groups(sides.astype(np.int64))[0]
 
     def target_sides_of(self, latents: FloatArray) -> NDArray[np.bool_]:
-        """Whether latents [n, D] are on the positive side of the target's plane, their domain's if any: [n]."""
+        """Whether latents [n, D] are on the positive side of the target's plane, or their domain's: [n]."""
         if not self.by_domain:
             return self.target.distance(latents) > 0
         distances = np.stack([plane.distance(latents) for plane in self.by_domain])

@@ -89,10 +89,13 @@ def publish(folder: Path, output: Path) -> None:
     # What is no shard's is hashed now: a run that was killed here before may have recorded other content.
     index |= {"files": {}, "made_by": held.stage, "work": str(work.relative_to(WORK))}
     write_index(folder, index)
+    former = work.with_name(f"{work.name}.former")
+    shutil.rmtree(former, ignore_errors=True)
     if output.exists():
-        shutil.rmtree(output)
+        output.replace(former)  # whole: what is half removed may be taken for complete
     output.parent.mkdir(parents=True, exist_ok=True)
     folder.replace(output)
+    shutil.rmtree(former, ignore_errors=True)
     # Only now: without its records, a run that is killed before the move would start from zero.
     shutil.rmtree(output / RECORDS, ignore_errors=True)
     shutil.rmtree(work, ignore_errors=True)  # where the state of a training still is

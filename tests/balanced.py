@@ -71,8 +71,13 @@ def make_project(attributes: Sequence[str] = NAMES, **balance_section: object) -
         }
     )
     order = random.permutation(count)
-    _write_store(REAL, labels[["id"]], 0)
-    write_table(REAL / "labels.parquet", labels.iloc[order])  # the manifest's order is not the store's
+    aside = {"oracle": "oracle", "judge": "judge"}  # of splits that are no user's
+    others = pd.DataFrame(
+        [{"id": id, "split": split, **dict.fromkeys(attributes, 1)} for id, split in aside.items()]
+    )
+    _write_store(REAL, pd.concat([labels, others])[["id"]], 0)
+    # The manifest's order is not the store's.
+    write_table(REAL / "labels.parquet", pd.concat([others, labels.iloc[order]]))
     z = pd.DataFrame({"id": [f"z-{number:08d}" for number in range(30)]})
     for first, source, rows in ((200, "z", z), (300, "z_prime", _complements(z, attributes))):
         _write_store(SYNTHETIC / source, rows, first)

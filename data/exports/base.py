@@ -147,14 +147,19 @@ class ImageFiles(ExportFormat):
         return names
 
 
+def safe_name(name: str) -> str:
+    """A name that is safe as a file name, in a tar, in a URL and in a list with spaces between columns."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
+
+
 def keys_of(ids: pd.Series) -> pd.Series:
-    """A name for each id that is safe as a file name, in a tar and in a URL: letters, digits, - and _.
+    """A name for each id that is safe (`safe_name`).
 
     An image's suffix is left out. Where two ids would get the same name, or a very long one, each gets a
     digest of its id.
     """
     keys = ids.str.replace(r"\.(png|jpe?g|bmp|webp|tiff?)$", "", case=False, regex=True)
-    keys = keys.map(lambda key: re.sub(r"[^A-Za-z0-9_-]", "_", key))
+    keys = keys.map(safe_name)
     # Some file systems take letters for the same in either case.
     ambiguous = keys.str.lower().duplicated(keep=False) | (keys.str.len() > LONGEST_KEY)
     digests = ids[ambiguous].map(lambda id: hashlib.sha256(id.encode()).hexdigest()[:16])

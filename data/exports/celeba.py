@@ -4,18 +4,22 @@
     list_attr_celeba.txt, .csv       the target and the protected attributes, 1 or -1
     list_eval_partition.txt, .csv    0, 1, 2: train, validation, test
     identity_CelebA.txt, list_bbox_celeba.txt, list_landmarks_align_celeba.txt
+    metadata_celeba.csv              id, filename, split, y, a
+    RELEASE_v1.0.txt                 WILDS takes no folder without
 
-The last three are there because torchvision's `CelebA` opens them: identities and landmarks are unknown (0),
+The three lists are there because torchvision's `CelebA` opens them: identities and landmarks are unknown (0),
 boxes are the whole image. It also compares all lists with the originals' MD5, which
 `CelebA.file_list = []` switches off. The .txt files are the distributed layout, the .csv files that of the
-copies which kohpangwei/group_DRO (data/celebA_dataset.py) reads.
+copies which kohpangwei/group_DRO (data/celebA_dataset.py) reads, metadata_celeba.csv what
+facebookresearch/BalancingGroups and YyzHarry/SubpopBench do (datasets.py). In attributes' names a character
+that a list with spaces between its columns cannot have is `_`.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
-from data.exports.base import SPLIT_NUMBERS, ImageFiles
+from data.exports.base import SPLIT_NUMBERS, ImageFiles, safe_name
 from pipeline.stores import Store
 
 LANDMARKS = [f"{place}_{axis}" for place in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
@@ -35,11 +39,17 @@ class CelebA(ImageFiles):
         attributes = pd.DataFrame(
             {
                 "image_id": names,
-                manifest.target: 2 * rows["y"] - 1,
-                **{name: 2 * rows[name] - 1 for name in manifest.protected},
+                safe_name(manifest.target): 2 * rows["y"] - 1,
+                **{safe_name(name): 2 * rows[name] - 1 for name in manifest.protected},
             }
         )
-        partition = pd.DataFrame({"image_id": names, "partition": rows["split"].map(SPLIT_NUMBERS)})
+        splits = rows["split"].map(SPLIT_NUMBERS)
+        partition = pd.DataFrame({"image_id": names, "partition": splits})
+        metadata = pd.DataFrame(
+            {"id": rows["id"], "filename": names, "split": splits, "y": rows["y"], "a": rows["a"]}
+        )
+        metadata.to_csv(folder / "metadata_celeba.csv", index=False)
+        (folder / "RELEASE_v1.0.txt").write_text("exported by zprime\n")
         boxes = pd.DataFrame({"image_id": names, "x_1": 0, "y_1": 0, "width": width, "height": height})
         landmarks = pd.DataFrame({"image_id": names, **dict.fromkeys(LANDMARKS, 0)})
         attributes.to_csv(folder / "list_attr_celeba.csv", index=False)

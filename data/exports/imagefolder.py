@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.exports.base import ImageFiles
+from data.exports.base import ImageFiles, safe_name
 
 NO_PAIR = "-"  # Hugging Face refuses a column that is text in one split and empty in another
 
@@ -18,7 +18,7 @@ class ImageFolder(ImageFiles):
 
     def _files(self, rows: pd.DataFrame) -> pd.Series:
         """Each image's path in its split's folder: [n]."""
-        folders = rows["y"].map({y: f"{y}_{name}/" for y, name in enumerate(self.classes)})
+        folders = rows["y"].map({y: f"{y}_{safe_name(name)}/" for y, name in enumerate(self.classes)})
         return folders + rows["file"]
 
     def paths(self, rows: pd.DataFrame) -> pd.Series:

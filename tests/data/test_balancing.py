@@ -62,10 +62,10 @@ def candidates(z_prime: pd.DataFrame, kept=ALL, sources=PAIRS, dropped="pair") -
 def real() -> pd.DataFrame:
     labels = pd.DataFrame(
         {
-            "id": [f"r{k}" for k in range(9)],
-            "split": ["train"] * 6 + ["validation", "test", "oracle"],
-            "Blond": [0, 0, 0, 0, 1, 1, 1, 0, 1],
-            "Male": [0, 0, 0, 1, 0, 0, 1, 0, 1],
+            "id": [f"r{k}" for k in range(10)],
+            "split": ["train"] * 6 + ["validation", "test", "oracle", "judge"],
+            "Blond": [0, 0, 0, 0, 1, 1, 1, 0, 1, 1],
+            "Male": [0, 0, 0, 1, 0, 0, 1, 0, 1, 0],
         }
     )
     return real_rows(labels, ONE, "out/real")

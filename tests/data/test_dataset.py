@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data import BalancedDataset
 from pipeline.errors import UserError
+from pipeline.stores import Store
 from tests.balanced import SIDE, expected_images, make_project, manifest
 
 BALANCED = "out/balanced"
@@ -89,6 +90,15 @@ def test_workers_read_what_this_process_reads(start: str) -> None:
     for name in ("y", "a", "group"):
         assert torch.cat([batch[name] for batch in batches]).tolist() == [item[name] for item in alone]
     assert [source for batch in batches for source in batch["source"]] == [item["source"] for item in alone]
+
+
+def test_no_store_is_opened_before_an_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("data.dataset.Store", lambda folder: opened.append(folder.name) or Store(folder))
+    dataset = BalancedDataset(BALANCED, source="z")
+    assert opened == []
+    _ = dataset[0], dataset[1]
+    assert opened == ["z"]
 
 
 def test_a_pickle_has_no_images_in_it() -> None:

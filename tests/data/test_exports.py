@@ -16,7 +16,7 @@ import yaml
 from PIL import Image, JpegImagePlugin
 
 from data.exports import EXPORTS
-from data.exports.base import keys_of
+from data.exports.base import keys_of, safe_name
 from data.sources.celeba import CelebA as CelebASource
 from data.sources.waterbirds import Waterbirds as WaterbirdsSource
 from stages import export
@@ -308,6 +308,24 @@ def test_celeba_as_group_dro_reads_it(project: Path) -> None:
     assert partition["partition"].tolist() == told["split"].map(SPLIT_NUMBERS).tolist()
     assert attributes["Blond_Hair"].tolist() == (2 * told["target"] - 1).tolist()
     assert attributes["Male"].tolist() == (2 * told["protected"] - 1).tolist()
+
+
+def test_celeba_as_balancing_groups_reads_it(project: Path) -> None:
+    folder = project / "out/export/celeba"
+    table = pd.read_csv(folder / "metadata_celeba.csv")
+    assert table.columns.tolist() == ["id", "filename", "split", "y", "a"]
+    told = manifest().loc[table["id"]]
+    assert table["split"].tolist() == told["split"].map(SPLIT_NUMBERS).tolist()
+    assert (2 * table["y"] + table["a"]).tolist() == told["group"].tolist()
+    files = zip(table["id"], table["filename"], strict=True)
+    images = {id: array(Image.open(folder / "img_align_celeba" / name)) for id, name in files}
+    assert_images(images, set(told["id"]))
+    assert (folder / "RELEASE_v1.0.txt").is_file()
+
+
+def test_names_of_attributes_that_no_file_can_have_become_safe() -> None:
+    names = ["Blond_Hair", "Blond Hair", "../Hair", "Haar/Länge"]
+    assert [safe_name(name) for name in names] == ["Blond_Hair", "Blond_Hair", "___Hair", "Haar_L_nge"]
 
 
 @pytest.mark.parametrize("form", ["txt", "csv"])

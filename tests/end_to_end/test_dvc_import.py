@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.balanced import PROJECT, make_project, manifest, write_parameters
-from tests.end_to_end.running import checked, environment, run
+from tests.end_to_end.running import checked, edit, environment, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -78,6 +78,26 @@ def test_an_export_is_imported_and_read(producer: Path, consumer: Path) -> None:
     shutil.rmtree(consumer / ".dvc/cache")
     checked(consumer, "dvc", "pull", "--quiet")  # a clone of the consumer gets it from the producer's remote
     pd.testing.assert_frame_equal(pd.read_parquet(consumer / "faces/data"), table)
+
+
+def test_what_was_exported_anew_comes_with_an_update(
+    producer: Path, consumer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    changing = tmp_path_factory.mktemp("changing") / "producer"
+    shutil.copytree(producer, changing)
+    checked(consumer, "dvc", "import", "--quiet", str(changing), "out/export/hf-parquet", "-o", "faces")
+    assert len(pd.read_parquet(consumer / "faces/data")) == 130
+    checked(changing, "dvc", "pull", "--quiet")
+    edit(changing, "export", rows="train")
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=changing, env=environment(PROJECT), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    checked(changing, "dvc", "push", "--quiet")
+    commit(changing)
+    checked(consumer, "dvc", "update", "--quiet", "faces.dvc")
+    assert len(pd.read_parquet(consumer / "faces/data")) == 100
 
 
 def test_the_dataset_is_got_with_its_stores(producer: Path, consumer: Path, monkeypatch) -> None:

@@ -118,6 +118,21 @@ def test_publishing_replaces_what_stood_there_and_leaves_no_state():
     assert sorted(path.name for path in output.iterdir()) == [INDEX, "new"]
 
 
+def test_what_is_replaced_leaves_its_place_whole(monkeypatch):
+    """Half of an export may be taken for a complete one."""
+    output, removed = Path("out/stage"), []
+    for name in ("old", "new"):
+        folder = work_folder("stage", [], name)
+        (folder / name).touch()
+        monkeypatch.setattr(work.shutil, "rmtree", lambda path, **_: removed.append(Path(path)))
+        publish(folder, output)
+    former = WORK / "stage" / f"{folder.name}.former"
+    assert former in removed
+    assert output not in removed
+    assert sorted(path.name for path in former.iterdir()) == [INDEX, "old"]
+    assert sorted(path.name for path in output.iterdir()) == [INDEX, "new"]
+
+
 def test_what_is_published_says_what_made_it_and_records_every_file():
     folder = work_folder("label z", [], 1)
     (folder / "deep").mkdir()
