@@ -23,6 +23,17 @@ def commit(repository: Path) -> None:
     checked(repository, "git", *IDENTITY, "commit", "--quiet", "-m", "a step")
 
 
+def export_and_push(repository: Path) -> None:
+    """`dvc repro`, `dvc push`, and a commit that names what was pushed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=repository, env=environment(PROJECT), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    checked(repository, "dvc", "push", "--quiet")
+    commit(repository)
+
+
 @pytest.fixture(scope="module")
 def producer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the project's stage export, whose outputs are in a remote and nowhere else."""
@@ -43,13 +54,7 @@ def producer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     remote = tmp_path_factory.mktemp("remote")
     checked(folder, "dvc", "remote", "add", "--quiet", "-d", "local", str(remote))
     checked(folder, "dvc", "add", "--quiet", "out/balanced", "out/real", "out/synthetic")
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"],
-        cwd=folder, env=environment(PROJECT), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    checked(folder, "dvc", "push", "--quiet")
-    commit(folder)
+    export_and_push(folder)
     for name in (".dvc/cache", "out/export/hf-parquet", "out/balanced", "out/real", "out/synthetic"):
         shutil.rmtree(folder / name)
     return folder
@@ -89,13 +94,7 @@ def test_what_was_exported_anew_comes_with_an_update(
     assert len(pd.read_parquet(consumer / "faces/data")) == 130
     checked(changing, "dvc", "pull", "--quiet")
     edit(changing, "export", rows="train")
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"],
-        cwd=changing, env=environment(PROJECT), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    checked(changing, "dvc", "push", "--quiet")
-    commit(changing)
+    export_and_push(changing)
     checked(consumer, "dvc", "update", "--quiet", "faces.dvc")
     assert len(pd.read_parquet(consumer / "faces/data")) == 100
 
