@@ -63,6 +63,13 @@ def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return []
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
+
+
 def committed_in(project: Path) -> Iterator[Path]:
     """The files of the shards that have a record."""
     for record in (project / ".work").rglob("records/*.json"):
@@ -77,7 +84,9 @@ def lost_in(project: Path) -> list[Path]:
 
 
 def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Random, alone: bool) -> None:
-    """Run a stage, and kill it when there is something to lose, or some time after its start.
+    """Run a stage, and kill it when there is something to lose, or some time after it has begun.
+
+    Not while `dvc` writes dvc.lock, which it does in place: half a lock is none, and git has the former.
 
     Args:
         alone: kill `dvc` alone, whose stage must then end by itself; or all of them at once.
@@ -85,13 +94,14 @@ def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Rand
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", stage]
     output = subprocess.DEVNULL
     process = subprocess.Popen(command, cwd=project, env=environment(project), stdout=output, stderr=output)
-    wanted, patience = chance.randint(1, 6), chance.uniform(1.5, 4.0)
-    start = time.monotonic()
+    wanted, patience = chance.randint(1, 6), chance.uniform(0.0, 0.5)
     while process.poll() is None:
-        found = list((project / ".work").rglob(worth_a_kill)) if worth_a_kill else []
-        if len(found) >= (1 if worth_a_kill == "state.pt" else wanted):
-            break
-        if not worth_a_kill and time.monotonic() - start > patience:
+        if worth_a_kill:
+            found = list((project / ".work").rglob(worth_a_kill))
+            if len(found) >= (1 if worth_a_kill == "state.pt" else wanted):
+                break
+        elif any("stages." in word for child in descendants(process) for word in command_of(child)):
+            time.sleep(patience)
             break
         time.sleep(0.001)
     children = descendants(process)

@@ -97,6 +97,8 @@ def test_data_that_are_not_there_are_named(tmp_path, monkeypatch):
         UserError, match=r"'augmentd' is no training data.*original, duplicated, sampled, aug"
     ):
         training_images("augmentd", 0, parameters, Store(REAL))
+    labels = pd.read_parquet(REAL / "labels.parquet")
+    write_table(REAL / "labels.parquet", labels[labels["split"] != "oracle"])
     with pytest.raises(UserError, match=r"no split 'oracle', which the data 'oracle' are made of"):
         training_images("oracle", 0, parameters, Store(REAL))
 
