@@ -73,8 +73,9 @@ class EqualizedLinear(nn.Linear):
 
 
 def pixel_norm(x: Tensor) -> Tensor:
-    """x [n, C, ...] with unit mean square over the channels C of every pixel."""
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+    """x [n, C, ...] with unit mean square over the channels C of every pixel; of the dtype of x."""
+    # A GPU's autocast takes rsqrt in float32, and what it is multiplied with would become that too.
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8).to(x.dtype)
 
 
 def minibatch_std(x: Tensor, group: int = MINIBATCH_GROUP) -> Tensor:

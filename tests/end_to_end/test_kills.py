@@ -39,6 +39,9 @@ STAGES = {
 }
 
 
+TRIES = 6  # of a kill, until it comes before the end
+
+
 @pytest.fixture(scope="module")
 def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of many small shards, after a run that nothing disturbed."""
@@ -70,6 +73,22 @@ def command_of(process: psutil.Process) -> list[str]:
         return []
 
 
+def runs(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that has may be listed until somebody asks how it did."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for_all(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still run after so long."""
+    end = time.monotonic() + seconds
+    while (alive := [process for process in processes if runs(process)]) and time.monotonic() < end:
+        time.sleep(0.01)
+    return alive
+
+
 def committed_in(project: Path) -> Iterator[Path]:
     """The files of the shards that have a record."""
     for record in (project / ".work").rglob("records/*.json"):
@@ -83,22 +102,25 @@ def lost_in(project: Path) -> list[Path]:
     ]
 
 
-def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Random, alone: bool) -> None:
+def killed_run(
+    project: Path, stage: str, worth_a_kill: str, wanted: int, patience: float, alone: bool
+) -> None:
     """Run a stage, and kill it when there is something to lose, or some time after it has begun.
 
     Not while `dvc` writes dvc.lock, which it does in place: half a lock is none, and git has the former.
 
     Args:
+        wanted: of what is worth a kill, how much there is to be; a state is one.
+        patience: for a stage that leaves nothing, seconds from its start.
         alone: kill `dvc` alone, whose stage must then end by itself; or all of them at once.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", stage]
     output = subprocess.DEVNULL
     process = subprocess.Popen(command, cwd=project, env=environment(project), stdout=output, stderr=output)
-    wanted, patience = chance.randint(1, 6), chance.uniform(0.0, 0.5)
     while process.poll() is None:
         if worth_a_kill:
             found = list((project / ".work").rglob(worth_a_kill))
-            if len(found) >= (1 if worth_a_kill == "state.pt" else wanted):
+            if len(found) >= wanted:
                 break
         elif any("stages." in word for child in descendants(process) for word in command_of(child)):
             time.sleep(patience)
@@ -110,7 +132,7 @@ def killed_run(project: Path, stage: str, worth_a_kill: str, chance: random.Rand
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
     process.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    alive = wait_for_all(children, seconds=10)
     assert not alive, f"{alive} outlived the dvc that started them"
 
 
@@ -121,8 +143,19 @@ def check_kills(project: Path, stage: str, workers: int) -> None:
     chance = random.Random(stage)
     kept: dict[str, int] = {}
     for kills, alone in enumerate((False, True) if worth_a_kill else (True,), start=1):
-        killed_run(project, stage, worth_a_kill, chance, alone)
-        if (project / output).exists():  # killed in the moment between the stage's end and DVC's record of it
+        wanted = 1 if worth_a_kill == "state.pt" else chance.randint(1, 6)
+        # A kill may come too late, when the stage has ended and DVC has not yet said so: then an earlier one.
+        for sooner in range(TRIES):
+            killed_run(
+                project,
+                stage,
+                worth_a_kill,
+                max(wanted - sooner, 1),
+                chance.uniform(0.0, 0.5) / 2**sooner,
+                alone,
+            )
+            if not (project / output).exists():
+                break
             kept.clear()
         for path in committed_in(project):
             assert kept.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
