@@ -46,7 +46,7 @@ class Subject:
 
 # The default benchmark's networks for two cores; CelebA's at 128 px (23 M parameters) for a GPU.
 AVATARS = Subject(64, {4: 128, 8: 128, 16: 64, 32: 32}, "small", 16384, 4096, 256)
-CELEBA = Subject(512, {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128}, "resnet50", 32768, 8192, 256)
+CELEBA = Subject(512, {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128}, "resnet50", 49152, 2048, 256)
 
 
 def subject_for(runtime: Runtime) -> Subject:

@@ -19,6 +19,7 @@ WEIGHTS = "network.safetensors"
 CARD = "card.json"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CPU = torch.device("cpu")
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -180,11 +181,12 @@ def save_network(folder: Path, network: nn.Module, parameters: Backbone, card: d
     write_json(folder / CARD, {"backbone": backbone, **card})
 
 
-def load_network(folder: Path) -> tuple[Classifier, dict[str, Any]]:
+def load_network(folder: Path, device: torch.device = CPU) -> tuple[Classifier, dict[str, Any]]:
     """Read a network that `save_network` wrote, in evaluation mode, and its card."""
     try:
         card = json.loads((folder / CARD).read_text())
-        network = BACKBONES[card["backbone"]["name"]](Backbone.model_validate(card["backbone"]))
+        with device:
+            network = BACKBONES[card["backbone"]["name"]](Backbone.model_validate(card["backbone"]))
         # Not mapped into memory: there, a disk's I/O error ends the process without a word.
         network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -192,4 +194,4 @@ def load_network(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             f"{folder} holds no classifier that zprime wrote: {' '.join(str(error).split())}."
         ) from error
     network.eval().requires_grad_(False)
-    return network.to(memory_format=torch.channels_last), card
+    return network.to(device).to(memory_format=torch.channels_last), card

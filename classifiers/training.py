@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from classifiers.objectives import Batch
 from classifiers.samplers import SAMPLERS, IntArray, Sampler
-from pipeline.batches import evened, in_batches
+from pipeline.batches import alike, in_batches
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import UserError
 from pipeline.parameters import Optimizer, Training
@@ -111,20 +111,23 @@ def per_image(
 
     A batch that memory does not suffice for is halved.
     """
-    parts: list[NDArray[np.float32]] = []
+    parts: list[Tensor] = []
 
     def compute(start: int, stop: int) -> None:
         images = images_to_tensor(read(np.arange(start, stop)), accelerator.device)
         with accelerator.autocast():
-            values = output(evened(images))[: stop - start]
-        parts.append(values.float().cpu().numpy())
+            values = alike(output, images)
+        # Not waiting for a GPU: the next images are read while it computes.
+        parts.append(values.float().to("cpu", non_blocking=True))
 
     was_training = network.training
     network.eval()
     with torch.inference_mode():
         in_batches(compute, count, batch_size, on_batch)
     network.train(was_training)
-    return np.concatenate(parts).astype(np.float64)
+    if accelerator.device.type == "cuda":
+        torch.cuda.synchronize(accelerator.device)
+    return torch.cat(parts).numpy().astype(np.float64)
 
 
 def predict(

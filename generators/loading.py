@@ -97,7 +97,8 @@ def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:
 def _load_pgan(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
     architecture = dict(card["architecture"])
     channels = {int(size): width for size, width in architecture.pop("channels").items()}
-    generator = Generator(channels=channels, **architecture)
+    with device:  # where weights that nobody will use are drawn more quickly
+        generator = Generator(channels=channels, **architecture)
     _take_weights(generator, folder)
     layout = torch.contiguous_format if generator.scales_bias else torch.channels_last
     return generator.to(device=device, memory_format=layout)  # type: ignore[call-overload]

@@ -7,6 +7,7 @@ upsampling, linear fade-in of each new resolution; a mapping network by paramete
 
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -92,8 +93,9 @@ def minibatch_std(x: Tensor, group: int = MINIBATCH_GROUP) -> Tensor:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Nearest neighbour, twice the side."""
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+    """Nearest neighbour, twice the side; of the dtype of x, which autocast would turn float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 def downsample(x: Tensor) -> Tensor:
@@ -104,6 +106,17 @@ def downsample(x: Tensor) -> Tensor:
 def resolutions_up_to(resolution: int) -> list[int]:
     """[4, 8, ..., resolution]."""
     return [4 * 2**k for k in range(resolution.bit_length() - 2)]
+
+
+def _takes_kernel(x: Tensor) -> bool:
+    """Whether `generators.kernels` can take over: rendering, in bfloat16, on a GPU that Triton knows."""
+    if not x.is_cuda or torch.is_grad_enabled() or not torch.is_autocast_enabled("cuda"):
+        return False
+    if find_spec("triton") is None:
+        return False
+    from generators.kernels import compiles
+
+    return compiles()
 
 
 class _GeneratorBlock(nn.Module):
@@ -178,6 +191,9 @@ class Generator(nn.Module):
         if not self.scales_bias or torch.is_autocast_enabled(z.device.type):
             x = x.contiguous(memory_format=torch.channels_last)
         x = pixel_norm(F.leaky_relu(x, SLOPE, inplace=True))
+        if alpha == 1.0 and _takes_kernel(x):
+            fused: Tensor = self.to_rgb[level](self._fused(x, level))
+            return fused
         x = pixel_norm(F.leaky_relu(self.first_conv(x), SLOPE, inplace=True))
         below = x
         for block in self.blocks[:level]:
@@ -187,6 +203,19 @@ class Generator(nn.Module):
         if level > 0 and alpha < 1.0:
             image = torch.lerp(upsample(self.to_rgb[level - 1](below)), image, alpha)
         return image
+
+    def _fused(self, x: Tensor, level: int) -> Tensor:
+        """The features that `forward` makes of those that its first convolution takes, by the kernel."""
+        from generators.kernels import finish
+
+        blocks = self.blocks[:level].modules()
+        convolutions = [self.first_conv, *(part for part in blocks if isinstance(part, EqualizedConv2d))]
+        last = len(convolutions) - 1
+        for number, layer in enumerate(convolutions):
+            weight, bias, _ = _parts(layer, x)
+            x = layer._conv_forward(x, weight, None)
+            x = finish(x, bias, SLOPE, doubled=number % 2 == 0 and number < last)
+        return x
 
 
 class _DiscriminatorBlock(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from pipeline.batches import ImagesToHost, evened, in_batches
+from pipeline.batches import ImagesToHost, alike, in_batches
 
 
 def render(
@@ -27,8 +27,8 @@ def render(
 
     def render_batch(start: int, stop: int) -> None:
         with accelerator.autocast():
-            rendered = generator(evened(z[start:stop]))
-        images.put(start, rendered[: stop - start])
+            rendered = alike(generator, z[start:stop])
+        images.put(start, rendered)
 
     with torch.inference_mode():
         in_batches(render_batch, len(latents), batch_size, on_batch)

@@ -23,6 +23,8 @@ Advancing = Callable[[int], object]  # called with the number of items just done
 MakeShard = Callable[[int, Advancing], Record]  # commits the shard of a number
 SetUp = Callable[[], MakeShard]  # picklable: it may run in another process
 
+AT_ONCE_ON_GPU = 2  # shards of a worker: one computes while the other is written
+
 
 def make_shards(
     description: str,
@@ -39,8 +41,8 @@ def make_shards(
         sizes: the number of items in each shard, for the progress.
         set_up: gives a worker its function, once; it runs where the function will.
         runtime: what the workers compute on; None where that is no matter of torch. On a GPU a worker makes
-            two shards at once, so that one computes while the other is written, and local workers are one
-            per GPU, or a single one where the device has a number.
+            `AT_ONCE_ON_GPU` shards, and local workers are one per GPU, or a single one where the device has
+            a number.
 
     A shard that fails does not stop the others: a `UserError` names it at the end.
     """
@@ -161,7 +163,7 @@ def _run_inline(
             except Exception as error:
                 yield shard, error
         return
-    with ThreadPoolExecutor(max_workers=2) as threads:
+    with ThreadPoolExecutor(max_workers=AT_ONCE_ON_GPU) as threads:
         futures: dict[Future[Record], int] = {threads.submit(worker, shard, at): shard for shard in missing}
         try:
             for future in as_completed(futures):

@@ -17,7 +17,7 @@ from distributed import Client, Future, LocalCluster, WorkerPlugin, get_worker
 from distributed import Worker as DaskWorker
 from distributed.comm import CommClosedError, connect
 
-from pipeline.cluster import Outcomes, Record, Worker
+from pipeline.cluster import AT_ONCE_ON_GPU, Outcomes, Record, Worker
 from pipeline.errors import UserError
 from pipeline.parameters import Cluster
 from pipeline.work import WORK
@@ -155,7 +155,7 @@ def _client(cluster: Cluster, gpus: int) -> Iterator[Any]:
             dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
             LocalCluster(
                 n_workers=_local_workers(cluster, gpus),
-                threads_per_worker=2 if gpus else 1,
+                threads_per_worker=AT_ONCE_ON_GPU if gpus else 1,
                 memory_limit=0,  # a shard is all that a worker holds: nothing to spill
                 dashboard_address=None,
                 local_directory=str(WORK / "dask"),

@@ -32,8 +32,8 @@ def new_labeller(
     from pipeline.runtime import new_accelerator
 
     accelerator = new_accelerator(runtime)
-    loaded = [load_network(ATTRIBUTES / attribute) for attribute in attributes]
-    networks = torch.nn.ModuleList([network for network, _ in loaded]).eval().to(accelerator.device)
+    loaded = [load_network(ATTRIBUTES / attribute, accelerator.device) for attribute in attributes]
+    networks = torch.nn.ModuleList([network for network, _ in loaded]).eval()
     thresholds = [float(card["threshold"]) for _, card in loaded]
     store = Store(SYNTHETIC / latents)
     batch_size = max(section.batch_size // BATCH_UNIT, 1) * BATCH_UNIT
@@ -48,7 +48,9 @@ def new_labeller(
         table = store.rows_between(start, stop)[["id"]].copy()
 
         def read(positions: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-            """The shard's images; beyond them the last one, to fill the last batch."""
+            """The shard's images of a range; beyond them the last one, to fill the last batch."""
+            if positions[-1] < len(images):
+                return images[positions[0] : positions[-1] + 1]  # not a copy
             chosen: NDArray[np.uint8] = images[np.minimum(positions, len(images) - 1)]
             return chosen
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.batches import ImagesToHost, in_batches
+from pipeline.batches import UNIT, ImagesToHost, alike, in_batches
 from pipeline.errors import UserError
 from pipeline.runtime import tensor_to_images
 
@@ -96,3 +96,27 @@ def test_images_arrive_as_tensor_to_images_makes_them_each_at_its_place(count, b
     assert array.shape == (count, 4, 6, 3)
     assert array.flags.c_contiguous
     np.testing.assert_array_equal(array, tensor_to_images(images).numpy())
+
+
+# Alike
+
+
+class Gpu(torch.Tensor):
+    """Says that it is on a GPU."""
+
+    is_cuda = True
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3 * UNIT), st.booleans())
+def test_a_network_sees_even_batches_and_on_a_gpu_always_as_many(count, on_gpu):
+    seen = []
+
+    def network(batch):
+        seen.append(len(batch))
+        return batch.as_subclass(torch.Tensor) * 2
+
+    batch = torch.arange(count * 2.0).reshape(count, 2)
+    made = alike(network, batch.as_subclass(Gpu) if on_gpu else batch)
+    np.testing.assert_array_equal(made.numpy(), 2 * batch.numpy())
+    assert seen == ([UNIT] * -(-count // UNIT) if on_gpu else [count + count % 2])

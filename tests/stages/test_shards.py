@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 
 from classifiers.backbones import new_backbone, save_network
 from classifiers.training import predict
@@ -70,6 +71,7 @@ def networks(tmp_path_factory) -> Path:
         save_network(
             folder / ATTRIBUTES / name, network, parameters, {"threshold": float(np.sort(scores)[COUNT // 2])}
         )
+    AcceleratorState._reset_state(True)  # the first test may want another precision
     return folder
 
 
@@ -166,6 +168,15 @@ def test_neither_batches_nor_workers_change_anything_in_bf16(chain):
     one = chain("bf16", **bf16)
     assert_same(one, chain("bf16-batches", **bf16, **batches_of(256, 256)))
     assert_same(one, chain("bf16-local", **bf16, **batches_of(256, 256), **TWO_WORKERS))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_neither_batches_nor_workers_change_anything_on_a_gpu(precision, chain):
+    on_gpu = {"runtime": {"device": "cuda", "precision": precision}}
+    one = chain("gpu", **on_gpu)
+    assert_same(one, chain("gpu-batches", **on_gpu, **batches_of(256, 256)))
+    assert_same(one, chain("gpu-local", **on_gpu, **batches_of(256, 256), cluster={"mode": "local"}))
 
 
 def test_the_progress_of_labels_is_in_images(inline, tmp_path, monkeypatch, capsys):
