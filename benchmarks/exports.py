@@ -1,6 +1,10 @@
 """Each export format on two workers against writing one file per image with Pillow, in the same run."""
 
+import os
+import pickle
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import chdir
@@ -10,12 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from benchmarks.measuring import ROUNDS, Result
+from benchmarks.measuring import ROUNDS, Result, peak_bytes
 from benchmarks.training import IMAGES, smooth_images
 from data.balancing import manifest_columns
-from data.exports import EXPORTS
-from pipeline.cluster import make_shards
+from data.exports import EXPORTS, export_of
+from pipeline.cluster import SetUp, make_shards
 from pipeline.parameters import Cluster, Export
 from pipeline.stores import RECORDS, Store, commit_shard, finish_store, write_json, write_table
 from pipeline.work import WORK
@@ -24,14 +29,15 @@ from stages.paths import BALANCED, REAL
 
 WORKERS, PIECES = 2, 16
 QUALITY = 95
+FEW, MANY, MANIFEST_PIECE = 4096, 131072, 4096  # images, of which the rows are to take no memory of a worker
+PROJECT = Path(__file__).parents[1]
 # Formats with a file per image take as long as the file system does to make files, and PNG as long as its
 # encoder: they are measured once, for information.
 TARGETS = {"hf-parquet": 2.0, "webdataset": 2.0}
 
 
-def make_project() -> None:
+def make_project(images: NDArray[np.uint8]) -> None:
     """A balanced manifest of real training images, in the current folder."""
-    images = smooth_images()
     rows = pd.DataFrame({"id": [f"image-{number:06d}" for number in range(len(images))]})
     commit_shard(REAL, 0, rows, "images", images)
     finish_store(REAL, 1, "images", images.shape[1:], "uint8")
@@ -65,17 +71,45 @@ def export_rate(format: str, encoding: Literal["png", "jpeg"]) -> float:
     size = IMAGES // PIECES
     section = Export(encoding=encoding, quality=QUALITY, images_per_file=size)
     cluster = Cluster(mode="local", workers=WORKERS, threads=1)
-    make_shards(
-        f"export {format}", work, [size] * PIECES, partial(new_exporter, format, section, work), cluster
-    )
+    export = export_of(format, BALANCED, section)
+    export.write_rows(work)
+    set_up = partial(new_exporter, export.without_rows(), work)
+    make_shards(f"export {format}", work, [size] * PIECES, set_up, cluster)
     committed = sorted(path.stat().st_mtime for path in (work / RECORDS).glob("*.json"))
     return (PIECES - WORKERS) * size / (committed[-1] - committed[WORKERS - 1])
 
 
+def write_pieces(count: int) -> None:
+    """What a worker does, of an export of `count` images; prints the peak memory."""
+    set_up: SetUp = pickle.loads(Path("set_up.pickle").read_bytes())
+    make = set_up()
+    for piece in range(count // MANIFEST_PIECE):
+        make(piece, int)
+    print(peak_bytes())
+
+
+def memory_growth() -> Result:
+    peaks = []
+    for count in (FEW, MANY):
+        with tempfile.TemporaryDirectory() as folder, chdir(folder):
+            make_project(np.zeros((count, 8, 8, 3), np.uint8))
+            export = export_of("webdataset", BALANCED, Export(images_per_file=MANIFEST_PIECE))
+            export.write_rows(WORK)
+            Path("set_up.pickle").write_bytes(
+                pickle.dumps(partial(new_exporter, export.without_rows(), WORK))
+            )
+            command = [sys.executable, "-m", "benchmarks.exports", str(count)]
+            environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+            peaks.append(int(done.stdout.split()[-1]))
+    detail = f"{peaks[0] / 2**20:.0f} MiB for {FEW:,} images, {peaks[1] / 2**20:.0f} MiB for {MANY:,}"
+    return Result("export_memory_growth", peaks[1] / peaks[0], 1.1, False, detail)
+
+
 def measure() -> list[Result]:
-    results = []
+    results = [memory_growth()]
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        make_project()
+        make_project(smooth_images())
         for format, kind in EXPORTS.items():
             encoding: Literal["png", "jpeg"] = "png" if kind.png_only else "jpeg"
             target = TARGETS.get(format)
@@ -89,3 +123,7 @@ def measure() -> list[Result]:
             )
             results.append(Result(key, ratio, target, True, detail))
     return results
+
+
+if __name__ == "__main__":
+    write_pieces(int(sys.argv[1]))

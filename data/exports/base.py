@@ -4,25 +4,29 @@ A new format is one module beside this one with a subclass of `ExportFormat` (or
 has a file per image), and one line in ``data/exports/__init__.py``.
 """
 
+import copy
 import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data.manifest import Manifest
 from data.sources.base import SPLITS
 from pipeline.errors import UserError
 from pipeline.parameters import Export
 from pipeline.seeds import generator_for
-from pipeline.stores import finish_store
+from pipeline.stores import RECORDS, committed, finish_store
 
+LOCATED = f"{RECORDS}/rows.parquet"  # in the folder of an unfinished export
 NAME = "balanced"  # of the data set, where a format's file names have one
 SPLIT_NUMBERS = {split: number for number, split in enumerate(SPLITS)}  # CelebA's and Waterbirds'
 LONGEST_KEY = 80  # characters: a file name in a tar has 100
@@ -52,6 +56,7 @@ class ExportFormat(ABC):
     Attributes:
         table: the rows, train first, then validation, then test; each with its image's `key` (a name
             without a dot or a slash) and `file` (the key with the encoding's suffix).
+        stores: the names of the stores that have the images.
     """
 
     has_splits: ClassVar[bool] = True  # false: of a layout that cannot tell splits apart
@@ -69,6 +74,7 @@ class ExportFormat(ABC):
         # Of all ids, so that an image is called the same whatever else is exported.
         keys = rows["id"].map(keys_of(manifest.table.set_index("id", drop=False)["id"]))
         self.table = rows.assign(key=keys, file=keys + self.suffix)
+        self.stores = sorted(rows["store"].unique())
 
     def _selected(self) -> pd.DataFrame:
         """The rows that `export.rows` names, of one split where the layout cannot tell splits apart."""
@@ -93,6 +99,28 @@ class ExportFormat(ABC):
                 last = min(first + size, start)
                 pieces.append(Piece(len(pieces), str(split), index, len(starts), first, last))
         return pieces
+
+    def write_rows(self, folder: Path) -> None:
+        """Write the table, each image's place in its store with it: a row group for every piece."""
+        located = self.manifest.located(self.table)
+        schema = pa.Schema.from_pandas(located, preserve_index=False)
+        with committed(folder / LOCATED) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+            for piece in self.pieces:
+                rows = located.iloc[piece.start : piece.stop]
+                writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False), len(rows))
+
+    def rows_of(self, folder: Path, piece: Piece) -> pd.DataFrame:
+        """A piece's rows, of those that `write_rows` wrote, with the `position` of each image."""
+        rows = pq.ParquetFile(folder / LOCATED).read_row_group(piece.number).to_pandas()
+        return rows.set_index(pd.RangeIndex(piece.start, piece.stop))
+
+    def without_rows(self) -> Self:
+        """What a worker needs, who reads the rows of a piece when it makes that: memory for no more."""
+        light = copy.copy(self)
+        light.pieces = self.pieces
+        light.table = pd.DataFrame(columns=self.table.columns)
+        light.manifest = replace(self.manifest, table=pd.DataFrame(columns=self.manifest.table.columns))
+        return light
 
     @property
     def columns(self) -> list[str]:
@@ -121,10 +149,14 @@ class ExportFormat(ABC):
     def write_tables(self, folder: Path) -> None:
         """Write what goes beside all pieces, when those are there."""
 
-    def finish(self, folder: Path) -> Path:
-        """Complete the export; gives the folder to publish, `folder` or one in it."""
+    def finish(self, folder: Path, records: Mapping[int, dict[str, Any]]) -> Path:
+        """Complete the export; gives the folder to publish, `folder` or one in it.
+
+        Args:
+            records: the pieces', by number, from those who made them.
+        """
         self.write_tables(folder)
-        finish_store(folder, len(self.pieces))
+        finish_store(folder, len(self.pieces), records=records)
         return folder
 
 

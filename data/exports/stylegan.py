@@ -7,8 +7,9 @@
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -29,22 +30,18 @@ class StyleGANZip(ExportFormat):
     has_splits = False
     png_only = True
 
-    def _names(self, piece: Piece) -> pd.Series:
-        """Where a piece's images go in the zip: [n]."""
-        return f"{piece.number:05d}/" + self.table["file"].iloc[piece.start : piece.stop]
-
     def write_piece(
         self, folder: Path, piece: Piece, rows: pd.DataFrame, images: Iterator[bytes]
     ) -> list[str]:
         part = str(PARTS / f"{piece.number:05d}.zip")
         with committed(folder / part) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            for name, image in zip(self._names(piece), images, strict=True):
+            for name, image in zip(_names(piece, rows), images, strict=True):
                 archive.writestr(zipfile.ZipInfo(name), image)  # at a fixed date: the same bytes each time
         return [part]
 
     def write_tables(self, folder: Path) -> None:
         """Join the parts, one image in memory at a time, and add the labels."""
-        names = pd.concat([self._names(piece) for piece in self.pieces])
+        names = pd.concat([_names(p, self.table.iloc[p.start : p.stop]) for p in self.pieces])
         labels = [[name, int(y)] for name, y in zip(names, self.table["y"], strict=True)]
         with (
             committed(folder / FINISHED / f"{NAME}.zip") as temporary,
@@ -56,7 +53,12 @@ class StyleGANZip(ExportFormat):
                         whole.writestr(member, part.read(member))
             whole.writestr(zipfile.ZipInfo("dataset.json"), json.dumps({"labels": labels}))
 
-    def finish(self, folder: Path) -> Path:
+    def finish(self, folder: Path, records: Mapping[int, dict[str, Any]]) -> Path:
         """The zip alone is published: its parts are no shards of it that could be mended one by one."""
         self.write_tables(folder)
         return folder / FINISHED
+
+
+def _names(piece: Piece, rows: pd.DataFrame) -> pd.Series:
+    """Where a piece's images go in the zip: [n]."""
+    return f"{piece.number:05d}/" + rows["file"]

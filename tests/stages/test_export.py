@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -12,14 +13,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from data.exports import EXPORTS
+from data.exports import EXPORTS, export_of
 from data.exports import images as images_module
 from pipeline.errors import UserError
-from pipeline.parameters import read_parameters
+from pipeline.parameters import Export, read_parameters
 from pipeline.stores import INDEX, faulty_files, sha256_of_file
 from pipeline.work import WORK
 from stages import export
-from stages.paths import EXPORT
+from stages.paths import BALANCED, EXPORT
 from tests.balanced import PROJECT, make_project, write_parameters
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -162,6 +163,20 @@ def test_only_a_batch_of_images_is_in_memory(project: Path, monkeypatch: pytest.
     export.main("hf-parquet")
     assert max(sizes) == 8
     assert sum(sizes) == 130
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_worker_holds_the_rows_of_a_piece_alone(project: Path, name: str) -> None:
+    whole = export_of(name, BALANCED, Export(images_per_file=7))
+    whole.write_rows(Path("work"))
+    light = pickle.loads(pickle.dumps(whole.without_rows()))
+    assert len(light.table) == len(light.manifest.table) == 0
+    assert light.pieces == whole.pieces
+    assert light.columns == whole.columns
+    expected = whole.manifest.located(whole.table)
+    pieces = [light.rows_of(Path("work"), piece) for piece in light.pieces]
+    assert max(map(len, pieces)) == 7
+    pd.testing.assert_frame_equal(pd.concat(pieces), expected)
 
 
 # What it refuses
