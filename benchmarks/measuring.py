@@ -39,25 +39,35 @@ class Result:
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """How long a call takes, from as many calls as fill `SHORTEST`."""
-    calls, start = 0, time.perf_counter()
-    while calls == 0 or time.perf_counter() - start < SHORTEST:
+def seconds(run: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> float:
+    """How long a call takes, from as many calls as fill `SHORTEST`; what comes before each does not count."""
+    calls, taken = 0, 0.0
+    while calls == 0 or taken < SHORTEST:
+        prepare()
+        start = time.perf_counter()
         run()
+        taken += time.perf_counter() - start
         calls += 1
-    return (time.perf_counter() - start) / calls
+    return taken / calls
 
 
 def compare(
-    baseline: Callable[[], object], ours: Callable[[], object], rounds: int = ROUNDS
+    baseline: Callable[[], object],
+    ours: Callable[[], object],
+    rounds: int = ROUNDS,
+    prepare: Callable[[], object] = lambda: None,
 ) -> tuple[float, float, float]:
     """(baseline / ours, seconds of the baseline, seconds of ours): medians of alternating runs.
 
     Each is called once before, to warm up.
+
+    Args:
+        prepare: what is to be done before each of ours, and does not count.
     """
     baseline()
+    prepare()
     ours()
-    times = [(seconds(baseline), seconds(ours)) for _ in range(rounds)]
+    times = [(seconds(baseline), seconds(ours, prepare)) for _ in range(rounds)]
     ratio = statistics.median(b / o for b, o in times)
     return ratio, statistics.median(b for b, _ in times), statistics.median(o for _, o in times)
 

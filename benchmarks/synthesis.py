@@ -43,10 +43,15 @@ class BareNetworks:
             torch.cuda.synchronize()
 
 
+def remove_stores() -> None:
+    """Make room for `synthesize` and `label`, as DVC does before a stage."""
+    for work in (SYNTHETIC / "z", LABELS / "z"):
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def synthesize(subject: Subject, on_shard: list[int] | None = None) -> None:
     """What the stage does, from latents on disk to a finished store; `on_shard` takes the memory in use."""
     work = SYNTHETIC / "z"
-    shutil.rmtree(work, ignore_errors=True)
     sizes = shard_sizes(subject.images, subject.shard_size)
     section = Synthesize(batch_size=subject.batch_size, shard_size=subject.shard_size)
 
@@ -68,7 +73,6 @@ def synthesize(subject: Subject, on_shard: list[int] | None = None) -> None:
 def label(subject: Subject) -> None:
     """What the stage does, from images on disk to a finished store of scores."""
     work = LABELS / "z"
-    shutil.rmtree(work, ignore_errors=True)
     sizes = Store(SYNTHETIC / "z").items_per_shard
     section = Label(batch_size=subject.batch_size)
     set_up = partial(new_labeller, "z", [ATTRIBUTE], section, RUNTIME, work)
@@ -81,7 +85,9 @@ def measure() -> list[Result]:
     with project_of(subject):
         bare = BareNetworks(subject)
         on = f"{subject.resolution} px, {bare.accelerator.device.type}, batch {subject.batch_size}"
-        ratio, theirs, ours = compare(lambda: bare.forward(False), lambda: synthesize(subject))
+        ratio, theirs, ours = compare(
+            lambda: bare.forward(False), lambda: synthesize(subject), prepare=remove_stores
+        )
         rates = f"{subject.images / theirs:,.0f} images/s bare, {subject.images / ours:,.0f} to disk ({on})"
         results = [Result("synthesize_efficiency", ratio, 0.9, True, rates)]
 
@@ -89,7 +95,7 @@ def measure() -> list[Result]:
             synthesize(subject)
             label(subject)
 
-        ratio, theirs, ours = compare(lambda: bare.forward(True), both)
+        ratio, theirs, ours = compare(lambda: bare.forward(True), both, prepare=remove_stores)
         rates = f"{subject.images / theirs:,.0f} images/s bare, {subject.images / ours:,.0f} to disk ({on})"
         results.append(Result("label_efficiency", ratio, 0.9, True, rates))
         if bare.accelerator.device.type == "cuda":
@@ -97,6 +103,7 @@ def measure() -> list[Result]:
             results.append(Result("images_per_second", subject.images / ours, 6000, True, rates))
 
         weights: list[int] = []
+        remove_stores()
         synthesize(subject, weights)
         later = np.array(weights[1:])
         detail = f"{later[0] / 2**20:.0f} to {later[-1] / 2**20:.0f} MiB, shards 2 to {len(weights)}"
