@@ -360,7 +360,9 @@ class Assess(Parameters):
 
 
 class Export(Parameters):
-    formats: list[str] = []  # keys of EXPORTS in data/exports/
+    formats: list[
+        Literal["hf-parquet", "webdataset", "imagefolder", "waterbirds", "celeba", "stylegan-zip"]
+    ] = []
     rows: Literal["all", "real", "synthetic", "train", "validation", "test"] = "all"
     encoding: Literal["png", "jpeg"] = "png"
     quality: int = Field(95, ge=1, le=100)  # of jpeg

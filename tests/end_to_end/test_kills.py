@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from distributed import LocalCluster
 
 from pipeline.stores import sha256_of_file
 from tests.end_to_end.running import checked, edit, environment
@@ -188,6 +191,42 @@ def test_a_killed_stage_on_two_workers_ends_as_an_undisturbed_one(project: Path)
         check_kills(project, "synthesize@z", workers=2)
     finally:
         edit(project, "cluster", mode="inline", workers=None)
+
+
+def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -> None:
+    """Twice in a run, at random moments; what was committed before is not made again."""
+    output, chance = project / "out/synthetic/z", random.Random("workers")
+    command = ["dvc", "repro", "--single-item", "--force", "synthesize@z"]
+    edit(project, "synthesize", shard_size=4)
+    try:
+        checked(project, *command)
+        undisturbed = content_of(output)
+        shards = len(list(output.glob("*.h5")))
+        with LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50,
+            local_directory=str(project / ".work/dask"),
+        ) as cluster:  # fmt: skip
+            edit(project, "cluster", mode="scheduler", address=cluster.scheduler_address)
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=project, env=environment(project)
+            )
+            kept: dict[str, int] = {}
+            for worker, share in enumerate((chance.uniform(0.0, 0.3), chance.uniform(0.4, 0.7))):
+                while len(list((project / ".work").rglob("records/*.json"))) <= share * shards:
+                    assert process.poll() is None
+                    time.sleep(0.001)
+                for path in committed_in(project):
+                    assert kept.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
+                os.kill(cluster.workers[worker].pid, signal.SIGKILL)
+            assert process.wait(timeout=120) == 0
+    finally:
+        edit(project, "cluster", mode="inline", address=None)
+        edit(project, "synthesize", shard_size=32)
+    assert content_of(output) == undisturbed
+    found = {path.name: path.stat().st_ino for path in output.rglob("*") if path.name in kept}
+    assert found == kept
+    assert not list(project.rglob("*.tmp"))
+    checked(project, *command)  # as the other tests find it
 
 
 def test_two_runs_of_a_stage_never_write_at_once(project: Path) -> None:

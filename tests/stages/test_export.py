@@ -199,11 +199,17 @@ def test_a_bad_option_is_one_sentence_of_the_stage(project: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", EXPORTS)
+def test_the_schema_knows_every_format(name: str) -> None:
+    assert Export(formats=[name]).formats == [name]
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
         ({"quality": 500}, "export.quality (it is 500): Input should be less than or equal to 100."),
         ({"quality": 0}, "export.quality (it is 0): Input should be greater than or equal to 1."),
+        ({"formats": ["tfrecord"]}, "export.formats.0 (it is 'tfrecord'): Input should be 'hf-parquet', "),
         ({"rows": "dev"}, "export.rows (it is 'dev'): Input should be 'all', 'real', 'synthetic', 'train', "),
         ({"encoding": "gif"}, "export.encoding (it is 'gif'): Input should be 'png' or 'jpeg'."),
         (
