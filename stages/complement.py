@@ -29,7 +29,7 @@ from pipeline.stage import run_stage
 from pipeline.stores import Store, commit_shard, finish_store, join_by_id, write_json
 from pipeline.work import publish, work_folder
 from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL
-from stages.refining import Refine, new_refiner
+from stages.refining import Refine, new_refiner, original_labels
 
 # Lengths of moves are counted in bins, so that any number of latents takes the same memory.
 LENGTHS = np.linspace(0.0, 64.0, 6401)
@@ -114,6 +114,7 @@ def new_complementer(
     """What moves the latents of a shard, for one flip after another, to a shard of the same number."""
     store = Store(LATENTS / latents)
     digits = len(planes.protected)
+    attributes = [planes.target.attribute, *(plane.attribute for plane in planes.protected)]
     refine = refiner() if refiner is not None else None
 
     def make(shard: int, advance: Advancing) -> Record:
@@ -127,11 +128,13 @@ def new_complementer(
         projected = z if on_sphere else to_sphere(z)
         seen, seen_target = planes.domains_of(projected), planes.target_sides_of(projected)
         moved = np.empty((len(flips), *z.shape), dtype=np.float32)
+        if refine is not None:
+            labels = original_labels(latents, ids["pair_id"], attributes, start, stop)
         rows = []
         for flip, z_prime in zip(flips, moved, strict=True):
             complement_by_domain(z, own_domains, flip, covariance, on_sphere, out=z_prime)
             if refine is not None:
-                z_prime[:] = refine(z_prime, ids["pair_id"], flip.mask, advance)
+                z_prime[:] = refine(z_prime, labels, flip.mask, advance)
             landed = to_sphere(z_prime)
             suffix = f"-{flip.mask:0{digits}b}" if len(flips) > 1 else ""
             rows.append(
@@ -217,7 +220,7 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
         chosen = first_of_each_group(parameters.attributes, section.per_group)
         inputs.append(LABELS / latents)
     if section.refine.steps:
-        refiner = partial(new_refiner, latents, parameters)
+        refiner = partial(new_refiner, parameters)
         inputs += [GENERATOR, ATTRIBUTES, LABELS / "z" if latents == "z" else REAL]
     work = work_folder(stage, inputs, settings)
     set_up = partial(new_complementer, latents, flips, planes, covariance, on_sphere, chosen, refiner, work)

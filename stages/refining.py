@@ -14,17 +14,23 @@ from pipeline.parameters import AllParameters
 from pipeline.stores import Store, join_by_id, read_table
 from stages.paths import ATTRIBUTES, GENERATOR, LABELS, REAL
 
-# Linear complements [n, D], the ids of their originals, the mask of what is flipped and what counts latents
-# that are done: to where they end.
-Refine = Callable[[NDArray[np.float32], pd.Series, int, Advancing], NDArray[np.float32]]
+# Linear complements [n, D], their originals' labels [n, attributes], the mask of what is flipped, and what
+# counts latents that are done: to where they end.
+Refine = Callable[[NDArray[np.float32], NDArray[np.int64], int, Advancing], NDArray[np.float32]]
 
 
-def original_labels(latents: str, ids: pd.Series, attributes: list[str]) -> NDArray[np.int64]:
-    """The attributes' values of originals, [n, attributes]: of z as classified, of real images the truth."""
+def original_labels(
+    latents: str, ids: pd.Series, attributes: list[str], start: int, stop: int
+) -> NDArray[np.int64]:
+    """The attributes' values of originals, [n, attributes]: of z as classified, of real images the truth.
+
+    Args:
+        start, stop: between which positions the originals' latents stand, and so the labels of z.
+    """
     if latents == "real":
         labels = read_table(REAL / "labels.parquet", ("id", *attributes))
     else:
-        labels = Store(LABELS / latents).rows_where("id", ids)
+        labels = Store(LABELS / latents).rows_between(start, stop)
     joined = join_by_id(pd.DataFrame({"id": ids}), labels[["id", *attributes]], f"labels of {latents}")
     return joined[attributes].to_numpy(np.int64)
 
@@ -40,8 +46,8 @@ def wanted_labels(labels: NDArray[np.int64], mask: int) -> NDArray[np.int64]:
     return np.column_stack([labels[:, 0], protected_columns(groups ^ mask, labels.shape[1] - 1)])
 
 
-def new_refiner(latents: str, parameters: AllParameters) -> Refine:
-    """What refines the linear complements of z or of real images, on the device."""
+def new_refiner(parameters: AllParameters) -> Refine:
+    """What refines linear complements, on the device."""
     from classifiers.backbones import load_network
     from generators.loading import load_generator
     from generators.refinement import refine
@@ -55,9 +61,9 @@ def new_refiner(latents: str, parameters: AllParameters) -> Refine:
     settings, on_sphere, device = parameters.complement.refine, parameters.latent_space == "sphere", Lock()
 
     def refined(
-        z_prime: NDArray[np.float32], ids: pd.Series, mask: int, advance: Advancing
+        z_prime: NDArray[np.float32], labels: NDArray[np.int64], mask: int, advance: Advancing
     ) -> NDArray[np.float32]:
-        wanted = wanted_labels(original_labels(latents, ids, parameters.attributes), mask)
+        wanted = wanted_labels(labels, mask)
         with device:
             return refine(generator, classifiers, z_prime, wanted, settings, accelerator, on_sphere, advance)
 

@@ -60,16 +60,22 @@ def labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
 
 def test_labels_of_originals_follow_the_ids(labelled: pd.DataFrame) -> None:
     ids = pd.Series(["d", "a", "c"], index=[7, 7, 0])
-    assert original_labels("z", ids, NAMES).tolist() == [[1, 1, 1], [0, 0, 1], [1, 0, 0]]
-    assert original_labels("real", ids, NAMES).tolist() == [[0, 0, 0], [1, 1, 0], [0, 1, 1]]
-    assert original_labels("z", ids, [NAMES[2], NAMES[0]]).tolist() == [[1, 1], [1, 0], [0, 1]]
-    assert original_labels("z", ids[:0], NAMES).shape == (0, 3)
+    assert original_labels("z", ids, NAMES, 0, 4).tolist() == [[1, 1, 1], [0, 0, 1], [1, 0, 0]]
+    assert original_labels("real", ids, NAMES, 0, 4).tolist() == [[0, 0, 0], [1, 1, 0], [0, 1, 1]]
+    assert original_labels("z", ids, [NAMES[2], NAMES[0]], 0, 4).tolist() == [[1, 1], [1, 0], [0, 1]]
+    assert original_labels("z", ids[:0], NAMES, 0, 4).shape == (0, 3)
+    assert original_labels("z", ids[:1], NAMES, 2, 4).tolist() == [[1, 1, 1]]
 
 
 @pytest.mark.parametrize("latents", ["z", "real"])
 def test_an_original_without_labels_is_named(latents: str, labelled: pd.DataFrame) -> None:
     with pytest.raises(UserError, match=f"labels of {latents}.* id 'e'"):
-        original_labels(latents, pd.Series(["a", "e"]), NAMES)
+        original_labels(latents, pd.Series(["a", "e"]), NAMES, 0, 4)
+
+
+def test_no_labels_are_read_but_those_of_the_shards_positions(labelled: pd.DataFrame) -> None:
+    with pytest.raises(UserError, match=r"labels of z.* id 'a'"):
+        original_labels("z", pd.Series(["a"]), NAMES, 2, 4)
 
 
 # Classifiers
