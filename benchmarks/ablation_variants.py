@@ -26,20 +26,27 @@ class Variant:
 
 PRESENT = "gated"  # params.yaml as it is
 NO_GATES = {"balance.gates.agreement": "none"}
-LINEAR = {**NO_GATES, "complement.refine.steps": 0}
-FEW = {**LINEAR, "sample.pair": 10000}
+ALL = {**NO_GATES, "complement.per_group": None}
 VARIANTS = {
     "paper": Variant(
-        "the paper's: linear complements of latents as they come, all of them used",
+        "the paper's: complements of 10,000 latents as they come, all of them used",
         None,
-        {**FEW, "complement.per_group": None},
+        {**ALL, "sample.pair": 10000},
     ),
+    "more_latents": Variant("as many latents as params.yaml has", "paper", ALL),
     "per_group": Variant(
-        "of these latents no more from any group that f sees than from another", "paper", FEW
+        "of these latents no more from any group that f sees than from another", "more_latents", NO_GATES
     ),
-    "more_latents": Variant("sample.pair latents to take each group's from", "per_group", LINEAR),
-    "refined": Variant("complements refined by gradient steps through G and f", "more_latents", NO_GATES),
-    PRESENT: Variant("only pairs that pass the gates: params.yaml as it is", "refined", {}),
+    PRESENT: Variant("only pairs that pass the gates: params.yaml as it is", "per_group", {}),
+    "both_agree": Variant(
+        "only complements of which f confirms the target too", PRESENT, {"balance.gates.agreement": "both"}
+    ),
+    "refined": Variant(
+        "complements refined by gradient steps through G and f", PRESENT, {"complement.refine.steps": 10}
+    ),
+    "refined_ungated": Variant(
+        "the same without gates", "refined", {**NO_GATES, "complement.refine.steps": 10}
+    ),
     "domain_dependent": Variant(
         "a hyperplane of the target in every protected group",
         PRESENT,
@@ -76,9 +83,6 @@ VARIANTS = {
             "train_attribute.sampler": "group_balanced",
             "train_attribute.selection": "worst_group_accuracy",
         },
-    ),
-    "both_agree": Variant(
-        "only complements of which f confirms the target too", PRESENT, {"balance.gates.agreement": "both"}
     ),
     "fill": Variant(
         "only as many synthetic images as make the groups equal", PRESENT, {"balance.policy": "fill"}

@@ -59,11 +59,11 @@ def test_every_variant_has_valid_parameters(name: str) -> None:
 
 
 def test_from_the_papers_on_each_variant_adds_one_step() -> None:
-    chain = ["paper", "per_group", "more_latents", "refined", PRESENT]
+    chain = ["paper", "more_latents", "per_group", PRESENT, "refined"]
     assert [VARIANTS[name].against for name in chain] == [None, *chain[:-1]]
     steps = [steps_between(*pair) for pair in zip(chain[1:], chain[:-1], strict=True)]
     assert steps == [
-        {"complement.per_group"}, {"sample.pair"}, {"complement.refine.steps"}, {"balance.gates.agreement"},
+        {"sample.pair"}, {"complement.per_group"}, {"balance.gates.agreement"}, {"complement.refine.steps"},
     ]  # fmt: skip
 
 
@@ -300,7 +300,7 @@ def test_a_stopped_run_keeps_what_it_has(
 @pytest.mark.parametrize(
     ("names", "seeds", "recipes", "sentence"),
     [
-        (["gatd"], "0", "erm", "'gatd' is none of paper, per_group"),
+        (["gatd"], "0", "erm", "'gatd' is none of paper, more_latents"),
         (None, "0", "emr", "'emr' is not in train.definitions"),
         (None, "0,x", "erm", "--seeds 0,x should be numbers"),
     ],
