@@ -179,6 +179,27 @@ def test_a_worker_holds_the_rows_of_a_piece_alone(project: Path, name: str) -> N
     pd.testing.assert_frame_equal(pd.concat(pieces), expected)
 
 
+def test_the_progress_is_in_images(project: Path, capsys: pytest.CaptureFixture) -> None:
+    write_parameters(images_per_file=30)
+    export.main("hf-parquet")
+    assert "export hf-parquet: 130 images in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["imagefolder", "waterbirds", "celeba"])
+def test_the_files_of_a_piece_are_on_disk_before_its_record(project: Path, name: str, monkeypatch) -> None:
+    """`os.sync` writes all of them at once."""
+    seen, sync = [], os.sync
+
+    def synced() -> None:
+        seen.append((len(list(WORK.rglob("*.png"))), len(list(WORK.rglob("records/*.json")))))
+        sync()
+
+    monkeypatch.setattr(os, "sync", synced)
+    write_parameters(images_per_file=50)
+    export.main(name)
+    assert seen == [(50, 0), (100, 1), (112, 2), (130, 3)]
+
+
 # What it refuses
 
 
