@@ -82,6 +82,20 @@ def sentences(records: Sequence[RECORD]) -> list[str]:
     return found
 
 
+def best_on_validation(records: Sequence[RECORD]) -> str:
+    """Which variant and recipe on augmented data validation prefers, in a sentence; "" of none."""
+    found = [
+        (figure(record, "augmented", recipe, CHOICE), record["name"], recipe)
+        for record in records
+        if not record["failed"]
+        for recipe in record["recipes"]
+    ]
+    if not found:
+        return ""
+    best, name, recipe = max(found, key=lambda of: of[0][0])
+    return f"Of all variants, validation prefers `{name}` with {recipe}: {spread(best)} % in its worst group."
+
+
 def _change(against: RECORD, record: RECORD, recipe: str) -> str:
     former, present = (figure(of, "augmented", recipe, SELECTION) for of in (against, record))
     gain, deviation = difference(former, present)

@@ -315,6 +315,14 @@ def test_ablations_show_both_data_sets_and_what_complements_add() -> None:
     assert unjudged == [["first", "1,234", "678", "–", "–", "–", "–"]]
 
 
+def test_what_validation_prefers_of_the_variants() -> None:
+    records = [record("first", None, 0.5), record("second", "first", 0.51), failed_record()]
+    assert ablation_tables.best_on_validation(records) == (
+        "Of all variants, validation prefers `second` with erm: 53.0 ± 3.0 % in its worst group."
+    )
+    assert ablation_tables.best_on_validation([failed_record()]) == ""
+
+
 def test_of_one_seed_no_change_is_within_the_deviations() -> None:
     records = [record("first", None, 0.5), record("second", "first", 0.51)]
     for of in records:
