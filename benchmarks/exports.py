@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measuring import ROUNDS, Result, peak_bytes
-from benchmarks.training import IMAGES, smooth_images
+from benchmarks.measuring import ROUNDS, Result, own_bytes
 from data.balancing import manifest_columns
 from data.exports import EXPORTS, export_of
 from pipeline.cluster import SetUp, make_shards
@@ -27,9 +26,10 @@ from pipeline.work import WORK
 from stages.export import new_exporter
 from stages.paths import BALANCED, REAL
 
-WORKERS, PIECES = 2, 16
+IMAGES, WORKERS, PIECES = 4096, 2, 16
 QUALITY = 95
-FEW, MANY, MANIFEST_PIECE = 4096, 131072, 4096  # images, of which the rows are to take no memory of a worker
+SHARD = 4096  # images
+FEW, MANY = 16384, 131072  # images, of which a worker is to hold no more than a piece
 PROJECT = Path(__file__).parents[1]
 # Formats with a file per image take as long as the file system does to make files, and PNG as long as its
 # encoder: they are measured once, for information.
@@ -39,8 +39,11 @@ TARGETS = {"hf-parquet": 2.0, "webdataset": 2.0}
 def make_project(images: NDArray[np.uint8]) -> None:
     """A balanced manifest of real training images, in the current folder."""
     rows = pd.DataFrame({"id": [f"image-{number:06d}" for number in range(len(images))]})
-    commit_shard(REAL, 0, rows, "images", images)
-    finish_store(REAL, 1, "images", images.shape[1:], "uint8")
+    starts = range(0, len(images), SHARD)
+    for shard, start in enumerate(starts):
+        of_shard = slice(start, start + SHARD)
+        commit_shard(REAL, shard, rows.iloc[of_shard], "images", images[of_shard])
+    finish_store(REAL, len(starts), "images", images.shape[1:], "uint8")
     sheet = {"attributes": {"target": "Blond_Hair", "protected": ["Male"]}}
     manifest = rows.reindex(columns=manifest_columns(["Blond_Hair", "Male"])).assign(
         store=str(REAL), split="train", source="real", target=np.arange(len(rows)) % 2, protected=0
@@ -80,12 +83,13 @@ def export_rate(format: str, encoding: Literal["png", "jpeg"]) -> float:
 
 
 def write_pieces(count: int) -> None:
-    """What a worker does, of an export of `count` images; prints the peak memory."""
+    """What a worker does, of an export of `count` images; prints the most memory of its own after a piece."""
     set_up: SetUp = pickle.loads(Path("set_up.pickle").read_bytes())
-    make = set_up()
-    for piece in range(count // MANIFEST_PIECE):
+    make, weights = set_up(), []
+    for piece in range(count // SHARD):
         make(piece, int)
-    print(peak_bytes())
+        weights.append(own_bytes())
+    print(max(weights))
 
 
 def memory_growth() -> Result:
@@ -93,7 +97,7 @@ def memory_growth() -> Result:
     for count in (FEW, MANY):
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
             make_project(np.zeros((count, 8, 8, 3), np.uint8))
-            export = export_of("webdataset", BALANCED, Export(images_per_file=MANIFEST_PIECE))
+            export = export_of("webdataset", BALANCED, Export(images_per_file=SHARD))
             export.write_rows(WORK)
             Path("set_up.pickle").write_bytes(
                 pickle.dumps(partial(new_exporter, export.without_rows(), WORK))
@@ -107,9 +111,11 @@ def memory_growth() -> Result:
 
 
 def measure() -> list[Result]:
+    from benchmarks.training import smooth_images  # torch, which no worker of an export loads
+
     results = [memory_growth()]
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        make_project(smooth_images())
+        make_project(smooth_images(IMAGES))
         for format, kind in EXPORTS.items():
             encoding: Literal["png", "jpeg"] = "png" if kind.png_only else "jpeg"
             target = TARGETS.get(format)

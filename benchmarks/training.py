@@ -29,9 +29,9 @@ WEIGHED_EVERY = 50  # steps
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def smooth_images() -> NDArray[np.uint8]:
-    """Images [IMAGES, RESOLUTION, RESOLUTION, 3] that compress as photographs do."""
-    coarse = generator_for(0, "images").integers(0, 256, (IMAGES, 8, 8, 3), dtype=np.uint8)
+def smooth_images(count: int) -> NDArray[np.uint8]:
+    """Images [count, RESOLUTION, RESOLUTION, 3] that compress as photographs do."""
+    coarse = generator_for(0, "images").integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     pictures = [Image.fromarray(c).resize((RESOLUTION, RESOLUTION), Image.Resampling.BICUBIC) for c in coarse]
     return np.stack([np.asarray(picture) for picture in pictures])
 
@@ -50,7 +50,7 @@ def input_speedup() -> Result:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    images = smooth_images()
+    images = smooth_images(IMAGES)
     with tempfile.TemporaryDirectory() as temporary:
         jpegs, folder = Path(temporary) / "jpeg", Path(temporary) / "store"
         for number, image in enumerate(images):
