@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -202,7 +203,7 @@ def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -
         checked(project, *command)
         undisturbed = content_of(output)
         shards = len(list(output.glob("*.h5")))
-        with LocalCluster(
+        with patch.dict(os.environ), LocalCluster(  # which leaves its workers' threads in the environment
             n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50,
             local_directory=str(project / ".work/dask"),
         ) as cluster:  # fmt: skip
