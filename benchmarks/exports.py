@@ -1,4 +1,6 @@
-"""Each export format on two workers against writing one file per image with Pillow, in the same run."""
+"""Each export format on two workers against writing one file per image with Pillow, in the same run; and how
+much more memory a worker takes where there are more images.
+"""
 
 import os
 import pickle

@@ -83,11 +83,15 @@ def resident_bytes() -> int:
 
 def peak_bytes() -> int:
     """The most memory that this process ever had in use, in bytes (not what its parent had, as in rusage)."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+    return _status_bytes("VmHWM")
 
 
 def own_bytes() -> int:
     """The memory that is this process's alone, in bytes: without the files that it maps."""
+    return _status_bytes("RssAnon")
+
+
+def _status_bytes(name: str) -> int:
+    """An entry of the kernel's account of this process, in bytes."""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+    return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
