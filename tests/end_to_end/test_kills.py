@@ -70,6 +70,12 @@ def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return []
 
 
+def signal_all(process: subprocess.Popen[bytes], sign: signal.Signals) -> None:
+    """To a process that leads a group and to all in it, at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, sign)
+
+
 def command_of(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
@@ -119,8 +125,11 @@ def killed_run(
         alone: kill `dvc` alone, whose stage must then end by itself; or all of them at once.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", stage]
-    output = subprocess.DEVNULL
-    process = subprocess.Popen(command, cwd=project, env=environment(project), stdout=output, stderr=output)
+    said = project.with_name("dvc.log")
+    with said.open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=project, env=environment(project), stdout=log, stderr=log, start_new_session=True
+        )
     while process.poll() is None:
         if worth_a_kill:
             found = list((project / ".work").rglob(worth_a_kill))
@@ -130,8 +139,13 @@ def killed_run(
             time.sleep(patience)
             break
         time.sleep(0.001)
+    assert not process.returncode, said.read_text()
+    # To list the children takes longer than a shard: all of them stand still meanwhile.
+    signal_all(process, signal.SIGSTOP)
     children = descendants(process)
     process.kill()
+    if alone:
+        signal_all(process, signal.SIGCONT)
     for child in [] if alone else children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
@@ -161,6 +175,10 @@ def check_kills(project: Path, stage: str, workers: int) -> None:
             if not (project / output).exists():
                 break
             kept.clear()
+        else:
+            pytest.fail(
+                f"{TRIES} kills of {stage} came too late: {(project.with_name('dvc.log')).read_text()}"
+            )
         for path in committed_in(project):
             assert kept.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
         assert len(lost_in(project)) <= workers * kills
