@@ -12,7 +12,7 @@ import yaml
 from tests.balanced import PROJECT, make_project, manifest, write_parameters
 from tests.end_to_end.running import checked, edit, environment, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@localhost")
 CODE = ("stages/export.py", "data/exports", "data/manifest.py")  # what the stage export depends on

@@ -20,7 +20,7 @@ from distributed import LocalCluster
 from pipeline.stores import sha256_of_file
 from tests.end_to_end.running import checked, edit, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Each stage, its output, and what it leaves in .work that is worth a kill: a shard's record, a state.
 STAGES = {
@@ -237,7 +237,7 @@ def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -
                 for path in committed_in(project):
                     assert kept.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
                 os.kill(cluster.workers[worker].pid, signal.SIGKILL)
-            assert process.wait(timeout=120) == 0
+            assert process.wait(timeout=600) == 0
     finally:
         edit(project, "cluster", mode="inline", address=None)
         edit(project, "synthesize", shard_size=32)
@@ -258,7 +258,7 @@ def test_two_runs_of_a_stage_never_write_at_once(project: Path) -> None:
         for _ in range(2)
     ]
     for process in both:
-        _, complaint = process.communicate(timeout=120)
+        _, complaint = process.communicate(timeout=600)
         assert process.returncode == 0 or "is being written by process" in complaint, complaint
     assert 0 in [process.returncode for process in both]
     assert index.stat().st_mtime_ns > before

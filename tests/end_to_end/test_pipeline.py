@@ -16,7 +16,7 @@ from generators.hyperplanes import load_hyperplanes
 from pipeline.stores import Store, faulty_files
 from tests.end_to_end.running import checked, edit, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_every_store_is_whole_and_no_state_is_left(repository: Path) -> None:

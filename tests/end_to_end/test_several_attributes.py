@@ -14,7 +14,7 @@ from pipeline.stores import Store, faulty_files
 from tests.end_to_end.running import checked, edit, new_repository, replace
 from tests.stages.pages import tables_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NAMES = ["Blond_Hair", "Male", "Eyeglasses"]
 FLIPS = {"Male": "10", "Eyeglasses": "01", "Male+Eyeglasses": "11"}
