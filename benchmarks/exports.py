@@ -78,7 +78,7 @@ def export_rate(format: str, encoding: Literal["png", "jpeg"]) -> float:
     cluster = Cluster(mode="local", workers=WORKERS, threads=1)
     export = export_of(format, BALANCED, section)
     export.write_rows(work)
-    set_up = partial(new_exporter, export.without_rows(), work)
+    set_up = partial(new_exporter, export, work)
     make_shards(f"export {format}", work, [size] * PIECES, set_up, cluster)
     committed = sorted(path.stat().st_mtime for path in (work / RECORDS).glob("*.json"))
     return (PIECES - WORKERS) * size / (committed[-1] - committed[WORKERS - 1])
@@ -101,9 +101,7 @@ def memory_growth() -> Result:
             make_project(np.zeros((count, 8, 8, 3), np.uint8))
             export = export_of("webdataset", BALANCED, Export(images_per_file=SHARD))
             export.write_rows(WORK)
-            Path("set_up.pickle").write_bytes(
-                pickle.dumps(partial(new_exporter, export.without_rows(), WORK))
-            )
+            Path("set_up.pickle").write_bytes(pickle.dumps(partial(new_exporter, export, WORK)))
             command = [sys.executable, "-m", "benchmarks.exports", str(count)]
             environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from data.balancing import BASE_COLUMNS, SYNTHETIC_SOURCES, manifest_columns
 from data.sources.base import SPLITS
 from pipeline.errors import UserError
 from pipeline.groups import protected_columns
-from pipeline.stores import Store, read_table
+from pipeline.stores import Store, check_table, read_table
 
 # What may be asked for by origin: the name, and the values of the column `source` that it stands for.
 ORIGINS = {
@@ -27,19 +28,19 @@ RESERVED = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """The rows of out/balanced, and what their numbers mean.
+    """out/balanced, and what its numbers mean.
 
     Attributes:
-        table: one row per image: id, store, y (target), a (number of the protected group), the protected
-            attributes by name (0 or 1), group = y * n_a + a, split, source, pair_id (missing for real
-            images), and every attribute's score, as in "Male_score" (NaN for real images).
+        path: of the table, manifest.parquet.
+        columns: the names of its columns.
         target: the target's name.
         protected: the protected attributes' names; with several, `a` is their values as a binary number, the
             first attribute its highest digit.
         root: the folder that the column `store` is relative to.
     """
 
-    table: pd.DataFrame
+    path: Path
+    columns: list[str]
     target: str
     protected: list[str]
     root: Path
@@ -54,20 +55,26 @@ class Manifest:
         """The names of the columns with scores."""
         return [f"{name}_score" for name in (self.target, *self.protected)]
 
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per image: id, store, y (target), a (number of the protected group), the protected
+        attributes by name (0 or 1), group = y * n_a + a, split, source, pair_id (missing for real images),
+        and every attribute's score, as in "Male_score" (NaN for real images).
+        """
+        return self.labelled(read_table(self.path))
+
+    def labelled(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows of manifest.parquet, with the labels that `table` has."""
+        table = table.rename(columns={"target": "y", "protected": "a"})
+        values = protected_columns(table["a"].to_numpy(), len(self.protected))
+        return table.assign(
+            **{name: values[:, column] for column, name in enumerate(self.protected)},
+            group=table["y"] * self.n_a + table["a"],
+        )
+
     def rows(self, split: str | None = None, origin: str | None = None) -> pd.DataFrame:
         """The rows of a split and of an origin (a key of `ORIGINS`); `UserError` where there is none."""
-        for name, value, known in (("split", split, SPLITS), ("source", origin, tuple(ORIGINS))):
-            if value is not None and value not in known:
-                raise UserError(f"there is no {name} {value!r}; expected one of {', '.join(known)}.")
-        table = self.table
-        if split is not None:
-            table = table[table["split"] == split]
-        if origin is not None:
-            table = table[table["source"].isin(ORIGINS[origin])]
-        if table.empty:
-            asked = " and ".join(f"{value!r}" for value in (split, origin) if value is not None)
-            raise UserError(f"the balanced manifest has no rows for {asked}.")
-        return table.reset_index(drop=True)
+        return selected(self.table, split, origin)
 
     def located(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows, with the `position` of each image in its store."""
@@ -77,9 +84,30 @@ class Manifest:
         return rows.assign(position=positions)
 
 
+def selected(table: pd.DataFrame, split: str | None, origin: str | None) -> pd.DataFrame:
+    """The rows of a table, with columns split and source, that are of a split and of an origin (a key of
+    `ORIGINS`); `UserError` where there is none.
+    """
+    for name, value, known in (("split", split, SPLITS), ("source", origin, tuple(ORIGINS))):
+        if value is not None and value not in known:
+            raise UserError(f"there is no {name} {value!r}; expected one of {', '.join(known)}.")
+    if split is not None:
+        table = table[table["split"] == split]
+    if origin is not None:
+        table = table[table["source"].isin(ORIGINS[origin])]
+    if table.empty:
+        asked = " and ".join(f"{value!r}" for value in (split, origin) if value is not None)
+        raise UserError(f"the balanced manifest has no rows for {asked}.")
+    return table.reset_index(drop=True)
+
+
 def read_manifest(folder: Path) -> Manifest:
-    """Read out/balanced, wherever the project's folder is; `UserError` where it is not one."""
-    table = read_table(folder / "manifest.parquet", BASE_COLUMNS)
+    """What out/balanced is about, wherever the project's folder is; `UserError` where it is not one.
+
+    The rows are read when they are asked for.
+    """
+    path = folder / "manifest.parquet"
+    columns = check_table(path, BASE_COLUMNS)
     if not (folder / "datasheet.json").is_file():
         raise UserError(f"{folder}/datasheet.json is missing: run `dvc repro` to make it.")
     datasheet = json.loads((folder / "datasheet.json").read_text())
@@ -91,17 +119,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder}: a protected attribute is called {taken[0]!r}, as is another column of the balanced "
             "data: rename it in the source and in params.yaml's attributes."
         )
-    missing = [name for name in manifest_columns([target, *protected]) if name not in table.columns]
+    missing = [name for name in manifest_columns([target, *protected]) if name not in columns]
     if missing:
-        raise UserError(f"{folder}/manifest.parquet has no column {missing[0]!r}, which its datasheet names.")
-    table = table.rename(columns={"target": "y", "protected": "a"})
-    values = protected_columns(table["a"].to_numpy(), len(protected))
-    return Manifest(
-        table=table.assign(
-            **{name: values[:, column] for column, name in enumerate(protected)},
-            group=table["y"] * 2 ** len(protected) + table["a"],
-        ),
-        target=target,
-        protected=protected,
-        root=folder.absolute().parents[1],  # stages name stores as seen from the folder that has out/
-    )
+        raise UserError(f"{path} has no column {missing[0]!r}, which its datasheet names.")
+    root = folder.absolute().parents[1]  # stages name stores as seen from the folder that has out/
+    return Manifest(path, columns, target, protected, root)

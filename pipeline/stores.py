@@ -3,6 +3,7 @@
     index.json                   what the store holds, every file's size and sha256, and its own sha256
     shard-00000.h5               one contiguous, uncompressed array [n, ...]: a reader maps it into memory
     rows/shard-00000.parquet     the same items' table: id, shard, row, and what else a stage keeps of them
+    files/shard-00000.json       of a shard that is made of many files: the size and sha256 of each
 
 Images are uint8 [n, H, W, 3] under the name "images"; latents float32 [n, D] under "latents"; a store of
 labels has rows only. Items are found by id, never by position. A file is written under a temporary name,
@@ -16,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -26,12 +27,14 @@ from uuid import uuid4
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 
 INDEX = "index.json"
 ROWS = Path("rows")
+FILES = Path("files")
 RECORDS = Path("records")
 
 
@@ -76,19 +79,38 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
 
     `UserError` names what is missing.
     """
+    with _reading(path):
+        table = pd.read_parquet(path)
+    _check_columns(path, table.columns, columns)
+    return table
+
+
+def check_table(path: Path, columns: Sequence[str]) -> list[str]:
+    """The names of all columns of a Parquet file that must have `columns`; `UserError` as by `read_table`."""
+    with _reading(path):
+        names: list[str] = pq.read_schema(path).names
+    _check_columns(path, names, columns)
+    return names
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Where a table cannot be read: a `UserError` that says why."""
     if not path.exists():
         raise UserError(f"{path} is missing: run `dvc repro` to make it.")
     try:
-        table = pd.read_parquet(path)
+        yield
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise UserError(
             f"{path} is no Parquet table ({' '.join(str(error).split())}): `python -m pipeline.verify` says "
             "what is wrong, and mends it."
         ) from error
-    missing = [column for column in columns if column not in table.columns]
+
+
+def _check_columns(path: Path, names: Iterable[str], expected: Sequence[str]) -> None:
+    missing = [column for column in expected if column not in names]
     if missing:
-        raise UserError(f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}.")
-    return table
+        raise UserError(f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, names))}.")
 
 
 def join_by_id(left: pd.DataFrame, right: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -182,9 +204,15 @@ def _record(path: Path) -> dict[str, Any]:
 def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> dict[str, Any]:
     """Commit one shard that is made of other files: they are on disk under their names in `folder`.
 
-    Gives the record: items, files (size and sha256 of each).
+    Gives the record: items, files (size and sha256 of each). Of many files it names the list alone, and the
+    folders that they are in: an index grows with the shards, not with the images.
     """
-    record = {"items": items, "files": {name: _record(folder / name) for name in files}}
+    record: dict[str, Any] = {"items": items, "files": {name: _record(folder / name) for name in files}}
+    if len(files) > 1:
+        name = str(FILES / f"{shard_name(shard)}.json")
+        write_json(folder / name, record["files"])
+        folders = sorted({str(Path(file).parent) for file in files})
+        record |= {"files": {name: _record(folder / name)}, "list": name, "folders": folders}
     write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
     return record
 
@@ -216,8 +244,7 @@ def finish_store(
         records: the shards', by number, from those who made them: on a network file system a fresh file of
             another machine may not be seen yet. None: they are read from disk.
     """
-    for temporary in folder.rglob("*.tmp"):  # of a worker that was killed
-        temporary.unlink(missing_ok=True)
+    remove_temporaries(folder)
     if records is None:
         records = committed_shards(folder)
     if sorted(records) != list(range(shards)):
@@ -230,15 +257,29 @@ def write_index(folder: Path, about: dict[str, Any]) -> None:
     """Write a folder's index: what it is about, the size and sha256 of every file not recorded yet, and the
     sha256 of all that.
     """
-    files = dict(about.get("files", {}))
-    known = {*files, *(name for shard in about.get("shards", []) for name in shard["files"])}
-    for path in sorted(folder.rglob("*")):
+    files, shards = dict(about.get("files", {})), about.get("shards", [])
+    known = {INDEX, *files, *(name for shard in shards for name in shard["files"])}
+    for path in _paths(folder, shards):
         name = str(path.relative_to(folder))
-        is_content = path.is_file() and name != INDEX and not name.startswith(f"{RECORDS}/")
-        if is_content and name not in known:
+        if name not in known and not name.startswith(f"{RECORDS}/"):
             files[name] = _record(path)
     index = {**about, "files": files}
     write_json(folder / INDEX, {**index, "sha256": _sha256_of_index(index)})
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove from a store that is being made what a killed process was about to commit."""
+    for path in _paths(folder, committed_shards(folder).values()):
+        if path.suffix == ".tmp":
+            path.unlink(missing_ok=True)  # a worker that outlived its run may have just renamed it
+
+
+def _paths(folder: Path, shards: Iterable[Mapping[str, Any]]) -> Iterator[Path]:
+    """The files of a folder, without those in folders that have a shard's listed files."""
+    listed = {folder / name for shard in shards for name in shard.get("folders", [])}
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if Path(parent, name) not in listed)
+        yield from (Path(parent, name) for name in sorted(names))
 
 
 def _sha256_of_index(index: dict[str, Any]) -> str:
@@ -252,8 +293,11 @@ def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
     index = read_index(folder)
     shutil.rmtree(folder / RECORDS, ignore_errors=True)
     for shard, record in enumerate(index["shards"]):
-        if any(name in faulty for name in record["files"]):
-            for name in record["files"]:
+        names = {*record["files"]}
+        if "list" in record and record["list"] not in faulty:
+            names |= {*_read_list(folder, record["list"])}
+        if not names.isdisjoint(faulty):
+            for name in names:
                 (folder / name).unlink(missing_ok=True)
         else:
             write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
@@ -286,21 +330,32 @@ def _checked_index(folder: Path) -> dict[str, Any]:
             raise ValueError("it has no sha256 of its own")
         if index["sha256"] != _sha256_of_index(index):
             raise ValueError("its sha256 differs from the one in it")
-        names = [Path(name) for name in _recorded_files(index)]
+        for record in (index, *index.get("shards", [])):
+            _check_files(record["files"])
+            if record.get("list", INDEX) not in (INDEX, *record["files"]):
+                raise ValueError(f"it does not record the list {record['list']!r}")
     except (OSError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(str(error)) from error
-    outside = [name for name in names if name.is_absolute() or ".." in name.parts]
-    if outside:
-        raise ValueError(f"it names a file outside its folder, {str(outside[0])!r}")
     return index
 
 
-def _recorded_files(index: dict[str, Any]) -> dict[str, tuple[int, str]]:
-    """Size and sha256 of every file that an index names."""
-    files = dict(index["files"])
-    for shard in index.get("shards", []):
-        files |= shard["files"]
-    return {name: (record["bytes"], record["sha256"]) for name, record in sorted(files.items())}
+def _check_files(files: dict[str, dict[str, Any]]) -> None:
+    """Whether these are sizes and sha256s of files in a folder; one of several errors where they are not."""
+    for name, record in files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"it names a file outside its folder, {name!r}")
+        if {*record} != {"bytes", "sha256"}:
+            raise ValueError(f"it does not say size and sha256 of {name!r}")
+
+
+def _read_list(folder: Path, name: str) -> dict[str, dict[str, Any]]:
+    """The files of a shard that has a list of them; `ValueError` where that is none."""
+    try:
+        files: dict[str, dict[str, Any]] = json.loads((folder / name).read_text())
+        _check_files(files)
+    except (OSError, AttributeError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return files
 
 
 class Store:
@@ -372,7 +427,7 @@ class Store:
         """The rows of the items from position `start` to before `stop`."""
         pieces = []
         for shard, first, last in self._pieces(start, stop):
-            path = self.folder / ROWS / f"{shard_name(shard)}.parquet"
+            path = self._rows_file(shard)
             rows = read_table(path, ("id", "shard", "row"))
             if len(rows) != self.items_per_shard[shard]:
                 raise self._damaged(path, f"{len(rows)} rows, {self.items_per_shard[shard]} recorded")
@@ -390,6 +445,10 @@ class Store:
             pieces.append(rows[rows[column].isin(values)])
         return pd.concat(pieces, ignore_index=True)
 
+    def row_files(self) -> list[Path]:
+        """The files of the rows, by shard."""
+        return [self._rows_file(shard) for shard in range(len(self.items_per_shard))]
+
     def unmap(self) -> None:
         """Let go of the shards that `read` mapped: their pages no longer count as this process's memory."""
         self._maps.clear()
@@ -400,6 +459,9 @@ class Store:
             first, last = max(start, self._starts[shard]), min(stop, self._starts[shard + 1])
             if first < last:
                 yield shard, int(first - self._starts[shard]), int(last - self._starts[shard])
+
+    def _rows_file(self, shard: int) -> Path:
+        return self.folder / ROWS / f"{shard_name(shard)}.parquet"
 
     def _layout(self, shard: int) -> tuple[Path, int, tuple[int, ...]]:
         """A shard's file, where its array begins in it (bytes), and the array's shape."""
@@ -438,18 +500,28 @@ def faulty_files(folder: Path) -> dict[str, str]:
         index = _checked_index(folder)
     except ValueError as error:
         return {INDEX: f"not an index of a store ({error})"}
-    recorded = _recorded_files(index).items()
-    return {
-        name: fault for name, (size, sha256) in recorded if (fault := _fault_of(folder / name, size, sha256))
-    }
+    faults: dict[str, str] = {}
+    for record in (index, *index.get("shards", [])):
+        faults |= _faults_of(folder, record["files"])
+        if "list" in record and record["list"] not in faults:
+            try:
+                faults |= _faults_of(folder, _read_list(folder, record["list"]))
+            except ValueError as error:
+                faults[record["list"]] = f"not a list of files ({error})"
+    return dict(sorted(faults.items()))
 
 
-def _fault_of(path: Path, size: int, sha256: str) -> str | None:
+def _faults_of(folder: Path, files: dict[str, dict[str, Any]]) -> dict[str, str]:
+    found = ((name, _fault_of(folder / name, **record)) for name, record in files.items())
+    return {name: fault for name, fault in found if fault}
+
+
+def _fault_of(path: Path, bytes: int, sha256: str) -> str | None:
     try:
         if not path.is_file():
             return "missing"
-        if path.stat().st_size != size:
-            return f"{path.stat().st_size} bytes, {size} recorded"
+        if path.stat().st_size != bytes:
+            return f"{path.stat().st_size} bytes, {bytes} recorded"
         if sha256_of_file(path) != sha256:
             return "its sha256 differs from the recorded one"
     except OSError as error:

@@ -22,7 +22,16 @@ from typing import IO, Any
 
 from pipeline import is_orphan
 from pipeline.errors import UserError
-from pipeline.stores import INDEX, RECORDS, read_index, reopen_store, sha256_of_file, shard_name, write_index
+from pipeline.stores import (
+    INDEX,
+    RECORDS,
+    read_index,
+    remove_temporaries,
+    reopen_store,
+    sha256_of_file,
+    shard_name,
+    write_index,
+)
 
 WORK = Path(".work")
 LOCK_SECONDS = 10.0  # an orphan of a killed `dvc repro` ends within one
@@ -66,8 +75,7 @@ def work_folder(stage: str, inputs: Sequence[Path], parameters: Any, writes: boo
     if writes:
         if folder not in _held:
             _held[folder] = _Held(stage, _lock(folder))
-        for temporary in folder.rglob("*.tmp"):  # what a killed run was about to commit
-            temporary.unlink(missing_ok=True)  # a worker that outlived that run may have just renamed it
+        remove_temporaries(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -16,11 +16,7 @@ from stages.paths import BALANCED, EXPORT
 
 
 def new_exporter(export: ExportFormat, work: Path) -> MakeShard:
-    """What writes a piece of the export, from the stores to its files.
-
-    Args:
-        export: without its rows, which `work` has.
-    """
+    """What writes a piece of the export, from the stores to its files; `work` has its rows."""
     reader = ImageReader(export.manifest.root, export.stores)
 
     def make(shard: int, advance: Advancing) -> Record:
@@ -42,7 +38,7 @@ def main(format: Annotated[str, typer.Argument(help=f"one of {', '.join(EXPORTS)
     work = work_folder(f"export {format}", inputs, settings)
     sizes = [piece.stop - piece.start for piece in export.pieces]
     export.write_rows(work)
-    set_up = partial(new_exporter, export.without_rows(), work)
+    set_up = partial(new_exporter, export, work)
     records = make_shards(f"export {format}", work, sizes, set_up, parameters.cluster)
     publish(export.finish(work, records), EXPORT / format)
 

@@ -4,32 +4,27 @@ A new format is one module beside this one with a subclass of `ExportFormat` (or
 has a file per image), and one line in ``data/exports/__init__.py``.
 """
 
-import copy
-import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import IO, Any, ClassVar
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data.manifest import Manifest
+from data.exports.rows import image_counts, read_rows, write_rows
+from data.manifest import Manifest, selected
 from data.sources.base import SPLITS
 from pipeline.errors import UserError
 from pipeline.parameters import Export
-from pipeline.seeds import generator_for
-from pipeline.stores import RECORDS, committed, finish_store
+from pipeline.stores import RECORDS, finish_store
 
-LOCATED = f"{RECORDS}/rows.parquet"  # in the folder of an unfinished export
+ROWS = f"{RECORDS}/rows.parquet"  # in the folder of an unfinished export
 NAME = "balanced"  # of the data set, where a format's file names have one
 SPLIT_NUMBERS = {split: number for number, split in enumerate(SPLITS)}  # CelebA's and Waterbirds'
-LONGEST_KEY = 80  # characters: a file name in a tar has 100
 
 
 @dataclass(frozen=True)
@@ -53,10 +48,12 @@ class Piece:
 class ExportFormat(ABC):
     """A format, with what is to be exported in it.
 
+    No process holds the rows of more than a piece: they are train first, then validation, then test.
+
     Attributes:
-        table: the rows, train first, then validation, then test; each with its image's `key` (a name
-            without a dot or a slash) and `file` (the key with the encoding's suffix).
+        counts: how many `images` there are of each split, source, store and group.
         stores: the names of the stores that have the images.
+        pieces: the rows in blocks of `export.images_per_file`, none of two splits.
     """
 
     has_splits: ClassVar[bool] = True  # false: of a layout that cannot tell splits apart
@@ -67,60 +64,50 @@ class ExportFormat(ABC):
         self.manifest, self.section = manifest, section
         self.encoding = "png" if self.png_only else section.encoding
         self.suffix = ".png" if self.encoding == "png" else ".jpg"
-        rows = self._selected()
-        if self.shuffled:
-            rows = rows.iloc[generator_for("export").permutation(len(rows))]
-        rows = rows.iloc[rows["split"].map(SPLIT_NUMBERS).argsort(kind="stable")].reset_index(drop=True)
-        # Of all ids, so that an image is called the same whatever else is exported.
-        keys = rows["id"].map(keys_of(manifest.table.set_index("id", drop=False)["id"]))
-        self.table = rows.assign(key=keys, file=keys + self.suffix)
-        self.stores = sorted(rows["store"].unique())
+        self.counts = self._selected(manifest.labelled(image_counts(manifest)))
+        self.stores = sorted(self.counts["store"].unique())
+        self.pieces = self._pieces()
 
-    def _selected(self) -> pd.DataFrame:
-        """The rows that `export.rows` names, of one split where the layout cannot tell splits apart."""
+    def _selected(self, counts: pd.DataFrame) -> pd.DataFrame:
+        """Those of `export.rows`, and of one split where the layout cannot tell splits apart."""
         asked = self.section.rows
         try:
             if asked in SPLITS:
-                return self.manifest.rows(split=asked)
+                return selected(counts, asked, None)
             split = None if self.has_splits else "train"
-            return self.manifest.rows(split, None if asked == "all" else asked)
+            return selected(counts, split, None if asked == "all" else asked)
         except UserError as error:
             raise UserError(f"export.rows is {asked}, but {error}") from error
 
-    @cached_property
-    def pieces(self) -> list[Piece]:
-        """The table in blocks of `export.images_per_file` rows, none of two splits."""
+    def _pieces(self) -> list[Piece]:
         pieces: list[Piece] = []
         size, start = self.section.images_per_file, 0
-        for split, count in self.table["split"].value_counts(sort=False).items():
+        for split, count in self.images_by_split.items():
             starts = range(start, start + count, size)
             start += count
             for index, first in enumerate(starts):
                 last = min(first + size, start)
-                pieces.append(Piece(len(pieces), str(split), index, len(starts), first, last))
+                pieces.append(Piece(len(pieces), split, index, len(starts), first, last))
         return pieces
 
+    @property
+    def images_by_split(self) -> dict[str, int]:
+        """How many images there are of each split that has any, in the rows' order."""
+        images = self.counts.groupby("split")["images"].sum()
+        return {split: int(images[split]) for split in SPLITS if split in images}
+
     def write_rows(self, folder: Path) -> None:
-        """Write the table, each image's place in its store with it: a row group for every piece."""
-        located = self.manifest.located(self.table)
-        schema = pa.Schema.from_pandas(located, preserve_index=False)
-        with committed(folder / LOCATED) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-            for piece in self.pieces:
-                rows = located.iloc[piece.start : piece.stop]
-                writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False), len(rows))
+        """Write all rows, where `rows_of` finds a piece's."""
+        places = self.counts[["split", "source"]].drop_duplicates()
+        places = places.assign(place=places["split"].map(SPLIT_NUMBERS))
+        write_rows(folder / ROWS, self.manifest, self.stores, places, self.shuffled)
 
     def rows_of(self, folder: Path, piece: Piece) -> pd.DataFrame:
-        """A piece's rows, of those that `write_rows` wrote, with the `position` of each image."""
-        rows = pq.ParquetFile(folder / LOCATED).read_row_group(piece.number).to_pandas()
-        return rows.set_index(pd.RangeIndex(piece.start, piece.stop))
-
-    def without_rows(self) -> Self:
-        """What a worker needs, who reads the rows of a piece when it makes that: memory for no more."""
-        light = copy.copy(self)
-        light.pieces = self.pieces
-        light.table = pd.DataFrame(columns=self.table.columns)
-        light.manifest = replace(self.manifest, table=pd.DataFrame(columns=self.manifest.table.columns))
-        return light
+        """A piece's rows: the manifest's columns, and of each image `key`, a name without a dot or a slash,
+        `file`, that name with the encoding's suffix, and `position`, its place in its store.
+        """
+        rows = self.manifest.labelled(read_rows(folder / ROWS, self.manifest, piece.start, piece.stop))
+        return rows.assign(file=rows["key"] + self.suffix).set_index(pd.RangeIndex(piece.start, piece.stop))
 
     @property
     def columns(self) -> list[str]:
@@ -141,7 +128,7 @@ class ExportFormat(ABC):
         """Write a piece's files to disk; gives their names in `folder`.
 
         Args:
-            rows: the piece's, of `table`.
+            rows: the piece's (`rows_of`).
             images: the encoded image of each row, made as they are asked for.
         """
 
@@ -161,11 +148,15 @@ class ExportFormat(ABC):
 
 
 class ImageFiles(ExportFormat):
-    """A format with a file per image."""
+    """A format with a file per image, and tables beside them."""
 
     @abstractmethod
     def paths(self, rows: pd.DataFrame) -> pd.Series:
         """Where the image of each row goes in the export: [n]."""
+
+    @abstractmethod
+    def tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """What a piece's rows add to each table, by the table's file in the export."""
 
     def write_piece(
         self, folder: Path, piece: Piece, rows: pd.DataFrame, images: Iterator[bytes]
@@ -178,24 +169,23 @@ class ImageFiles(ExportFormat):
         os.sync()  # once: syncing every file takes longer than making it
         return names
 
+    def write_tables(self, folder: Path) -> None:
+        files: dict[str, IO[str]] = {}
+        with ExitStack() as opened:
+            for piece in self.pieces:
+                for name, table in self.tables(self.rows_of(folder, piece)).items():
+                    if is_new := name not in files:
+                        files[name] = opened.enter_context((folder / name).open("w"))
+                    self.write_lines(files[name], table, is_new)
+
+    def write_lines(self, file: IO[str], table: pd.DataFrame, is_new: bool) -> None:
+        """Add rows to the file of a table; `is_new`: before which nothing has been written."""
+        table.to_csv(file, header=is_new, index=False)
+
 
 def safe_name(name: str) -> str:
     """A name that is safe as a file name, in a tar, in a URL and in a list with spaces between columns."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)
-
-
-def keys_of(ids: pd.Series) -> pd.Series:
-    """A name for each id that is safe (`safe_name`).
-
-    An image's suffix is left out. Where two ids would get the same name, or a very long one, each gets a
-    digest of its id.
-    """
-    keys = ids.str.replace(r"\.(png|jpe?g|bmp|webp|tiff?)$", "", case=False, regex=True)
-    keys = keys.map(safe_name)
-    # Some file systems take letters for the same in either case.
-    ambiguous = keys.str.lower().duplicated(keep=False) | (keys.str.len() > LONGEST_KEY)
-    digests = ids[ambiguous].map(lambda id: hashlib.sha256(id.encode()).hexdigest()[:16])
-    return keys.where(~ambiguous, keys.str[: LONGEST_KEY - 17] + "-" + digests.reindex(ids.index))
 
 
 def records_of(rows: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:

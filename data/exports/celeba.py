@@ -15,7 +15,9 @@ facebookresearch/BalancingGroups and YyzHarry/SubpopBench do (datasets.py). In a
 that a list with spaces between its columns cannot have is `_`.
 """
 
+from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
 
@@ -26,44 +28,52 @@ LANDMARKS = [f"{place}_{axis}" for place in ("lefteye", "righteye", "nose", "lef
              for axis in "xy"]  # fmt: skip
 
 
+# The lists whose header has their columns' names, from which column on; before it comes the number of images.
+HEADED = {"list_attr_celeba.txt": 1, "list_bbox_celeba.txt": 0, "list_landmarks_align_celeba.txt": 1}
+
+
 class CelebA(ImageFiles):
     """image_id is the file's name."""
 
     def paths(self, rows: pd.DataFrame) -> pd.Series:
         return "img_align_celeba/" + rows["file"]
 
+    def tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        height, width, _ = self.item_shape
+        files, splits = rows["file"], rows["split"].map(SPLIT_NUMBERS)
+        labels = {self.manifest.target: rows["y"], **{name: rows[name] for name in self.manifest.protected}}
+        signs = {safe_name(name): 2 * values - 1 for name, values in labels.items()}
+        attributes = pd.DataFrame({"image_id": files, **signs})
+        partition = pd.DataFrame({"image_id": files, "partition": splits})
+        metadata = {"id": rows["id"], "filename": files, "split": splits, "y": rows["y"], "a": rows["a"]}
+        box = {"x_1": 0, "y_1": 0, "width": width, "height": height}
+        landmarks = dict.fromkeys(LANDMARKS, 0)
+        return {
+            "metadata_celeba.csv": pd.DataFrame(metadata),
+            "list_attr_celeba.csv": attributes,
+            "list_attr_celeba.txt": attributes,
+            "list_eval_partition.csv": partition,
+            "list_eval_partition.txt": partition,
+            "list_bbox_celeba.txt": pd.DataFrame({"image_id": files, **box}),
+            "list_landmarks_align_celeba.txt": pd.DataFrame({"image_id": files, **landmarks}),
+            "identity_CelebA.txt": pd.DataFrame({"image_id": files, "identity": 0}),
+        }
+
+    @cached_property
+    def item_shape(self) -> tuple[int, ...]:
+        """(H, W, 3), of every image."""
+        return Store(self.manifest.root / self.stores[0]).item_shape
+
     def write_tables(self, folder: Path) -> None:
-        rows, manifest = self.table, self.manifest
-        names = rows["file"]
-        height, width, _ = Store(manifest.root / rows["store"].iloc[0]).item_shape
-        attributes = pd.DataFrame(
-            {
-                "image_id": names,
-                safe_name(manifest.target): 2 * rows["y"] - 1,
-                **{safe_name(name): 2 * rows[name] - 1 for name in manifest.protected},
-            }
-        )
-        splits = rows["split"].map(SPLIT_NUMBERS)
-        partition = pd.DataFrame({"image_id": names, "partition": splits})
-        metadata = pd.DataFrame(
-            {"id": rows["id"], "filename": names, "split": splits, "y": rows["y"], "a": rows["a"]}
-        )
-        metadata.to_csv(folder / "metadata_celeba.csv", index=False)
+        super().write_tables(folder)
         (folder / "RELEASE_v1.0.txt").write_text("exported by zprime\n")
-        boxes = pd.DataFrame({"image_id": names, "x_1": 0, "y_1": 0, "width": width, "height": height})
-        landmarks = pd.DataFrame({"image_id": names, **dict.fromkeys(LANDMARKS, 0)})
-        attributes.to_csv(folder / "list_attr_celeba.csv", index=False)
-        partition.to_csv(folder / "list_eval_partition.csv", index=False)
-        _write_list(folder / "list_attr_celeba.txt", attributes, " ".join(attributes.columns[1:]))
-        _write_list(folder / "list_bbox_celeba.txt", boxes, " ".join(boxes.columns))
-        _write_list(folder / "list_landmarks_align_celeba.txt", landmarks, " ".join(LANDMARKS))
-        _write_list(folder / "list_eval_partition.txt", partition)
-        _write_list(folder / "identity_CelebA.txt", pd.DataFrame({"image_id": names, "identity": 0}))
 
-
-def _write_list(path: Path, table: pd.DataFrame, header: str | None = None) -> None:
-    """Write a list as distributed: where it has a header, the number of images comes before it."""
-    with path.open("w") as file:
-        if header is not None:
-            file.write(f"{len(table)}\n{header}\n")
+    def write_lines(self, file: IO[str], table: pd.DataFrame, is_new: bool) -> None:
+        name = Path(file.name).name
+        if name.endswith(".csv"):
+            super().write_lines(file, table, is_new)
+            return
+        if is_new and name in HEADED:
+            header = " ".join(table.columns[HEADED[name] :])
+            file.write(f"{sum(self.images_by_split.values())}\n{header}\n")
         table.to_csv(file, sep=" ", header=False, index=False)

@@ -100,10 +100,10 @@ class HFParquet(ExportFormat):
             types[column] = {"class_label": {"names": {str(k): name for k, name in enumerate(classes)}}}
         features = [{"name": column, "dtype": dtype} for column, dtype in types.items()]
         splits, files = [], []
-        for split, rows in self.table.groupby("split", sort=False):
+        for split, images in self.images_by_split.items():
             shards = f"{DATA}/{NAME}-{split}-*.parquet"
             size = sum(path.stat().st_size for path in folder.glob(shards))
-            splits.append({"name": split, "num_bytes": size, "num_examples": len(rows)})
+            splits.append({"name": split, "num_bytes": size, "num_examples": images})
             files.append({"split": split, "path": shards})
         header = {
             "task_categories": ["image-classification"],
@@ -112,7 +112,7 @@ class HFParquet(ExportFormat):
             "configs": [{"config_name": "default", "data_files": files}],
         }
         names = group_names(self.manifest.target, self.manifest.protected)
-        groups = pd.crosstab(self.table["group"], [self.table["split"], self.table["source"]])
+        groups = self.counts.pivot_table("images", "group", ["split", "source"], aggfunc="sum", fill_value=0)
         return CARD.format(
             header=yaml.safe_dump(header, sort_keys=False),
             target=self.manifest.target,

@@ -4,8 +4,6 @@ torchvision's `ImageFolder("imagefolder/train")` takes the classes' folders for 
 order; Hugging Face's `load_dataset("imagefolder", data_dir="imagefolder")` takes the columns of metadata.csv.
 """
 
-from pathlib import Path
-
 import pandas as pd
 
 from data.exports.base import ImageFiles, safe_name
@@ -24,8 +22,7 @@ class ImageFolder(ImageFiles):
     def paths(self, rows: pd.DataFrame) -> pd.Series:
         return rows["split"] + "/" + self._files(rows)
 
-    def write_tables(self, folder: Path) -> None:
-        for split, rows in self.table.groupby("split"):
-            metadata = rows[["id", *self.columns]].fillna({"pair_id": NO_PAIR})
-            metadata.insert(0, "file_name", self._files(rows))
-            metadata.to_csv(folder / str(split) / "metadata.csv", index=False)
+    def tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        metadata = rows[["id", *self.columns]].fillna({"pair_id": NO_PAIR})
+        metadata.insert(0, "file_name", self._files(rows))
+        return {f"{rows['split'].iloc[0]}/metadata.csv": metadata}

@@ -14,7 +14,6 @@ test.
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from data.exports.base import SPLIT_NUMBERS, ImageFiles
@@ -28,22 +27,22 @@ class Waterbirds(ImageFiles):
     def paths(self, rows: pd.DataFrame) -> pd.Series:
         return FOLDER + "/images/" + rows["file"]
 
-    def write_tables(self, folder: Path) -> None:
-        rows = self.table
+    def tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         files, splits = "images/" + rows["file"], rows["split"].map(SPLIT_NUMBERS)
-        metadata = pd.DataFrame(
-            {
-                "img_id": np.arange(1, len(rows) + 1),
-                "img_filename": files,
-                "y": rows["y"],
-                "split": splits,
-                "place": rows["a"],
-                "place_filename": "",  # of the background's photograph: there is none
-            }
-        )
-        metadata.to_csv(folder / FOLDER / "metadata.csv", index=False)
+        metadata = {
+            "img_id": rows.index + 1,
+            "img_filename": files,
+            "y": rows["y"],
+            "split": splits,
+            "place": rows["a"],
+            "place_filename": "",  # of the background's photograph: there is none
+        }
+        table = {"id": rows["id"], "filename": files, "split": splits, "y": rows["y"], "a": rows["a"]}
+        return {
+            f"{FOLDER}/metadata.csv": pd.DataFrame(metadata),
+            "metadata_waterbirds.csv": pd.DataFrame(table),
+        }
+
+    def write_tables(self, folder: Path) -> None:
+        super().write_tables(folder)
         (folder / FOLDER / "RELEASE_v1.0.txt").write_text("exported by zprime\n")
-        table = pd.DataFrame(
-            {"id": rows["id"], "filename": files, "split": splits, "y": rows["y"], "a": rows["a"]}
-        )
-        table.to_csv(folder / "metadata_waterbirds.csv", index=False)

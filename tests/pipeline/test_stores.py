@@ -22,6 +22,7 @@ from pipeline.stores import (
     RECORDS,
     ROWS,
     Store,
+    commit_files,
     commit_shard,
     committed,
     committed_shard,
@@ -30,6 +31,7 @@ from pipeline.stores import (
     finish_store,
     join_by_id,
     read_table,
+    remove_temporaries,
     reopen_store,
     sha256_of_file,
     shard_sizes,
@@ -43,6 +45,7 @@ N = 10  # items
 ITEMS = np.random.default_rng(0).integers(0, 256, (N, 3, 2, 3), dtype=np.uint8)
 TABLE = pd.DataFrame({"id": [f"item-{k}" for k in range(N)], "split": ["train", "test"] * 5})
 SIZES = (4, 4, 2)
+LIST_0 = "files/shard-00000.json"
 ROWS_1 = str(ROWS / "shard-00001.parquet")
 
 
@@ -266,6 +269,92 @@ def test_an_index_records_what_else_lies_in_the_folder_and_nothing_twice(tmp_pat
     assert [list(shard["files"]) for shard in index["shards"]][1] == [ROWS_1, "shard-00001.h5"]
     (folder / "deep/more.json").write_text("[]")
     assert faulty_files(folder) == {"deep/more.json": "its sha256 differs from the recorded one"}
+
+
+def of_many_files(folder: Path) -> list[str]:
+    """A store of two shards with three files each, and one file beside them; gives the six names."""
+    names = [f"deep/{shard}/{k}" for shard in (0, 1) for k in range(3)]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    for shard in (0, 1):
+        commit_files(folder, shard, 3, names[3 * shard :][:3])
+    (folder / "deep/beside").write_text("it")
+    finish_store(folder, 2)
+    return names
+
+
+def test_of_many_files_an_index_names_a_list(tmp_path):
+    names = of_many_files(tmp_path)
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert [list(shard["files"]) for shard in index["shards"]] == [[LIST_0], ["files/shard-00001.json"]]
+    assert [shard["folders"] for shard in index["shards"]] == [["deep/0"], ["deep/1"]]
+    assert list(index["files"]) == ["deep/beside"]
+    assert json.loads((tmp_path / LIST_0).read_text()) == {
+        name: {"bytes": 8, "sha256": sha256_of_file(tmp_path / name)} for name in names[:3]
+    }
+    assert faulty_files(tmp_path) == {}
+
+
+def test_a_single_file_needs_no_list(tmp_path):
+    (tmp_path / "one").write_text("1")
+    record = commit_files(tmp_path, 0, 5, ["one"])
+    assert record == {"items": 5, "files": {"one": {"bytes": 1, "sha256": sha256_of_file(tmp_path / "one")}}}
+
+
+@pytest.mark.parametrize("broken", ["deep/0/1", LIST_0])
+def test_what_is_wrong_with_listed_files_is_named_and_costs_their_shard(broken, tmp_path):
+    names = of_many_files(tmp_path)
+    (tmp_path / broken).unlink()
+    assert faulty_files(tmp_path) == {broken: "missing"}
+    reopen_store(tmp_path, [broken])
+    assert list(committed_shards(tmp_path)) == [1]
+    assert all((tmp_path / name).exists() for name in names[3:])
+    assert not (tmp_path / "deep/beside").exists()
+    if broken != LIST_0:  # else nothing says which files were its shard's
+        assert not any((tmp_path / name).exists() for name in names[:3])
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"/file": {"bytes": 1, "sha256": "0"}}', "it names a file outside its folder, '/file'"),
+        (
+            '{"a/../../file": {"bytes": 1, "sha256": "0"}}',
+            "it names a file outside its folder, 'a/../../file'",
+        ),
+        ('{"file": {"bytes": 1}}', "it does not say size and sha256 of 'file'"),
+        ("[1]", "'list' object has no attribute 'items'"),
+        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    ],
+)
+def test_a_list_that_is_none_is_named(content, complaint, tmp_path):
+    """Even where the index records it as it is."""
+    of_many_files(tmp_path)
+    (tmp_path / LIST_0).write_text(content)
+    index = json.loads((tmp_path / INDEX).read_text())
+    index["shards"][0]["files"] = {
+        LIST_0: {"bytes": len(content), "sha256": sha256_of_file(tmp_path / LIST_0)}
+    }
+    write_index(tmp_path, index)
+    assert faulty_files(tmp_path) == {LIST_0: f"not a list of files ({complaint})"}
+
+
+def test_a_list_that_the_index_does_not_record_is_refused(tmp_path):
+    of_many_files(tmp_path)
+    index = json.loads((tmp_path / INDEX).read_text())
+    index["shards"][0]["list"] = "../list.json"
+    write_index(tmp_path, index)
+    assert "it does not record the list '../list.json'" in faulty_files(tmp_path)[INDEX]
+
+
+def test_temporaries_are_removed_and_listed_folders_not_searched(tmp_path, monkeypatch):
+    """Where a million images are, nobody has written temporaries."""
+    of_many_files(tmp_path)
+    for place in ("", "deep", "deep/0"):
+        (tmp_path / place / "a.1a2b3c4d.tmp").write_text("half")
+    remove_temporaries(tmp_path)
+    assert [path.parent.name for path in tmp_path.rglob("*.tmp")] == ["0"]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

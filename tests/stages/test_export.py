@@ -14,7 +14,10 @@ import pytest
 import yaml
 
 from data.exports import EXPORTS, export_of
+from data.exports import base as base_module
 from data.exports import images as images_module
+from data.exports import rows as rows_module
+from data.manifest import Manifest
 from pipeline.errors import UserError
 from pipeline.parameters import Export, read_parameters
 from pipeline.stores import INDEX, faulty_files, sha256_of_file
@@ -124,27 +127,51 @@ def test_a_killed_export_leaves_nothing_that_a_reader_takes_for_complete(project
     assert len(list((EXPORT / "webdataset").glob("*.tar"))) == 50 + 6 + 9
 
 
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_index_grows_with_the_pieces_not_with_the_images(project: Path, name: str) -> None:
+    write_parameters(images_per_file=30)
+    export.main(name)
+    index = json.loads((EXPORT / name / INDEX).read_text())
+    pieces = 4 + 1 + 1  # of training, validation, test
+    if name == "stylegan-zip":
+        assert list(index["files"]) == ["balanced.zip"]
+        return
+    assert [shard["items"] for shard in index["shards"]] == [30, 30, 30, 10, 12, 18]
+    assert sum(len(shard["files"]) for shard in index["shards"]) == pieces
+    assert not [file for file in index["files"] if file.endswith(".png")]
+    images = len(list((EXPORT / name).rglob("*.png")))
+    listed = [json.loads(path.read_text()) for path in (EXPORT / name / "files").glob("*.json")]
+    assert sum(map(len, listed)) == images
+
+
 def test_an_old_export_is_replaced_as_a_whole(project: Path) -> None:
     write_parameters(rows="all")
     export.main("imagefolder")
     write_parameters(rows="test")
     export.main("imagefolder")
-    assert {path.name for path in (EXPORT / "imagefolder").iterdir()} == {"test", INDEX}
+    assert {path.name for path in (EXPORT / "imagefolder").iterdir()} == {"test", "files", INDEX}
 
 
 def test_what_is_damaged_is_mended_piece_by_piece(project: Path) -> None:
     write_parameters(images_per_file=30)
-    for name in ("webdataset", "stylegan-zip"):
+    for name in ("webdataset", "stylegan-zip", "celeba"):
         export.main(name)
     before = content_of(EXPORT)
+    damaged = EXPORT / "celeba/img_align_celeba/train-000000.png"  # of the first piece
+    size = damaged.stat().st_size
+    damaged.write_bytes(b"x")
+    assert faulty_files(EXPORT / "celeba") == {
+        "img_align_celeba/train-000000.png": f"1 bytes, {size} recorded"
+    }
     (EXPORT / "webdataset/balanced-train-000001.tar").write_bytes(b"x")
     (EXPORT / "stylegan-zip/balanced.zip").unlink()
-    untouched = (EXPORT / "webdataset/balanced-train-000000.tar").stat().st_ino
+    kept = ["webdataset/balanced-train-000000.tar", "celeba/img_align_celeba/z-00000029.png"]
+    untouched = [(EXPORT / name).stat().st_ino for name in kept]
     command = [sys.executable, "-m", "pipeline.verify", "--mend", str(EXPORT)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert content_of(EXPORT) == before
-    assert (EXPORT / "webdataset/balanced-train-000000.tar").stat().st_ino == untouched
+    assert [(EXPORT / name).stat().st_ino for name in kept] == untouched
 
 
 def test_only_a_batch_of_images_is_in_memory(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,17 +193,23 @@ def test_only_a_batch_of_images_is_in_memory(project: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_a_worker_holds_the_rows_of_a_piece_alone(project: Path, name: str) -> None:
-    whole = export_of(name, BALANCED, Export(images_per_file=7))
-    whole.write_rows(Path("work"))
-    light = pickle.loads(pickle.dumps(whole.without_rows()))
-    assert len(light.table) == len(light.manifest.table) == 0
-    assert light.pieces == whole.pieces
-    assert light.columns == whole.columns
-    expected = whole.manifest.located(whole.table)
-    pieces = [light.rows_of(Path("work"), piece) for piece in light.pieces]
-    assert max(map(len, pieces)) == 7
-    pd.testing.assert_frame_equal(pd.concat(pieces), expected)
+def test_no_process_holds_more_than_the_rows_of_a_piece(project: Path, name: str, monkeypatch) -> None:
+    """The manifest's own table is never read, and no more rows at once than `export.images_per_file`."""
+    read, sizes = rows_module.read_rows, []
+
+    def weighed(*arguments) -> pd.DataFrame:
+        sizes.append(len(rows := read(*arguments)))
+        return rows
+
+    monkeypatch.setattr(base_module, "read_rows", weighed)
+    monkeypatch.setattr(Manifest, "table", property(lambda manifest: pytest.fail("the table is read")))
+    write_parameters(images_per_file=7)
+    export.main(name)
+    count = 100 if name == "stylegan-zip" else 130
+    assert max(sizes) == 7
+    assert sum(sizes) == count * (1 if name in ("hf-parquet", "webdataset") else 2)  # once more for tables
+    task = pickle.dumps(export_of(name, BALANCED, Export(images_per_file=7)))
+    assert b"train-000000" not in task  # what a worker is sent names no image
 
 
 def test_the_progress_is_in_images(project: Path, capsys: pytest.CaptureFixture) -> None:

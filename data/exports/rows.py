@@ -1,0 +1,142 @@
+"""The rows of an export, in its order, each with its image's key and its position in its store.
+
+DuckDB sorts and joins the tables, on disk where they are larger than `MEMORY`: an export takes the same
+memory for any number of images.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from data.manifest import Manifest
+from pipeline.errors import UserError
+from pipeline.stores import Store, committed
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+MEMORY = "256MB"
+ROW_GROUP = 8192  # rows: what is read at once
+LONGEST_KEY = 80  # characters: a file name in a tar has 100
+
+COUNTS = """
+SELECT split, source, store, target, protected, count(*) AS images FROM manifest GROUP BY ALL ORDER BY ALL
+"""
+
+# A key is the id without an image's suffix, and with `_` for what is not safe in a file name, a tar or a URL.
+# Where two ids would have the same key, or a very long one, each gets a digest of its id. All ids are
+# compared, so that an image is called the same whatever else is exported; some file systems take letters for
+# the same in either case.
+NAMED = r"""
+SELECT *, regexp_replace(
+    regexp_replace(id, '\.(png|jpe?g|bmp|webp|tiff?)$', '', 'i'), '[^A-Za-z0-9_-]', '_', 'g'
+) AS plain FROM manifest
+"""
+AMBIGUOUS = "SELECT lower(plain) AS folded FROM named GROUP BY folded HAVING count(*) > 1"
+LOCATED = f"""
+SELECT named.* EXCLUDE (plain), CASE
+    WHEN length(plain) > {LONGEST_KEY} OR lower(plain) IN (FROM ambiguous)
+    THEN plain[:{LONGEST_KEY - 17}] || '-' || sha256(id)[:16] ELSE plain
+END AS key, start + row AS position, place
+FROM named JOIN places USING (split, source)
+LEFT JOIN stored USING (store, id) LEFT JOIN shards USING (store, shard)
+"""
+LOST = "SELECT store, id FROM located WHERE position IS NULL LIMIT 1"
+SORTED = "SELECT * EXCLUDE (file_row_number, place) FROM located ORDER BY place, {order}"
+
+
+def image_counts(manifest: Manifest) -> pd.DataFrame:
+    """How many `images` there are of each split, source, store, target and protected group."""
+    with _duckdb(manifest) as tables:
+        return tables.sql(COUNTS).df()
+
+
+def write_rows(
+    path: Path, manifest: Manifest, stores: Sequence[str], places: pd.DataFrame, shuffled: bool
+) -> None:
+    """Write the manifest's rows as Parquet, with two more columns: the `key` and `position` of each image.
+
+    Args:
+        stores: the names of those that have the images.
+        places: split and source of the rows to write, and `place`: the rows of place 0 come first.
+        shuffled: whether the rows of a place are in a random order, the same each time, or in the manifest's.
+
+    Raises `UserError` where a store has not a row's image.
+    """
+    import duckdb
+
+    opened = {name: Store(manifest.root / name) for name in stores}
+    starts = [
+        (name, shard, store.bounds(shard)[0])
+        for name, store in opened.items()
+        for shard in range(len(store.items_per_shard))
+    ]
+    order = "sha256(id)" if shuffled else "file_row_number"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder, _duckdb(manifest, folder) as tables:
+        stored = [
+            tables.read_parquet([str(file) for file in store.row_files()]).select(
+                duckdb.ConstantExpression(name).alias("store"), "id", "shard", "row"
+            )
+            for name, store in opened.items()
+        ]
+        reduce(duckdb.DuckDBPyRelation.union, stored).create_view("stored")
+        tables.register("shards", pd.DataFrame(starts, columns=["store", "shard", "start"]))
+        tables.register("places", places)
+        tables.sql(NAMED).create_view("named")
+        # By way of the disk: what one query needs of memory would add up with what the next one does.
+        for name, query in (("ambiguous", AMBIGUOUS), ("located", LOCATED)):
+            _write(tables.sql(query), Path(folder) / name)
+            tables.read_parquet(f"{folder}/{name}").create_view(name)
+        for store, id in tables.sql(LOST).fetchall():
+            raise UserError(f"{manifest.root / store} has no item with id {id!r}.")
+        with committed(path) as temporary:
+            _write(tables.sql(SORTED.format(order=order)), temporary)
+
+
+def _write(rows: "DuckDBPyRelation", path: Path) -> None:
+    rows.write_parquet(str(path), row_group_size=ROW_GROUP)
+
+
+def read_rows(path: Path, manifest: Manifest, start: int, stop: int) -> pd.DataFrame:
+    """Rows `start` to before `stop` of those that `write_rows` wrote."""
+    with pq.ParquetFile(path) as file:
+        groups = range(file.num_row_groups)
+        ends = np.cumsum([file.metadata.row_group(group).num_rows for group in groups])
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        table = file.read_row_groups(list(groups[first : last + 1]), use_threads=False)
+    before = int(ends[first - 1]) if first else 0
+    rows = table.slice(start - before, stop - start).to_pandas()
+    # DuckDB has another name for the second of two columns that differ in case alone.
+    return rows.set_axis([*manifest.columns, "key", "position"], axis=1)
+
+
+@contextmanager
+def _duckdb(manifest: Manifest, spilled: str = "") -> Iterator["DuckDBPyConnection"]:
+    """A connection with the view `manifest`; its errors are `UserError`s.
+
+    Args:
+        spilled: the folder for what is larger than `MEMORY`.
+    """
+    import duckdb
+
+    # One thread: each takes memory of its own.
+    settings: dict[str, Any] = {
+        "threads": 1, "memory_limit": MEMORY, "preserve_insertion_order": False, "temp_directory": spilled,
+    }  # fmt: skip
+    try:
+        with duckdb.connect(config=settings) as tables:
+            tables.read_parquet(str(manifest.path), file_row_number=True).create_view("manifest")
+            yield tables
+    except duckdb.Error as error:
+        raise UserError(
+            f"{manifest.path} and the rows of its stores cannot be joined ({' '.join(str(error).split())}): "
+            "`python -m pipeline.verify` says whether one of them is damaged, and mends it."
+        ) from error
