@@ -1,14 +1,14 @@
 """Each export format on two workers against writing one file per image with Pillow, in the same run; and how
-much more memory a worker takes where there are more images.
+much more memory its processes take where there are more images.
 """
 
 import os
-import pickle
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import chdir
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measuring import ROUNDS, Result, own_bytes
+from benchmarks.measuring import ROUNDS, Result, own_bytes, peak_bytes
 from data.balancing import manifest_columns
 from data.exports import EXPORTS, export_of
-from pipeline.cluster import SetUp, make_shards
+from pipeline.cluster import make_shards
 from pipeline.parameters import Cluster, Export
 from pipeline.stores import RECORDS, Store, commit_shard, finish_store, write_json, write_table
 from pipeline.work import WORK
@@ -32,6 +32,8 @@ IMAGES, WORKERS, PIECES = 4096, 2, 16
 QUALITY = 95
 SHARD = 4096  # images
 FEW, MANY = 16384, 131072  # images, of which a worker is to hold no more than a piece
+# Of which the process that sorts all rows is to hold no more than a limit; fewer do not reach it.
+FEW_ROWS, MANY_ROWS = 2**19, 2**21
 PROJECT = Path(__file__).parents[1]
 # Formats with a file per image take as long as the file system does to make files, and PNG as long as its
 # encoder: they are measured once, for information.
@@ -40,7 +42,7 @@ TARGETS = {"hf-parquet": 2.0, "webdataset": 2.0}
 
 def make_project(images: NDArray[np.uint8]) -> None:
     """A balanced manifest of real training images, in the current folder."""
-    rows = pd.DataFrame({"id": [f"image-{number:06d}" for number in range(len(images))]})
+    rows = pd.DataFrame({"id": [f"image-{number:064d}" for number in range(len(images))]})
     starts = range(0, len(images), SHARD)
     for shard, start in enumerate(starts):
         of_shard = slice(start, start + SHARD)
@@ -84,36 +86,54 @@ def export_rate(format: str, encoding: Literal["png", "jpeg"]) -> float:
     return (PIECES - WORKERS) * size / (committed[-1] - committed[WORKERS - 1])
 
 
-def write_pieces(count: int) -> None:
-    """What a worker does, of an export of `count` images; prints the most memory of its own after a piece."""
-    set_up: SetUp = pickle.loads(Path("set_up.pickle").read_bytes())
-    make, weights = set_up(), []
-    for piece in range(count // SHARD):
-        make(piece, int)
+def write_pieces() -> int:
+    """What a worker does, after `write_rows`: gives the most memory of its own after a piece, in bytes."""
+    export = export_of("webdataset", BALANCED, Export(images_per_file=SHARD))
+    make = new_exporter(export, WORK)
+    weights = []
+    for piece in export.pieces:
+        make(piece.number, int)
         weights.append(own_bytes())
-    print(max(weights))
+    return max(weights)
 
 
-def memory_growth() -> Result:
-    peaks = []
-    for count in (FEW, MANY):
+def write_rows() -> int:
+    """What the process does that starts the workers: gives the most memory that it ever took, in bytes."""
+    export_of("webdataset", BALANCED, Export(images_per_file=SHARD)).write_rows(WORK)
+    return peak_bytes()
+
+
+def bytes_of(function: Callable[[], int]) -> int:
+    """What a function of this module gives in a process of its own."""
+    command = [sys.executable, "-c", f"from benchmarks import exports; print(exports.{function.__name__}())"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def memory_growth() -> list[Result]:
+    workers, mains = {FEW: 0, MANY: 0}, {FEW_ROWS: 0, MANY_ROWS: 0}
+    for count in (*workers, *mains):
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
-            make_project(np.zeros((count, 8, 8, 3), np.uint8))
-            export = export_of("webdataset", BALANCED, Export(images_per_file=SHARD))
-            export.write_rows(WORK)
-            Path("set_up.pickle").write_bytes(pickle.dumps(partial(new_exporter, export, WORK)))
-            command = [sys.executable, "-m", "benchmarks.exports", str(count)]
-            environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-            peaks.append(int(done.stdout.split()[-1]))
-    detail = f"{peaks[0] / 2**20:.0f} MiB for {FEW:,} images, {peaks[1] / 2**20:.0f} MiB for {MANY:,}"
-    return Result("export_memory_growth", peaks[1] / peaks[0], 1.1, False, detail)
+            make_project(np.zeros((count, 1, 1, 3), np.uint8))
+            main = bytes_of(write_rows)
+            if count in mains:
+                mains[count] = main
+            else:
+                workers[count] = bytes_of(write_pieces)
+    return [_growth("export_memory_growth", workers), _growth("export_rows_memory_growth", mains)]
+
+
+def _growth(key: str, taken: dict[int, int]) -> Result:
+    (few, less), (many, more) = taken.items()
+    detail = f"{less / 2**20:.0f} MiB for {few:,} images, {more / 2**20:.0f} MiB for {many:,}"
+    return Result(key, more / less, 1.1, False, detail)
 
 
 def measure() -> list[Result]:
     from benchmarks.training import smooth_images  # torch, which no worker of an export loads
 
-    results = [memory_growth()]
+    results = memory_growth()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         make_project(smooth_images(IMAGES))
         for format, kind in EXPORTS.items():
@@ -129,7 +149,3 @@ def measure() -> list[Result]:
             )
             results.append(Result(key, ratio, target, True, detail))
     return results
-
-
-if __name__ == "__main__":
-    write_pieces(int(sys.argv[1]))

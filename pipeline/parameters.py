@@ -54,7 +54,9 @@ class Prepare(Parameters):
 
 class Backbone(Parameters):
     name: Literal["small", "resnet18", "resnet50"] = "small"
-    width: int = Field(32, ge=1)  # channels of the small network's first layer
+    # Channels of the small network's first layer. With fewer than 8, a strided convolution of oneDNN 3.13
+    # (torch 2.15) writes outside of its memory where the CPU has AVX2 and not AVX-512.
+    width: int = Field(32, ge=8)
     weights: Path | None = None  # a state_dict of torchvision's network; null: random
     sha256: str | None = None  # of that file
 

@@ -64,7 +64,8 @@ class ExportFormat(ABC):
         self.manifest, self.section = manifest, section
         self.encoding = "png" if self.png_only else section.encoding
         self.suffix = ".png" if self.encoding == "png" else ".jpg"
-        self.counts = self._selected(manifest.labelled(image_counts(manifest)))
+        counts = image_counts(manifest)
+        self.counts = self._selected(counts.assign(group=manifest.labelled(counts)["group"]))
         self.stores = sorted(self.counts["store"].unique())
         self.pieces = self._pieces()
 

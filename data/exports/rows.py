@@ -4,6 +4,7 @@ DuckDB sorts and joins the tables, on disk where they are larger than `MEMORY`: 
 memory for any number of images.
 """
 
+import glob
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
@@ -82,7 +83,7 @@ def write_rows(
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent) as folder, _duckdb(manifest, folder) as tables:
         stored = [
-            tables.read_parquet([str(file) for file in store.row_files()]).select(
+            _read(tables, *store.row_files()).select(
                 duckdb.ConstantExpression(name).alias("store"), "id", "shard", "row"
             )
             for name, store in opened.items()
@@ -94,11 +95,15 @@ def write_rows(
         # By way of the disk: what one query needs of memory would add up with what the next one does.
         for name, query in (("ambiguous", AMBIGUOUS), ("located", LOCATED)):
             _write(tables.sql(query), Path(folder) / name)
-            tables.read_parquet(f"{folder}/{name}").create_view(name)
+            _read(tables, Path(folder) / name).create_view(name)
         for store, id in tables.sql(LOST).fetchall():
             raise UserError(f"{manifest.root / store} has no item with id {id!r}.")
         with committed(path) as temporary:
             _write(tables.sql(SORTED.format(order=order)), temporary)
+
+
+def _read(tables: "DuckDBPyConnection", *paths: Path, **options: Any) -> "DuckDBPyRelation":
+    return tables.read_parquet([glob.escape(str(path)) for path in paths], **options)
 
 
 def _write(rows: "DuckDBPyRelation", path: Path) -> None:
@@ -133,7 +138,7 @@ def _duckdb(manifest: Manifest, spilled: str = "") -> Iterator["DuckDBPyConnecti
     }  # fmt: skip
     try:
         with duckdb.connect(config=settings) as tables:
-            tables.read_parquet(str(manifest.path), file_row_number=True).create_view("manifest")
+            _read(tables, manifest.path, file_row_number=True).create_view("manifest")
             yield tables
     except duckdb.Error as error:
         raise UserError(

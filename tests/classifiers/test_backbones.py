@@ -13,7 +13,7 @@ from classifiers.backbones import WEIGHTS, SmallResNet, load_network, new_backbo
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone
 
-SMALL = Backbone(name="small", width=4)
+SMALL = Backbone(name="small", width=8)
 
 
 def images(n: int = 5, side: int = 8) -> torch.Tensor:
@@ -70,14 +70,14 @@ def test_a_saved_network_gives_the_same_scores(tmp_path):
     torch.testing.assert_close(loaded(images()), network(images()), rtol=0, atol=1e-6)
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    assert card == {"backbone": {"name": "small", "width": 4}, "threshold": 0.25, "attribute": "Male"}
+    assert card == {"backbone": {"name": "small", "width": 8}, "threshold": 0.25, "attribute": "Male"}
 
 
 def test_a_saved_network_does_not_need_the_pretrained_file_it_came_from(tmp_path):
-    gone = Backbone.model_construct(name="small", width=4, weights=tmp_path / "gone.pth", sha256="0")
+    gone = Backbone.model_construct(name="small", width=8, weights=tmp_path / "gone.pth", sha256="0")
     save_network(tmp_path / "network", new_backbone(SMALL, seed=0), gone, {})
     _, card = load_network(tmp_path / "network")
-    assert card["backbone"] == {"name": "small", "width": 4}
+    assert card["backbone"] == {"name": "small", "width": 8}
 
 
 def test_the_file_is_the_one_that_safetensors_writes(tmp_path):
@@ -115,11 +115,11 @@ def damage_card_list(folder: Path) -> None:
 
 
 def damage_name(folder: Path) -> None:
-    (folder / "card.json").write_text('{"backbone": {"name": "vgg", "width": 4}}')
+    (folder / "card.json").write_text('{"backbone": {"name": "vgg", "width": 8}}')
 
 
 def damage_width(folder: Path) -> None:
-    (folder / "card.json").write_text('{"backbone": {"name": "small", "width": 8}}')
+    (folder / "card.json").write_text('{"backbone": {"name": "small", "width": 16}}')
 
 
 def damage_weights(folder: Path) -> None:

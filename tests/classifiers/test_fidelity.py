@@ -94,7 +94,7 @@ def test_one_sample_has_no_covariance():
 @pytest.mark.parametrize("name", ["small", "resnet18"])
 def test_features_are_what_the_last_layer_sees_in_float32(name):
     """The same in bfloat16, whatever the batches, and the logit is the last layer of them."""
-    network = new_backbone(Backbone(name=name, width=4), seed=0)
+    network = new_backbone(Backbone(name=name, width=8), seed=0)
     pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
     accelerator = new_accelerator(Runtime(device="cpu", precision="bf16"))
     features = features_of(network, network.features, pixels.__getitem__, 7, accelerator, batch_size=3)

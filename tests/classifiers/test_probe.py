@@ -11,7 +11,7 @@ from pipeline.parameters import Backbone, Optimizer, Probe, Runtime
 from pipeline.runtime import new_accelerator
 
 PROBE = Probe(
-    backbone=Backbone(name="small", width=4),
+    backbone=Backbone(name="small", width=8),
     optimizer=Optimizer(name="sgd", learning_rate=0.1),
     steps=25,
     batch_size=32,

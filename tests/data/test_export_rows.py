@@ -165,6 +165,11 @@ def test_images_are_counted_by_what_they_are(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folders_name_is_no_pattern(tmp_path: Path) -> None:
+    for name in ("data [1]", "what?", "50% * 'so'"):
+        assert keys_of(make_manifest(tmp_path / name, ["a", "b", "c", "d"])) == {id: id for id in "abcd"}
+
+
 def test_attributes_may_differ_in_case_alone(tmp_path: Path) -> None:
     """SQL takes such names for the same."""
     manifest = make_manifest(tmp_path, ["a", "b", "c", "d"], ["male", "Male"])

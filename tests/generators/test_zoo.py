@@ -128,13 +128,17 @@ def random_pgan(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
 def test_the_fixtures_images_are_those_of_the_original_networks(network, tmp_path):
     generator, card = imported(FIXTURE, tmp_path, network)
     images = generator(Z).numpy()
-    # Far closer than the expected images are to exact ones (1.7e-5): the same formula in the same order.
-    np.testing.assert_allclose(images, EXPECTED[network], rtol=0, atol=1e-5)
     state = torch.load(FIXTURE, weights_only=False)[network]
     config = {"equalizedlR": True, "depthOtherScales": [32, 16, 8]}
-    assert np.abs(published_pgan(Z, state, config).numpy() - EXPECTED[network]).max() < 1e-6
-    exact = published_pgan(Z.double(), state, config)
-    torch.testing.assert_close(generator.double()(Z.double()), exact, rtol=0, atol=1e-6)
+    published, exact = (published_pgan(z, state, config).numpy() for z in (Z, Z.double()))
+    # The expected images are 1.7e-5 from exact ones. Closer to them comes the same formula in the same order,
+    # on a machine that sums as theirs did: there the published networks are theirs, on others nearly so.
+    of_this_machine = np.abs(published - EXPECTED[network]).max()
+    assert of_this_machine < 4e-5
+    np.testing.assert_allclose(images, EXPECTED[network], rtol=0, atol=1e-5 + of_this_machine)
+    np.testing.assert_allclose(images, published, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(exact, EXPECTED[network], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(generator.double()(Z.double()).numpy(), exact, rtol=0, atol=1e-6)
     assert card == {
         "kind": "pgan",
         "architecture": {

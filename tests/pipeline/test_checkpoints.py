@@ -80,7 +80,7 @@ def write_generator(folder: Path, number: int) -> None:
 
 
 def write_classifier(folder: Path, number: int) -> None:
-    parameters = Backbone(name="small", width=4)
+    parameters = Backbone(name="small", width=8)
     save_network(folder, new_backbone(parameters, number), parameters, {"number": number})
 
 

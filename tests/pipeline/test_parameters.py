@@ -202,6 +202,7 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"load_gan": ZOO | {"network": "netD"}}, ["load_gan.network (it is 'netD')", "'avgG' or 'netG'"]),
     ({"load_gan": ZOO | {"kind": "pickle"}}, ["load_gan.kind (it is 'pickle')", "'gan_zoo'"]),
     ({"train_attribute.backbone": {"name": "resnet18", "weights": "w.pth"}}, ["sha256"]),
+    ({"train_attribute.backbone.width": 4}, ["train_attribute.backbone.width (it is 4)", "equal to 8"]),
     ({"train_attribute.backbone": {"name": "small", "weights": "w.pth", "sha256": "0"}}, ["resnet18"]),
 ]
 

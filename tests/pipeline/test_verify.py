@@ -164,7 +164,7 @@ def test_a_flipped_bit_of_weights_is_named(share, bit, tmp_path, monkeypatch, ca
     save_generator(folder, Generator(4, 8, {4: 8, 8: 8}), {})
     publish(folder, Path("out/generator"))
     folder = work_folder("train_attribute Male", [], 1) / "classifier"
-    parameters = Backbone(name="small", width=4)
+    parameters = Backbone(name="small", width=8)
     save_network(folder, new_backbone(parameters, 0), parameters, {})
     publish(folder, Path("out/attributes/Male"))
     main([Path("out")])

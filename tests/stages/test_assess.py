@@ -36,7 +36,7 @@ from stages.paths import (
 
 PRESET = yaml.safe_load((Path(__file__).parents[2] / "presets" / "smoke.yaml").read_text())
 NAMES = ["Blond_Hair", "Male"]
-SMALL = Backbone(name="small", width=4)
+SMALL = Backbone(name="small", width=8)
 
 # Number of z: what G(z) shows, what f says of it, what h says of z; target, then protected attribute.
 Z = {0: ("00", "00", "11"), 1: ("00", "00", "00"), 2: ("01", "00", "01"), 3: ("01", "01", "01"),

@@ -92,7 +92,7 @@ def test_a_classifier_is_positive_exactly_where_the_score_reaches_the_threshold(
 
 
 def test_a_saved_classifier_is_shifted_and_frozen(tmp_path: Path) -> None:
-    settings = Backbone(name="small", width=4)
+    settings = Backbone(name="small", width=8)
     save_network(tmp_path / "Male", new_backbone(settings, 0), settings, {"threshold": 0.3})
     network, card = load_network(tmp_path / "Male")
     classifier = _classifier(network, card, torch.device("cpu"))

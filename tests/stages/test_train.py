@@ -32,7 +32,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attributes: tuple[s
     parameters["runtime"] |= {"device": "cpu", "precision": "fp32"}
     for section in ("train", "train_attribute"):
         parameters[section] |= {"steps": 6, "batch_size": 8}
-        parameters[section]["backbone"]["width"] = 4
+        parameters[section]["backbone"]["width"] = 8
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
     return read_parameters()
 
