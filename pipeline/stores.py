@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -288,24 +287,6 @@ def _sha256_of_index(index: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
-    """Make an unfinished store of a finished one, without its faulty files and the shards that have any."""
-    index = read_index(folder)
-    shutil.rmtree(folder / RECORDS, ignore_errors=True)
-    for shard, record in enumerate(index["shards"]):
-        names = {*record["files"]}
-        if "list" in record and record["list"] not in faulty:
-            names |= {*_read_list(folder, record["list"])}
-        if not names.isdisjoint(faulty):
-            for name in names:
-                (folder / name).unlink(missing_ok=True)
-        else:
-            write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
-    for name in index["files"]:  # of the store as a whole: they are written again when it is finished
-        (folder / name).unlink(missing_ok=True)
-    (folder / INDEX).unlink()
-
-
 # --- reading ---------------------------------------------------------------------------------------------
 
 
@@ -314,12 +295,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     if not (folder / INDEX).is_file():
         raise UserError(f"{folder} is not a store: {INDEX} is missing. Run `dvc repro` to make it.")
     try:
-        return _checked_index(folder)
+        return checked_index(folder)
     except ValueError as error:
         raise UserError(f"{folder / INDEX} is not an index of a store ({error}).") from error
 
 
-def _checked_index(folder: Path) -> dict[str, Any]:
+def checked_index(folder: Path) -> dict[str, Any]:
     """The index of a folder; `ValueError` says what is wrong with it.
 
     A file that it names lies in the folder: who mends a store removes what its index names.
@@ -331,7 +312,7 @@ def _checked_index(folder: Path) -> dict[str, Any]:
         if index["sha256"] != _sha256_of_index(index):
             raise ValueError("its sha256 differs from the one in it")
         for record in (index, *index.get("shards", [])):
-            _check_files(record["files"])
+            check_files(record["files"])
             if record.get("list", INDEX) not in (INDEX, *record["files"]):
                 raise ValueError(f"it does not record the list {record['list']!r}")
     except (OSError, AttributeError, KeyError, TypeError) as error:
@@ -339,23 +320,13 @@ def _checked_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _check_files(files: dict[str, dict[str, Any]]) -> None:
+def check_files(files: dict[str, dict[str, Any]]) -> None:
     """Whether these are sizes and sha256s of files in a folder; one of several errors where they are not."""
     for name, record in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"it names a file outside its folder, {name!r}")
         if {*record} != {"bytes", "sha256"}:
             raise ValueError(f"it does not say size and sha256 of {name!r}")
-
-
-def _read_list(folder: Path, name: str) -> dict[str, dict[str, Any]]:
-    """The files of a shard that has a list of them; `ValueError` where that is none."""
-    try:
-        files: dict[str, dict[str, Any]] = json.loads((folder / name).read_text())
-        _check_files(files)
-    except (OSError, AttributeError, TypeError) as error:
-        raise ValueError(str(error)) from error
-    return files
 
 
 class Store:
@@ -487,43 +458,3 @@ class Store:
         return UserError(
             f"{path} is damaged ({how}): `python -m pipeline.verify --mend {self.folder}` makes it again."
         )
-
-
-# --- checking --------------------------------------------------------------------------------------------
-
-
-def faulty_files(folder: Path) -> dict[str, str]:
-    """What of a folder's index is missing, of another size, or of other content: name -> what is wrong."""
-    if not (folder / INDEX).is_file():
-        return {INDEX: "missing"}
-    try:
-        index = _checked_index(folder)
-    except ValueError as error:
-        return {INDEX: f"not an index of a store ({error})"}
-    faults: dict[str, str] = {}
-    for record in (index, *index.get("shards", [])):
-        faults |= _faults_of(folder, record["files"])
-        if "list" in record and record["list"] not in faults:
-            try:
-                faults |= _faults_of(folder, _read_list(folder, record["list"]))
-            except ValueError as error:
-                faults[record["list"]] = f"not a list of files ({error})"
-    return dict(sorted(faults.items()))
-
-
-def _faults_of(folder: Path, files: dict[str, dict[str, Any]]) -> dict[str, str]:
-    found = ((name, _fault_of(folder / name, **record)) for name, record in files.items())
-    return {name: fault for name, fault in found if fault}
-
-
-def _fault_of(path: Path, bytes: int, sha256: str) -> str | None:
-    try:
-        if not path.is_file():
-            return "missing"
-        if path.stat().st_size != bytes:
-            return f"{path.stat().st_size} bytes, {bytes} recorded"
-        if sha256_of_file(path) != sha256:
-            return "its sha256 differs from the recorded one"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    return None

@@ -14,8 +14,9 @@ import typer
 
 from pipeline.checkpoints import fault_of_checkpoint
 from pipeline.errors import UserError
+from pipeline.integrity import faulty_files
 from pipeline.stage import run_stage
-from pipeline.stores import INDEX, ROWS, faulty_files, read_index
+from pipeline.stores import INDEX, ROWS, read_index
 from pipeline.work import WORK, reopen
 
 CHECKPOINT = "state.pt"

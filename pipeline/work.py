@@ -22,12 +22,12 @@ from typing import IO, Any
 
 from pipeline import is_orphan
 from pipeline.errors import UserError
+from pipeline.integrity import reopen_store
 from pipeline.stores import (
     INDEX,
     RECORDS,
     read_index,
     remove_temporaries,
-    reopen_store,
     sha256_of_file,
     shard_name,
     write_index,

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from generators.hyperplanes import load_hyperplanes
-from pipeline.stores import Store, faulty_files
+from pipeline.integrity import faulty_files
+from pipeline.stores import Store
 from tests.end_to_end.running import checked, edit, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
+from pipeline.integrity import faulty_files, reopen_store
 from pipeline.stores import (
     INDEX,
     RECORDS,
@@ -27,12 +28,10 @@ from pipeline.stores import (
     committed,
     committed_shard,
     committed_shards,
-    faulty_files,
     finish_store,
     join_by_id,
     read_table,
     remove_temporaries,
-    reopen_store,
     sha256_of_file,
     shard_sizes,
     write_index,

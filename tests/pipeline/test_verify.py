@@ -19,17 +19,9 @@ from generators.loading import save_generator
 from generators.networks import Generator
 from pipeline.checkpoints import save_checkpoint
 from pipeline.errors import UserError
+from pipeline.integrity import faulty_files
 from pipeline.parameters import Backbone
-from pipeline.stores import (
-    INDEX,
-    Store,
-    commit_shard,
-    faulty_files,
-    finish_store,
-    read_index,
-    write_index,
-    write_json,
-)
+from pipeline.stores import INDEX, Store, commit_shard, finish_store, read_index, write_index, write_json
 from pipeline.verify import main
 from pipeline.work import WORK, publish, reopen, work_folder
 

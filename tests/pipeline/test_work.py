@@ -17,7 +17,8 @@ import pytest
 
 from pipeline import work
 from pipeline.errors import UserError
-from pipeline.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, faulty_files, finish_store
+from pipeline.integrity import faulty_files
+from pipeline.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
 from pipeline.work import WORK, digest_of, making, publish, reopen, work_folder
 
 PROJECT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from pipeline.errors import UserError
-from pipeline.stores import Store, commit_shard, faulty_files, finish_store, write_json
+from pipeline.integrity import faulty_files
+from pipeline.stores import Store, commit_shard, finish_store, write_json
 from stages import balance
 from stages.paths import ATTRIBUTES, BALANCED, LABELS, SYNTHETIC
 from tests.balanced import NAMES, make_project, write_parameters

@@ -23,7 +23,8 @@ from generators.hyperplanes import (
 from generators.latents import sample_latents, to_sphere
 from pipeline.errors import UserError
 from pipeline.groups import protected_groups
-from pipeline.stores import INDEX, Store, commit_shard, faulty_files, finish_store, write_json
+from pipeline.integrity import faulty_files
+from pipeline.stores import INDEX, Store, commit_shard, finish_store, write_json
 from pipeline.work import publish, work_folder
 from stages import complement, fit_hyperplanes
 from stages.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS

@@ -19,8 +19,9 @@ from data.exports import images as images_module
 from data.exports import rows as rows_module
 from data.manifest import Manifest
 from pipeline.errors import UserError
+from pipeline.integrity import faulty_files
 from pipeline.parameters import Export, read_parameters
-from pipeline.stores import INDEX, faulty_files, sha256_of_file
+from pipeline.stores import INDEX, sha256_of_file
 from pipeline.work import WORK
 from stages import export
 from stages.paths import BALANCED, EXPORT

@@ -20,9 +20,10 @@ from generators.loading import load_generator, save_generator
 from generators.networks import Generator
 from generators.synthesis import render
 from pipeline.errors import UserError
+from pipeline.integrity import faulty_files
 from pipeline.parameters import Runtime, read_parameters
 from pipeline.runtime import new_accelerator
-from pipeline.stores import INDEX, Store, commit_shard, faulty_files, finish_store, write_table
+from pipeline.stores import INDEX, Store, commit_shard, finish_store, write_table
 from stages import invert
 from stages.paths import GENERATOR, LATENTS, REAL
 

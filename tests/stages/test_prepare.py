@@ -11,7 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.stores import INDEX, Store, committed_shards, faulty_files
+from pipeline.integrity import faulty_files
+from pipeline.stores import INDEX, Store, committed_shards
 
 PROJECT = Path(__file__).parents[2]
 

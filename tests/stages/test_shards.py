@@ -20,9 +20,10 @@ from generators.loading import load_generator, save_generator
 from generators.networks import Generator
 from generators.synthesis import render
 from pipeline.errors import UserError
+from pipeline.integrity import faulty_files
 from pipeline.parameters import Backbone, Runtime
 from pipeline.runtime import new_accelerator
-from pipeline.stores import INDEX, Store, faulty_files
+from pipeline.stores import INDEX, Store
 from stages import complement, fit_hyperplanes, label, sample, synthesize
 from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, SYNTHETIC
 

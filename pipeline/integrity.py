@@ -1,0 +1,83 @@
+"""Whether the files of a folder are those that its index records; stores made anew where they are not."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.stores import (
+    INDEX,
+    RECORDS,
+    check_files,
+    checked_index,
+    read_index,
+    sha256_of_file,
+    shard_name,
+    write_json,
+)
+
+
+def faulty_files(folder: Path) -> dict[str, str]:
+    """What of a folder's index is missing, of another size, or of other content: name -> what is wrong."""
+    if not (folder / INDEX).is_file():
+        return {INDEX: "missing"}
+    try:
+        index = checked_index(folder)
+    except ValueError as error:
+        return {INDEX: f"not an index of a store ({error})"}
+    faults: dict[str, str] = {}
+    for record in (index, *index.get("shards", [])):
+        faults |= _faults_of(folder, record["files"])
+        if "list" in record and record["list"] not in faults:
+            try:
+                faults |= _faults_of(folder, _read_list(folder, record["list"]))
+            except ValueError as error:
+                faults[record["list"]] = f"not a list of files ({error})"
+    return dict(sorted(faults.items()))
+
+
+def _faults_of(folder: Path, files: dict[str, dict[str, Any]]) -> dict[str, str]:
+    found = ((name, _fault_of(folder / name, **record)) for name, record in files.items())
+    return {name: fault for name, fault in found if fault}
+
+
+def _fault_of(path: Path, bytes: int, sha256: str) -> str | None:
+    try:
+        if not path.is_file():
+            return "missing"
+        if path.stat().st_size != bytes:
+            return f"{path.stat().st_size} bytes, {bytes} recorded"
+        if sha256_of_file(path) != sha256:
+            return "its sha256 differs from the recorded one"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None
+
+
+def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
+    """Make an unfinished store of a finished one, without its faulty files and the shards that have any."""
+    index = read_index(folder)
+    shutil.rmtree(folder / RECORDS, ignore_errors=True)
+    for shard, record in enumerate(index["shards"]):
+        names = {*record["files"]}
+        if "list" in record and record["list"] not in faulty:
+            names |= {*_read_list(folder, record["list"])}
+        if not names.isdisjoint(faulty):
+            for name in names:
+                (folder / name).unlink(missing_ok=True)
+        else:
+            write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
+    for name in index["files"]:  # of the store as a whole: they are written again when it is finished
+        (folder / name).unlink(missing_ok=True)
+    (folder / INDEX).unlink()
+
+
+def _read_list(folder: Path, name: str) -> dict[str, dict[str, Any]]:
+    """The files of a shard that has a list of them; `ValueError` where that is none."""
+    try:
+        files: dict[str, dict[str, Any]] = json.loads((folder / name).read_text())
+        check_files(files)
+    except (OSError, AttributeError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return files
