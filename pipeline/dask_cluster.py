@@ -16,6 +16,7 @@ import dask
 from distributed import Client, Future, LocalCluster, WorkerPlugin, get_worker
 from distributed import Worker as DaskWorker
 from distributed.comm import CommClosedError, connect
+from distributed.scheduler import KilledWorker
 
 from pipeline.cluster import AT_ONCE_ON_GPU, Outcomes, Record, Worker
 from pipeline.errors import UserError
@@ -82,9 +83,15 @@ def run(
         try:
             client.subscribe_topic(name, lambda event: at(*event[1]))
             client.register_plugin(ShardPlugin(worker, Path.cwd(), _threads(cluster, gpus), gpus), name=name)
-            futures = {client.submit(_make_shard, shard, name, pure=False): shard for shard in missing}
-            for future, outcome in _as_finished(client, list(futures)):
-                yield futures.pop(future), outcome
+            blamed: dict[int, KilledWorker] = {}
+            for shard, outcome in _made(client, missing, name):
+                if isinstance(outcome, KilledWorker):
+                    blamed[shard] = outcome
+                else:
+                    yield shard, outcome
+            # A worker's death is blamed on all that it held: of several, each is made once more, alone.
+            for shard, killed in blamed.items():
+                yield from _made(client, [shard], name) if len(blamed) > 1 else [(shard, killed)]
         except (CommClosedError, CancelledError) as error:  # a lost connection cancels every task
             raise UserError(
                 "cluster: the connection to the Dask scheduler is lost: see whether it still runs, and run "
@@ -94,6 +101,12 @@ def run(
             if client.status == "running":  # where the scheduler is gone, this would wait for it
                 with suppress(OSError):
                     client.unregister_worker_plugin(name)
+
+
+def _made(client: Client, shards: Sequence[int], run_name: str) -> Outcomes:
+    futures = {client.submit(_make_shard, shard, run_name, pure=False): shard for shard in shards}
+    for future, outcome in _as_finished(client, list(futures)):
+        yield futures.pop(future), outcome
 
 
 def _as_finished(

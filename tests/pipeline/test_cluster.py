@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cloudpickle
+import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -281,13 +282,27 @@ def test_after_a_failed_set_up_the_scheduler_serves_the_next_run(running):
 def die(shard: int) -> None:
     if shard == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.3)
+
+
+@pytest.fixture
+def crowded(tmp_path) -> Iterator[Cluster]:
+    """A scheduler that gives its workers all tasks at once: with one of them, every other dies."""
+    with (
+        dask.config.set({"distributed.scheduler.worker-saturation": "inf"}),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50,
+            local_directory=str(tmp_path / "dask"),
+        ) as cluster,
+    ):  # fmt: skip
+        yield Cluster(mode="scheduler", address=cluster.scheduler_address)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["local", "scheduler"])
+@pytest.mark.parametrize("mode", ["local", "running", "crowded"])
 def test_a_shard_that_kills_every_worker_is_named_and_all_others_are_made(mode, request):
     sizes = [2] * 12
-    cluster = LOCAL if mode == "local" else request.getfixturevalue("running")
+    cluster = LOCAL if mode == "local" else request.getfixturevalue(mode)
     start = time.monotonic()
     with pytest.raises(UserError) as raised:
         make_all(cluster, die, sizes)
