@@ -243,9 +243,9 @@ def finish_store(
         records: the shards', by number, from those who made them: on a network file system a fresh file of
             another machine may not be seen yet. None: they are read from disk.
     """
-    remove_temporaries(folder)
     if records is None:
         records = committed_shards(folder)
+    remove_temporaries(folder, records)
     if sorted(records) != list(range(shards)):
         raise RuntimeError(f"of the {shards} shards of {folder} only {sorted(records)} are committed")
     about = {"array": array, "item_shape": list(item_shape), "dtype": dtype}
@@ -266,9 +266,13 @@ def write_index(folder: Path, about: dict[str, Any]) -> None:
     write_json(folder / INDEX, {**index, "sha256": _sha256_of_index(index)})
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove from a store that is being made what a killed process was about to commit."""
-    for path in _paths(folder, committed_shards(folder).values()):
+def remove_temporaries(folder: Path, records: Mapping[int, dict[str, Any]]) -> None:
+    """Remove from a store that is being made what a killed process was about to commit.
+
+    Args:
+        records: those of its finished shards, by number.
+    """
+    for path in _paths(folder, records.values()):
         if path.suffix == ".tmp":
             path.unlink(missing_ok=True)  # a worker that outlived its run may have just renamed it
 

@@ -26,6 +26,7 @@ from pipeline.integrity import reopen_store
 from pipeline.stores import (
     INDEX,
     RECORDS,
+    committed_shards,
     read_index,
     remove_temporaries,
     sha256_of_file,
@@ -75,7 +76,7 @@ def work_folder(stage: str, inputs: Sequence[Path], parameters: Any, writes: boo
     if writes:
         if folder not in _held:
             _held[folder] = _Held(stage, _lock(folder))
-        remove_temporaries(folder)
+        remove_temporaries(folder, committed_shards(folder))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -352,7 +352,7 @@ def test_temporaries_are_removed_and_listed_folders_not_searched(tmp_path, monke
     of_many_files(tmp_path)
     for place in ("", "deep", "deep/0"):
         (tmp_path / place / "a.1a2b3c4d.tmp").write_text("half")
-    remove_temporaries(tmp_path)
+    remove_temporaries(tmp_path, committed_shards(tmp_path))
     assert [path.parent.name for path in tmp_path.rglob("*.tmp")] == ["0"]
 
 
