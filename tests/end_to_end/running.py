@@ -30,12 +30,13 @@ def new_repository(folder: Path) -> Path:
 
 
 def environment(repository: Path) -> dict[str, str]:
-    """Of a command that is to run the code of `repository`."""
+    """Of a command that is to run the code of `repository`, in the shell that DVC uses where none is set."""
     scripts = str(Path(sys.executable).parent)
     return {
         **os.environ,
         "PATH": scripts + os.pathsep + os.environ["PATH"],
         "PYTHONPATH": str(repository),
+        "SHELL": "/bin/sh",
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
 

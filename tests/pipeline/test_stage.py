@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -135,3 +136,11 @@ def test_a_stage_started_by_hand_outlives_its_shell(orphaned):
         time.sleep(0.1)
     before = Path("alive").stat().st_mtime_ns
     wait_for(lambda: Path("alive").stat().st_mtime_ns > before, 2)
+
+
+def test_no_shell_stands_between_dvc_and_a_stage():
+    """Where /bin/sh is dash, it would stay, and not go when `dvc` is killed."""
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    commands = [stage["cmd"] for stage in stages.values()]
+    assert "exec python -m stages.prepare" in commands
+    assert [command for command in commands if not command.startswith("exec python -m stages.")] == []
