@@ -86,42 +86,50 @@ def export_rate(format: str, encoding: Literal["png", "jpeg"]) -> float:
     return (PIECES - WORKERS) * size / (committed[-1] - committed[WORKERS - 1])
 
 
-def write_pieces() -> int:
-    """What a worker does, after `write_rows`: gives the most memory of its own after a piece, in bytes."""
-    export = export_of("webdataset", BALANCED, Export(images_per_file=SHARD))
-    make = new_exporter(export, WORK)
-    weights = []
-    for piece in export.pieces:
-        make(piece.number, int)
-        weights.append(own_bytes())
-    return max(weights)
-
-
-def write_rows() -> int:
+def write_rows(format: str) -> int:
     """What the process does that starts the workers: gives the most memory that it ever took, in bytes."""
-    export_of("webdataset", BALANCED, Export(images_per_file=SHARD)).write_rows(WORK)
+    export_of(format, BALANCED, Export(images_per_file=SHARD)).write_rows(WORK)
     return peak_bytes()
 
 
-def bytes_of(function: Callable[[], int]) -> int:
+def write_pieces(format: str) -> int:
+    """What is done after `write_rows`, by a worker and at the end: gives the most memory of its own after a
+    piece or then, in bytes.
+    """
+    export = export_of(format, BALANCED, Export(images_per_file=SHARD))
+    make = new_exporter(export, WORK)
+    records, weights = {}, []
+    for piece in export.pieces:
+        records[piece.number] = make(piece.number, int)
+        weights.append(own_bytes())
+    export.finish(WORK, records)
+    return max(*weights, own_bytes())
+
+
+def bytes_of(function: Callable[[str], int], format: str) -> int:
     """What a function of this module gives in a process of its own."""
-    command = [sys.executable, "-c", f"from benchmarks import exports; print(exports.{function.__name__}())"]
+    command = f"from benchmarks import exports; print(exports.{function.__name__}({format!r}))"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", command], env=environment, stdout=subprocess.PIPE, check=True
+    )
     return int(done.stdout.split()[-1])
 
 
 def memory_growth() -> list[Result]:
-    workers, mains = {FEW: 0, MANY: 0}, {FEW_ROWS: 0, MANY_ROWS: 0}
-    for count in (*workers, *mains):
+    taken: dict[str, dict[int, int]] = {key: {} for key in ("export", "export_images", "export_rows")}
+    for count in (FEW, MANY, FEW_ROWS, MANY_ROWS):
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
             make_project(np.zeros((count, 1, 1, 3), np.uint8))
-            main = bytes_of(write_rows)
-            if count in mains:
-                mains[count] = main
-            else:
-                workers[count] = bytes_of(write_pieces)
-    return [_growth("export_memory_growth", workers), _growth("export_rows_memory_growth", mains)]
+            rows = bytes_of(write_rows, "webdataset")
+            if count >= FEW_ROWS:
+                taken["export_rows"][count] = rows
+                continue
+            taken["export"][count] = bytes_of(write_pieces, "webdataset")
+            shutil.rmtree(WORK)
+            bytes_of(write_rows, "imagefolder")
+            taken["export_images"][count] = bytes_of(write_pieces, "imagefolder")
+    return [_growth(f"{key}_memory_growth", by_count) for key, by_count in taken.items()]
 
 
 def _growth(key: str, taken: dict[int, int]) -> Result:

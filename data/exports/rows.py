@@ -1,10 +1,11 @@
 """The rows of an export, in its order, each with its image's key and its position in its store.
 
 DuckDB sorts and joins the tables, on disk where they are larger than `MEMORY`: an export takes the same
-memory for any number of images.
+memory for ten thousand images and ten million.
 """
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
@@ -23,7 +24,9 @@ from pipeline.stores import Store, committed
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-MEMORY = "256MB"
+# MB. What DuckDB cannot move to disk grows slowly with the rows, and this is enough for some ten million
+# of them with ids of 80 characters; for more, it is doubled.
+MEMORY = 256
 ROW_GROUP = 8192  # rows: what is read at once
 LONGEST_KEY = 80  # characters: a file name in a tar has 100
 
@@ -71,6 +74,23 @@ def write_rows(
 
     Raises `UserError` where a store has not a row's image.
     """
+    memory = MEMORY
+    while True:
+        try:
+            return _write_rows(path, manifest, stores, places, shuffled, memory)
+        except MemoryError as error:
+            memory *= 2
+            if memory * 1e6 > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+                raise UserError(
+                    f"{manifest.path}: this machine has neither the memory nor the disk to sort its rows "
+                    f"({error})."
+                ) from error
+
+
+def _write_rows(
+    path: Path, manifest: Manifest, stores: Sequence[str], places: pd.DataFrame, shuffled: bool, memory: int
+) -> None:
+    """`write_rows` within so many MB of memory, where that suffices; `MemoryError` where it does not."""
     import duckdb
 
     opened = {name: Store(manifest.root / name) for name in stores}
@@ -81,7 +101,7 @@ def write_rows(
     ]
     order = "sha256(id)" if shuffled else "file_row_number"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent) as folder, _duckdb(manifest, folder) as tables:
+    with TemporaryDirectory(dir=path.parent) as folder, _duckdb(manifest, memory, folder) as tables:
         stored = [
             _read(tables, *store.row_files()).select(
                 duckdb.ConstantExpression(name).alias("store"), "id", "shard", "row"
@@ -124,22 +144,26 @@ def read_rows(path: Path, manifest: Manifest, start: int, stop: int) -> pd.DataF
 
 
 @contextmanager
-def _duckdb(manifest: Manifest, spilled: str = "") -> Iterator["DuckDBPyConnection"]:
-    """A connection with the view `manifest`; its errors are `UserError`s.
+def _duckdb(manifest: Manifest, memory: int = MEMORY, spilled: str = "") -> Iterator["DuckDBPyConnection"]:
+    """A connection with the view `manifest`; its errors are `UserError`s, or `MemoryError`.
 
     Args:
-        spilled: the folder for what is larger than `MEMORY`.
+        memory: what it may take, in MB.
+        spilled: the folder for what is larger.
     """
     import duckdb
 
     # One thread: each takes memory of its own.
     settings: dict[str, Any] = {
-        "threads": 1, "memory_limit": MEMORY, "preserve_insertion_order": False, "temp_directory": spilled,
+        "threads": 1, "memory_limit": f"{memory}MB", "preserve_insertion_order": False,
+        "temp_directory": spilled,
     }  # fmt: skip
     try:
         with duckdb.connect(config=settings) as tables:
             _read(tables, manifest.path, file_row_number=True).create_view("manifest")
             yield tables
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError(" ".join(str(error).split())) from error
     except duckdb.Error as error:
         raise UserError(
             f"{manifest.path} and the rows of its stores cannot be joined ({' '.join(str(error).split())}): "

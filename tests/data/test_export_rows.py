@@ -118,11 +118,18 @@ def test_keys_are_safe_and_no_two_are_the_same_whatever_is_exported(ids: list[st
     assert of_test == {id: keys[id] for id in ids[2::4]}
 
 
-@pytest.mark.parametrize("memory", ["1GB", "64MB"])
+@pytest.mark.parametrize("memory", [1000, 64, 2])
 def test_rows_are_the_manifests_with_their_positions(
-    tmp_path: Path, memory: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """30 MB of them, as pandas selects, sorts and joins them; with little memory by way of the disk."""
+    """30 MB of them, as pandas selects, sorts and joins them; with little memory by way of the disk, and with
+    too little after some tries.
+    """
+    tries = []
+    write = rows_module._write_rows
+    monkeypatch.setattr(
+        rows_module, "_write_rows", lambda *given: (tries.append(given[-1]), write(*given))[1]
+    )
     monkeypatch.setattr(rows_module, "MEMORY", memory)
     manifest = make_manifest(tmp_path, [f"{number % 97:070d}-{number:06d}" for number in range(COUNT)])
     rows = written(manifest)
@@ -139,6 +146,19 @@ def test_rows_are_the_manifests_with_their_positions(
             read_rows(path, manifest, start, stop), rows[start:stop].reset_index(drop=True)
         )
     assert [file.name for file in path.parent.iterdir()] == ["rows.parquet"]
+    assert tries[:3] == ([2, 4, 8] if memory == 2 else [memory])
+
+
+def test_what_neither_memory_nor_disk_can_hold_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "MEMORY", 2)
+    monkeypatch.setattr(rows_module.os, "sysconf", lambda name: {"SC_PHYS_PAGES": 1000}.get(name, 4096))
+    manifest = make_manifest(tmp_path, [f"{number:070d}" for number in range(COUNT)])
+    with pytest.raises(UserError, match="neither the memory nor the disk to sort its rows") as raised:
+        written(manifest)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.rglob("*.tmp")) == []
 
 
 def test_shuffled_rows_are_in_one_random_order_within_their_splits(tmp_path: Path) -> None:
