@@ -203,14 +203,19 @@ def _record(path: Path) -> dict[str, Any]:
 def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> dict[str, Any]:
     """Commit one shard that is made of other files: they are on disk under their names in `folder`.
 
-    Gives the record: items, files (size and sha256 of each). Of many files it names the list alone, and the
-    folders that they are in: an index grows with the shards, not with the images.
+    Args:
+        files: one, or several in folders that have nothing but the shards' files in them.
+
+    Gives the record: items, files (size and sha256 of each). Of several files it names the list alone, and
+    the folders that they are in: an index grows with the shards, not with the images.
     """
     record: dict[str, Any] = {"items": items, "files": {name: _record(folder / name) for name in files}}
     if len(files) > 1:
         name = str(FILES / f"{shard_name(shard)}.json")
         write_json(folder / name, record["files"])
         folders = sorted({str(Path(file).parent) for file in files})
+        if "." in folders:
+            raise ValueError(f"several files of a shard lie in {folder} itself: put them into a folder there")
         record |= {"files": {name: _record(folder / name)}, "list": name, "folders": folders}
     write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
     return record
@@ -325,7 +330,7 @@ def checked_index(folder: Path) -> dict[str, Any]:
 
 
 def check_files(files: dict[str, dict[str, Any]]) -> None:
-    """Whether these are sizes and sha256s of files in a folder; one of several errors where they are not."""
+    """Refuse what is not sizes and sha256s of files in a folder: ValueError, AttributeError or TypeError."""
     for name, record in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"it names a file outside its folder, {name!r}")

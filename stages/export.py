@@ -14,6 +14,10 @@ from pipeline.stores import commit_files
 from pipeline.work import publish, work_folder
 from stages.paths import BALANCED, EXPORT
 
+# Of what the code makes of the same inputs and settings. Raise it where a piece gets other rows or bytes:
+# what an earlier version has begun is not gone on with then.
+VERSION = 2
+
 
 def new_exporter(export: ExportFormat, work: Path) -> MakeShard:
     """What writes a piece of the export, from the stores to its files; `work` has its rows."""
@@ -34,7 +38,7 @@ def main(format: Annotated[str, typer.Argument(help=f"one of {', '.join(EXPORTS)
     section = parameters.export
     export = export_of(format, BALANCED, section)
     inputs = [BALANCED, *map(Path, export.stores)]
-    settings = section.model_dump(exclude={"formats"})
+    settings = {**section.model_dump(exclude={"formats"}), "version": VERSION}
     work = work_folder(f"export {format}", inputs, settings)
     sizes = [piece.stop - piece.start for piece in export.pieces]
     export.write_rows(work)

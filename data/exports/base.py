@@ -48,7 +48,8 @@ class Piece:
 class ExportFormat(ABC):
     """A format, with what is to be exported in it.
 
-    No process holds the rows of more than a piece: they are train first, then validation, then test.
+    The rows are in the order train, validation, test. No process holds more of them than a piece has, and
+    what is read at once with those.
 
     Attributes:
         counts: how many `images` there are of each split, source, store and group.
@@ -153,7 +154,7 @@ class ImageFiles(ExportFormat):
 
     @abstractmethod
     def paths(self, rows: pd.DataFrame) -> pd.Series:
-        """Where the image of each row goes in the export: [n]."""
+        """Where the image of each row goes in the export: [n]. In those folders there are images alone."""
 
     @abstractmethod
     def tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -176,7 +177,9 @@ class ImageFiles(ExportFormat):
             for piece in self.pieces:
                 for name, table in self.tables(self.rows_of(folder, piece)).items():
                     if is_new := name not in files:
-                        files[name] = opened.enter_context((folder / name).open("w"))
+                        files[name] = opened.enter_context(
+                            (folder / name).open("w", encoding="utf-8", newline="")
+                        )
                     self.write_lines(files[name], table, is_new)
 
     def write_lines(self, file: IO[str], table: pd.DataFrame, is_new: bool) -> None:

@@ -91,7 +91,7 @@ class HFParquet(ExportFormat):
         return [name]
 
     def write_tables(self, folder: Path) -> None:
-        (folder / "README.md").write_text(self.card(folder))
+        (folder / "README.md").write_text(self.card(folder), encoding="utf-8")
 
     def card(self, folder: Path) -> str:
         """The data card: a YAML header for the Hub, and the groups of each split for people."""

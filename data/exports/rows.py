@@ -6,11 +6,11 @@ memory for ten thousand images and ten million.
 
 import glob
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from data.manifest import Manifest
-from pipeline.errors import UserError
+from pipeline.errors import NO_ROOM, UserError
 from pipeline.stores import Store, committed
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ SELECT *, regexp_replace(
 ) AS plain FROM manifest
 """
 AMBIGUOUS = "SELECT lower(plain) AS folded FROM named GROUP BY folded HAVING count(*) > 1"
+TWICE = """
+SELECT id FROM named WHERE lower(plain) IN (FROM ambiguous) GROUP BY id HAVING count(*) > 1 LIMIT 1
+"""
 LOCATED = f"""
 SELECT named.* EXCLUDE (plain), CASE
     WHEN length(plain) > {LONGEST_KEY} OR lower(plain) IN (FROM ambiguous)
@@ -72,7 +75,7 @@ def write_rows(
         places: split and source of the rows to write, and `place`: the rows of place 0 come first.
         shuffled: whether the rows of a place are in a random order, the same each time, or in the manifest's.
 
-    Raises `UserError` where a store has not a row's image.
+    Raises `UserError` where a store has not a row's image, or two images have the same id.
     """
     memory = MEMORY
     while True:
@@ -100,8 +103,7 @@ def _write_rows(
         for shard in range(len(store.items_per_shard))
     ]
     order = "sha256(id)" if shuffled else "file_row_number"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent) as folder, _duckdb(manifest, memory, folder) as tables:
+    with _emptied(path.with_suffix(".spilled")) as folder, _duckdb(manifest, memory, str(folder)) as tables:
         stored = [
             _read(tables, *store.row_files()).select(
                 duckdb.ConstantExpression(name).alias("store"), "id", "shard", "row"
@@ -112,14 +114,34 @@ def _write_rows(
         tables.register("shards", pd.DataFrame(starts, columns=["store", "shard", "start"]))
         tables.register("places", places)
         tables.sql(NAMED).create_view("named")
-        # By way of the disk: what one query needs of memory would add up with what the next one does.
-        for name, query in (("ambiguous", AMBIGUOUS), ("located", LOCATED)):
-            _write(tables.sql(query), Path(folder) / name)
-            _read(tables, Path(folder) / name).create_view(name)
+
+        def keep(name: str, query: str) -> None:
+            """On disk: what one query needs of memory would add up with what the next one does."""
+            _write(tables.sql(query), folder / name)
+            _read(tables, folder / name).create_view(name)
+
+        keep("ambiguous", AMBIGUOUS)
+        for (id,) in tables.sql(TWICE).fetchall():
+            raise UserError(
+                f"{manifest.path} has the id {id!r} twice, so that its images cannot be told apart: give the "
+                "real ones other ids than the synthetic ones have."
+            )
+        keep("located", LOCATED)
         for store, id in tables.sql(LOST).fetchall():
             raise UserError(f"{manifest.root / store} has no item with id {id!r}.")
         with committed(path) as temporary:
             _write(tables.sql(SORTED.format(order=order)), temporary)
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[Path]:
+    """A folder that is empty, even where a killed run has left it, and goes at the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _read(tables: "DuckDBPyConnection", *paths: Path, **options: Any) -> "DuckDBPyRelation":
@@ -145,7 +167,8 @@ def read_rows(path: Path, manifest: Manifest, start: int, stop: int) -> pd.DataF
 
 @contextmanager
 def _duckdb(manifest: Manifest, memory: int = MEMORY, spilled: str = "") -> Iterator["DuckDBPyConnection"]:
-    """A connection with the view `manifest`; its errors are `UserError`s, or `MemoryError`.
+    """A connection with the view `manifest`; its errors are `UserError`s, `OSError` where there is no room on
+    the disk, `MemoryError`, and `KeyboardInterrupt`.
 
     Args:
         memory: what it may take, in MB.
@@ -165,7 +188,14 @@ def _duckdb(manifest: Manifest, memory: int = MEMORY, spilled: str = "") -> Iter
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(" ".join(str(error).split())) from error
     except duckdb.Error as error:
+        for number in NO_ROOM:
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), spilled) from error
         raise UserError(
-            f"{manifest.path} and the rows of its stores cannot be joined ({' '.join(str(error).split())}): "
+            f"{manifest.path} or the rows of its stores cannot be read ({' '.join(str(error).split())}): "
             "`python -m pipeline.verify` says whether one of them is damaged, and mends it."
         ) from error
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # DuckDB's word for Ctrl-C
+            raise KeyboardInterrupt from error
+        raise

@@ -1,10 +1,15 @@
 """The rows of an export: their keys, positions and order, whatever the memory."""
 
 import hashlib
+import os
 import re
+import resource
+import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +22,7 @@ from data.balancing import manifest_columns
 from data.exports import rows as rows_module
 from data.exports.rows import image_counts, read_rows, write_rows
 from data.manifest import Manifest, read_manifest
-from pipeline.errors import UserError
+from pipeline.errors import UserError, sentence_of_os_error
 from pipeline.stores import Store, commit_shard, finish_store, shard_sizes, write_json, write_table
 
 STORES = ["out/real", "out/synthetic/z"]
@@ -210,7 +215,49 @@ def test_a_damaged_table_is_named(tmp_path: Path, name: str) -> None:
     manifest = make_manifest(tmp_path, ["a", "b", "c", "d"])
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[:40] + bytes(len(content) - 40))
-    with pytest.raises(UserError, match=r"cannot be joined .* pipeline\.verify") as raised:
+    with pytest.raises(UserError, match=r"cannot be read .* pipeline\.verify") as raised:
         written(manifest)
     assert name in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_an_id_that_two_images_have_is_refused(tmp_path: Path) -> None:
+    """They would have one file name."""
+    manifest = make_manifest(tmp_path, ["a", "b", "c", "a"])
+    with pytest.raises(UserError, match=r"manifest\.parquet has the id 'a' twice"):
+        written(manifest)
+
+
+def test_a_full_disk_is_said_as_such(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, [f"{number:070d}" for number in range(COUNT)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            written(manifest)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sentence_of_os_error(raised.value).startswith(f"File too large at {tmp_path}")
+    assert [path.name for path in (tmp_path / "work").iterdir()] == []
+
+
+def test_what_a_killed_run_has_spilled_goes_with_the_next(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, ["a", "b", "c", "d"])
+    (tmp_path / "work/rows.spilled").mkdir(parents=True)
+    (tmp_path / "work/rows.spilled/located").write_bytes(b"half")
+    assert sorted(written(manifest)["id"]) == ["a", "b", "c", "d"]
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["rows.parquet"]
+
+
+def test_an_interrupt_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB says RuntimeError."""
+    manifest = make_manifest(tmp_path, [f"{number:070d}" for number in range(COUNT)])
+    write = rows_module._write
+
+    def interrupted(*given: Any) -> None:
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        write(*given)
+
+    monkeypatch.setattr(rows_module, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        written(manifest)

@@ -301,6 +301,14 @@ def test_a_single_file_needs_no_list(tmp_path):
     assert record == {"items": 5, "files": {"one": {"bytes": 1, "sha256": sha256_of_file(tmp_path / "one")}}}
 
 
+def test_several_files_of_a_shard_lie_in_a_folder_of_their_own(tmp_path):
+    """The folder of a list is not looked into, and the store's own would be."""
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("1")
+    with pytest.raises(ValueError, match="put them into a folder there"):
+        commit_files(tmp_path, 0, 5, ["one", "two"])
+
+
 @pytest.mark.parametrize("broken", ["deep/0/1", LIST_0])
 def test_what_is_wrong_with_listed_files_is_named_and_costs_their_shard(broken, tmp_path):
     names = of_many_files(tmp_path)

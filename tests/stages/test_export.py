@@ -75,6 +75,28 @@ def test_an_interrupted_export_leaves_nothing_and_goes_on(project: Path, name: s
     undisturbed = content_of(EXPORT / name)
     for path in sorted(EXPORT.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
+    _interrupt(name, monkeypatch)
+    assert not [path for path in EXPORT.rglob("*") if path.is_file()]
+    assert not [path for path in WORK.rglob("*.parquet") if path.stat().st_size == 0]
+    kept = {path: path.stat().st_mtime_ns for path in WORK.rglob("records/*.json")}
+    assert len(kept) == 2
+    assert _encoded(name, monkeypatch) == (100 if name == "stylegan-zip" else 130) - 60
+    assert content_of(EXPORT / name) == undisturbed
+
+
+def test_what_another_version_has_begun_is_not_gone_on_with(project: Path, monkeypatch) -> None:
+    """Its pieces may have other rows."""
+    write_parameters(images_per_file=30)
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "VERSION", export.VERSION - 1)
+        _interrupt("webdataset", monkeypatch)
+    assert _encoded("webdataset", monkeypatch) == 130
+
+
+def _interrupt(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that ends with its 70th image."""
+    from pipeline import work
+
     encoded, made = images_module.encoded, []
 
     def interrupted(*arguments) -> bytes:
@@ -86,31 +108,23 @@ def test_an_interrupted_export_leaves_nothing_and_goes_on(project: Path, name: s
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(images_module, "encoded", interrupted)
         export.main(name)
-    assert not [path for path in EXPORT.rglob("*") if path.is_file()]
-    assert not [path for path in WORK.rglob("*.parquet") if path.stat().st_size == 0]
-    kept = {path: path.stat().st_mtime_ns for path in WORK.rglob("records/*.json")}
-    assert len(kept) == 2
+    for held in work._held.values():  # the end of its process would have let go of the work folder
+        held.lock.close()
+    work._held.clear()
 
-    made.clear()
+
+def _encoded(name: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many images an export makes."""
+    encoded, made = images_module.encoded, []
 
     def counted(*arguments) -> bytes:
         made.append(1)
         return encoded(*arguments)
 
-    monkeypatch.setattr(images_module, "encoded", counted)
-    _let_go()
-    export.main(name)
-    assert len(made) == (100 if name == "stylegan-zip" else 130) - 60
-    assert content_of(EXPORT / name) == undisturbed
-
-
-def _let_go() -> None:
-    """What the end of the interrupted process would have done: it locked the work folder."""
-    from pipeline import work
-
-    for held in work._held.values():
-        held.lock.close()
-    work._held.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(images_module, "encoded", counted)
+        export.main(name)
+    return len(made)
 
 
 @pytest.mark.slow
