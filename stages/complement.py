@@ -11,6 +11,7 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
+from generators.cards import read_card
 from generators.complements import (
     Flip,
     angle_to_what_is_kept,
@@ -107,6 +108,7 @@ def new_complementer(
     planes: Planes,
     covariance: NDArray[np.float64] | None,
     on_sphere: bool,
+    normalises: bool,
     chosen: FirstOfEachGroup | None,
     refiner: Callable[[], Refine] | None,
     work: Path,
@@ -125,8 +127,8 @@ def new_complementer(
             z = to_sphere(z)
         own_domains = planes.domains_of(z)
         # A generator that normalises its input renders the projection: its side is what is seen.
-        projected = z if on_sphere else to_sphere(z)
-        seen, seen_target = planes.domains_of(projected), planes.target_sides_of(projected)
+        rendered = to_sphere(z) if normalises and not on_sphere else z
+        seen, seen_target = planes.domains_of(rendered), planes.target_sides_of(rendered)
         moved = np.empty((len(flips), *z.shape), dtype=np.float32)
         if refine is not None:
             labels = original_labels(latents, ids["pair_id"], attributes, start, stop)
@@ -135,7 +137,7 @@ def new_complementer(
             complement_by_domain(z, own_domains, flip, covariance, on_sphere, out=z_prime)
             if refine is not None:
                 z_prime[:] = refine(z_prime, labels, flip.mask, advance)
-            landed = to_sphere(z_prime)
+            landed = to_sphere(z_prime) if normalises else z_prime
             suffix = f"-{flip.mask:0{digits}b}" if len(flips) > 1 else ""
             rows.append(
                 ids.assign(
@@ -153,9 +155,10 @@ def new_complementer(
 
 
 def metrics_of(store: Store, flips: list[Flip]) -> dict[str, Any]:
-    """How far the latents moved (to 0.01), and how many a normalised input shows where they should be.
+    """How far the latents moved (to 0.01), and how many the generator renders where they should be.
 
     Of all complements and, under `by_flips`, of each subset; W's condition number and θ: the worst domain's.
+    `flipped_on_sphere` is of what it renders: on the sphere where it normalises its input.
     """
     lengths = np.zeros((len(flips), len(LENGTHS) - 1), dtype=np.int64)
     flipped = np.zeros(len(flips), dtype=np.int64)
@@ -212,7 +215,8 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
 
     store = Store(LATENTS / latents)
     what = section.model_dump(exclude={"refine": {"batch_size"}})
-    settings = [what, parameters.attributes, parameters.latent_space]
+    normalises = bool(read_card(GENERATOR)["normalises_latents"])
+    settings = [what, parameters.attributes, parameters.latent_space, normalises]
     stage = f"complement {latents}"
     inputs = [LATENTS / latents, LATENTS / "z", HYPERPLANES]
     chosen, refiner = None, None
@@ -223,7 +227,9 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
         refiner = partial(new_refiner, parameters)
         inputs += [GENERATOR, ATTRIBUTES, LABELS / "z" if latents == "z" else REAL]
     work = work_folder(stage, inputs, settings)
-    set_up = partial(new_complementer, latents, flips, planes, covariance, on_sphere, chosen, refiner, work)
+    set_up = partial(
+        new_complementer, latents, flips, planes, covariance, on_sphere, normalises, chosen, refiner, work
+    )
     sizes = store.items_per_shard
     runtime = parameters.runtime if section.refine.steps else None  # where the linear ones need no device
     records = make_shards(stage, work, sizes, set_up, parameters.cluster, unit="latents", runtime=runtime)

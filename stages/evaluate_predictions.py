@@ -5,7 +5,7 @@ attribute, whose values are its groups. It is taken as it is: no parameters, not
 nobody is in is reported, with n = 0 and nulls; so is one that only the training labels have (--proportions).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import typer
 from numpy.typing import NDArray
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_numeric_dtype, is_scalar
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -97,13 +97,16 @@ def checked_columns(path: Path, table: pd.DataFrame, names: list[str], label: st
     table = table[names]
     for column in table.columns:
         refuse(path, table, column, table[column].isna(), "has no value")
+        if table[column].dtype == object:
+            single = table[column].map(lambda value: isinstance(value, Hashable))
+            refuse(path, table, column, ~single, "is not a single value")
     refuse(path, table, label, ~table[label].isin([0, 1]), "is neither 0 nor 1")
     return table
 
 
 def read_file(path: Path) -> pd.DataFrame:
     """A CSV or a Parquet file, by what its name ends in."""
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": pd.read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{path} is neither .csv nor .parquet.")
@@ -111,9 +114,14 @@ def read_file(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is missing.")
     try:
         return reader(path)
-    except ValueError as error:  # as the parsers' errors all are
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as {path.suffix[1:]} ({reason}).") from error
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """In one piece: of several, pandas may take a value for a number in one and for a text in another."""
+    return pd.read_csv(path, low_memory=False)
 
 
 def refuse(path: Path, table: pd.DataFrame, column: str, wrong: pd.Series, what: str) -> None:
@@ -122,7 +130,8 @@ def refuse(path: Path, table: pd.DataFrame, column: str, wrong: pd.Series, what:
         row = table[wrong].iloc[0]
         name = f"id {row['id']}" if "id" in table else f"row {int(np.argmax(wrong)) + 1}"
         count = f"; {wrong.sum():,} rows are like that" if wrong.sum() > 1 else ""
-        given = "" if pd.isna(row[column]) else f" (it is {row[column]})"
+        value = row[column]
+        given = "" if is_scalar(value) and pd.isna(value) else f" (it is {value})"
         raise UserError(f"{path}: {column} of {name} {what}{given}{count}.")
 
 
@@ -288,6 +297,11 @@ def main(
     seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
 ) -> None:
     """Print every metric of FILE, by each protected column and by their intersections; write them as JSON."""
+    path = output or file.with_suffix(".metrics.json")
+    if path.resolve() in (file.resolve(), proportions and proportions.resolve()):
+        raise UserError(f"--output {path} would overwrite what is read: name another file.")
+    if threshold is not None and not np.isfinite(threshold):
+        raise UserError(f"--threshold is {threshold}: a number is expected.")
     names = [*protected, *(further or [])]  # an option of a command takes one value: the others are `further`
     table, columns = read_predictions(file, label, score, list(dict.fromkeys(names)))
     targets, scores = table["label"].to_numpy(), table["score"].to_numpy()
@@ -302,7 +316,6 @@ def main(
         threshold = count_matching_threshold(scores, targets)
     results = evaluate(targets, scores, threshold, attributes, training_targets, resamples, seed)
     show(results)
-    path = output or file.with_suffix(".metrics.json")
     write_json(path, {"file": file.name, "samples": len(table), "threshold": threshold, **results})
     print(f"{file}: {len(table):,} samples, matched threshold {threshold:.4g}; {path} has every metric")
 

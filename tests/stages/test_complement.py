@@ -246,14 +246,19 @@ def test_two_attributes_have_three_complements_of_every_latent(project):
     np.testing.assert_allclose(rows["move_length"], np.linalg.norm(moved - z, axis=1), atol=1e-5)
 
 
-def test_a_latent_is_flipped_if_it_gets_into_the_group_it_is_meant_for(project):
-    """Off the sphere all do; on it those whose length changes much may not, where the plane is off centre."""
+@pytest.mark.parametrize("normalises", [True, False])
+def test_a_latent_is_flipped_if_it_is_rendered_in_the_group_it_is_meant_for(normalises, project):
+    """Off the sphere all are; on it those whose length changes much may not be, with a plane off centre."""
+    write_json(GENERATOR / CARD, {"latent_dim": D, "normalises_latents": normalises})
     fit_hyperplanes.main()
     planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
     planes["Male"] = Hyperplane("Male", planes["Male"].normal, 1.5)
     planes["Blond_Hair"] = Hyperplane("Blond_Hair", planes["Blond_Hair"].normal, -1.5)
     save_hyperplanes(HYPERPLANES / "hyperplanes.json", list(planes.values()))
     z, rows, moved = complements_of_z()
+    if not normalises:
+        assert rows["flipped"].all() and rows["target_stayed"].all()
+        return
     z, moved = to_sphere(z), to_sphere(moved)
     expected = np.full(len(rows), True)
     for name in NAMES[1:]:

@@ -509,3 +509,47 @@ def test_files_that_cannot_be_read(name, content, message, tmp_path) -> None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         evaluate_predictions.main(tmp_path / name, ["Sex"])
+
+
+def test_a_damaged_parquet_and_a_column_of_lists_are_said_in_a_sentence(
+    elsewhere: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "theirs.parquet"
+    elsewhere.to_parquet(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + bytes(len(content) // 2) + content[8 + len(content) // 2 :])
+    with pytest.raises(UserError, match="cannot be read as parquet"):
+        evaluate_predictions.main(path, ["Sex"])
+    elsewhere.assign(Sex=[[0, 1]] * len(elsewhere)).to_parquet(path)
+    with pytest.raises(UserError, match=r"Sex of id image-0 is not a single value \(it is \[0 1\]\)"):
+        evaluate_predictions.main(path, ["Sex"])
+
+
+def test_a_long_csv_is_read_as_one(elsewhere: pd.DataFrame, tmp_path: Path) -> None:
+    """Where pandas reads pieces, 0 in one and "0" in another would be two groups."""
+    path = tmp_path / "theirs.csv"
+    long = pd.concat([elsewhere] * 300, ignore_index=True)
+    sexes = np.where(np.arange(len(long)) < len(long) - 5, long.index % 2, "unknown")
+    long.assign(id=np.arange(len(long)), Sex=sexes).to_csv(path, index=False)
+    evaluate_predictions.main(path, ["Sex"], resamples=1)
+    groups = json.loads((tmp_path / "theirs.metrics.json").read_text())["protected"]["Sex"]["groups"]
+    assert len(groups) == 6
+    assert sum(group["n"] for group in groups if "unknown" in group["name"]) == 5
+
+
+@pytest.mark.parametrize(
+    "given", [{"output": "theirs.csv"}, {"proportions": "labels.csv", "output": "labels.csv"}]
+)
+def test_what_is_read_is_not_written_over(elsewhere: pd.DataFrame, given: dict, tmp_path: Path) -> None:
+    for name in ("theirs.csv", "labels.csv"):
+        elsewhere.to_csv(tmp_path / name, index=False)
+    paths = {option: tmp_path / name for option, name in given.items()}
+    with pytest.raises(UserError, match="would overwrite what is read"):
+        evaluate_predictions.main(tmp_path / "theirs.csv", ["Sex"], **paths)
+    assert len(pd.read_csv(paths["output"])) == len(elsewhere)
+
+
+def test_a_threshold_is_a_number(elsewhere: pd.DataFrame, tmp_path: Path) -> None:
+    elsewhere.to_csv(tmp_path / "theirs.csv", index=False)
+    with pytest.raises(UserError, match="--threshold is nan"):
+        evaluate_predictions.main(tmp_path / "theirs.csv", ["Sex"], threshold=float("nan"))
