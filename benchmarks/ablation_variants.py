@@ -15,7 +15,8 @@ class Variant:
 
     Attributes:
         about: what it does, as the end of a sentence.
-        against: the variant that it differs from by one step; None for the first.
+        against: the variant that it differs from by one step; None for the first; its own name where its
+            recipes are what is tried: those are held against the first of them.
         changes: dotted names in params.yaml -> values.
     """
 
@@ -38,6 +39,9 @@ VARIANTS = {
         "of these latents no more from any group that f sees than from another", "more_latents", NO_GATES
     ),
     PRESENT: Variant("only pairs that pass the gates: params.yaml as it is", "per_group", {}),
+    "recipes": Variant(
+        "params.yaml as it is, with recipes that keep “synthetic” from being a cue", "recipes", {}
+    ),
     "both_agree": Variant(
         "only complements of which f confirms the target too", PRESENT, {"balance.gates.agreement": "both"}
     ),

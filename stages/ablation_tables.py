@@ -74,33 +74,39 @@ def sentences(records: Sequence[RECORD]) -> list[str]:
         shared = [] if against is None else [r for r in record["recipes"] if r in against["recipes"]]
         if record["failed"]:
             found.append(f"{start}; it failed: {record['failed']}")
+        elif record["against"] == record["name"]:
+            first, *others = record["recipes"]
+            changes = "; ".join(_change((record, first), (record, recipe)) for recipe in others)
+            found.append(f"{start}; worst-group accuracy against {first}: {changes}.")
         elif against is None or against["failed"] or not shared:
             found.append(f"{start}; there is nothing to hold it against.")
         else:
-            changes = "; ".join(_change(against, record, recipe) for recipe in shared)
+            changes = "; ".join(_change((against, recipe), (record, recipe)) for recipe in shared)
             found.append(f"{start}; worst-group accuracy against `{against['name']}`: {changes}.")
     return found
 
 
 def best_on_validation(records: Sequence[RECORD]) -> str:
-    """Which variant and recipe on augmented data validation prefers, in a sentence; "" of none."""
-    found = [
-        (figure(record, "augmented", recipe, CHOICE), record["name"], recipe)
-        for record in records
-        if not record["failed"]
-        for recipe in record["recipes"]
-    ]
-    if not found:
+    """Which variant and recipe validation prefers, of either data set, in a sentence; "" of none."""
+    cells = [(record, recipe) for record in records if not record["failed"] for recipe in record["recipes"]]
+    if not cells:
         return ""
-    best, name, recipe = max(found, key=lambda of: of[0][0])
-    return f"Of all variants, validation prefers `{name}` with {recipe}: {spread(best)} % in its worst group."
+    found = []
+    for data in ("augmented", "sampled"):
+        record, recipe = max(cells, key=lambda of: figure(of[0], data, of[1], CHOICE)[0])
+        chosen, test = (spread(figure(record, data, recipe, metric)) for metric in (CHOICE, SELECTION))
+        found.append(
+            f"`{record['name']}` with {recipe} on `{data}` ({chosen} % in its worst group; on test {test} %)"
+        )
+    return f"Of all variants, validation prefers {' and '.join(found)}."
 
 
-def _change(against: RECORD, record: RECORD, recipe: str) -> str:
-    former, present = (figure(of, "augmented", recipe, SELECTION) for of in (against, record))
-    gain, deviation = difference(former, present)
+def _change(against: tuple[RECORD, str], present: tuple[RECORD, str]) -> str:
+    """What a record's recipe brings on augmented data over another, or over the same of another record."""
+    former, latter = (figure(of, "augmented", recipe, SELECTION) for of, recipe in (against, present))
+    gain, deviation = difference(former, latter)
     within = abs(gain) <= deviation  # never of one seed, whose deviation is not known
-    return f"{points(gain)} with {recipe}" + (", within the deviations" if within else "")
+    return f"{points(gain)} with {present[1]}" + (", within the deviations" if within else "")
 
 
 def commands(records: Sequence[RECORD]) -> list[str]:

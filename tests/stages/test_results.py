@@ -315,10 +315,22 @@ def test_ablations_show_both_data_sets_and_what_complements_add() -> None:
     assert unjudged == [["first", "1,234", "678", "–", "–", "–", "–"]]
 
 
+def test_recipes_are_held_against_the_first_of_them() -> None:
+    several = record("recipes", "recipes", 0.5, recipes=["erm", "dro"])
+    cells = several["data"]["augmented"]
+    cells["dro"] = {**cells["erm"], "worst_group_accuracy": {"mean": 0.53, "std": 0.01}}
+    assert ablation_tables.sentences([several]) == [
+        "`recipes`: it does this; worst-group accuracy against erm: +3.0 points with dro."
+    ]
+
+
 def test_what_validation_prefers_of_the_variants() -> None:
     records = [record("first", None, 0.5), record("second", "first", 0.51), failed_record()]
+    records[0]["data"]["sampled"]["erm"]["validation_worst_group_accuracy"]["mean"] = 0.6
     assert ablation_tables.best_on_validation(records) == (
-        "Of all variants, validation prefers `second` with erm: 53.0 ± 3.0 % in its worst group."
+        "Of all variants, validation prefers `second` with erm on `augmented` (53.0 ± 3.0 % in its worst "
+        "group; on test 51.0 ± 1.0 %) and `first` with erm on `sampled` (60.0 ± 3.0 % in its worst group; on "
+        "test 45.0 ± 1.0 %)."
     )
     assert ablation_tables.best_on_validation([failed_record()]) == ""
 
