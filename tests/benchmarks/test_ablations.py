@@ -69,9 +69,11 @@ def test_from_the_papers_on_each_variant_adds_one_step() -> None:
 
 def test_all_other_variants_differ_from_the_present_parameters_by_their_changes() -> None:
     others = {n: v for n, v in VARIANTS.items() if v.against == PRESENT}
-    assert len(others) == len(VARIANTS) - 5
+    assert len(others) == len(VARIANTS) - 6  # the chain's five, and recipes
     for name, variant in others.items():
         assert steps_between(name, PRESENT) == set(variant.changes)
+    assert VARIANTS["recipes"].against == "recipes"
+    assert steps_between("recipes", PRESENT) == set()
 
 
 def test_changes_go_to_their_places_and_leave_the_original_alone() -> None:
