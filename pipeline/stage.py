@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -34,6 +35,8 @@ def run_stage(main: Callable[..., Any]) -> None:
 
 
 def _leave(sentence: str) -> None:
+    with suppress(OSError):  # nobody reads any more
+        sys.stdout.flush()  # what was printed into a pipe waits
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     # Dask workers and other children may still be closing: leave at once, with the status.
     os._exit(1)

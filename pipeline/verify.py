@@ -104,6 +104,7 @@ def _mend(folder: Path, faulty: list[str]) -> None:
             "`dvc repro` makes it again."
         )
     name, *arguments = reopen(folder, faulty).split(" ")
+    sys.stdout.flush()  # what was found comes before what the stage says of it
     subprocess.run([sys.executable, "-m", f"stages.{name}", *arguments], check=False)
     if not (folder / INDEX).is_file() or faulty_files(folder):
         raise UserError(f"{folder} could not be mended: run `dvc repro`.")

@@ -27,6 +27,7 @@ from pipeline.work import WORK, publish, reopen, work_folder
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # what is printed into a pipe waits, as with most users
 REAL = Path("out/real")
 AVATARS = {
     "kind": "avatars", "train": 24, "validation": 12, "validation_minimum": 2, "test_per_group": 2,
