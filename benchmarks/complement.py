@@ -99,7 +99,10 @@ def stream(count: int) -> None:
         planes = random_planes(STREAMED_DIM)
         flips = flips_of("complement", planes)
         chosen = first_of_each_group(NAMES, int(PER_GROUP * count))
-        set_up = partial(new_complementer, "z", flips, planes, None, False, True, chosen, None, work)
+        on_sphere, normalises = False, True
+        set_up = partial(
+            new_complementer, "z", flips, planes, None, on_sphere, normalises, chosen, None, work
+        )
         make_shards("complement", work, sizes, set_up, Cluster(), "latents")
         finish_store(work, len(sizes), "latents", (STREAMED_DIM,), "float32")
         metrics_of(Store(work), flips)
