@@ -80,13 +80,26 @@ VARIANTS = {
     "fewer_latents": Variant(
         "hyperplanes fitted on 1,000 latents", PRESENT, {"fit_hyperplanes.latents": 1000}
     ),
-    "fair_labellers": Variant(
-        "labellers trained on group-balanced batches and chosen by their worst group",
+    "biased_labellers": Variant(
+        "the paper's labellers: one network for each attribute, trained on the images as they come, its "
+        "threshold that of the best F1",
         PRESENT,
         {
-            "train_attribute.sampler": "group_balanced",
-            "train_attribute.selection": "worst_group_accuracy",
+            "train_attribute.sampler": "uniform",
+            "train_attribute.selection": "average_precision",
+            "train_attribute.networks": 1,
+            "label.prior_shift": False,
         },
+    ),
+    "no_prior_shift": Variant(
+        "scores that do not follow how frequent an attribute is among synthetic images",
+        PRESENT,
+        {"label.prior_shift": False},
+    ),
+    "unlimited": Variant(
+        "any number of synthetic images that makes nothing less balanced",
+        PRESENT,
+        {"balance.synthetic_per_real": None},
     ),
     "fill": Variant(
         "only as many synthetic images as make the groups equal", PRESENT, {"balance.policy": "fill"}

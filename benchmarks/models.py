@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from classifiers.backbones import new_backbone, save_network
+from classifiers.backbones import new_backbone
+from classifiers.labellers import Labeller, save_labeller
 from generators.loading import save_generator
 from generators.networks import Generator
 from pipeline.cluster import make_shards
@@ -73,7 +74,9 @@ def project_of(subject: Subject) -> Iterator[Path]:
         }
         save_generator(GENERATOR, generator, card)
         backbone = Backbone.model_validate({"name": subject.backbone})
-        save_network(ATTRIBUTES / ATTRIBUTE, new_backbone(backbone, 0), backbone, {"threshold": 0.5})
+        labeller = Labeller([new_backbone(backbone, 0)], [None])
+        card = {"threshold": 0.5, "thresholds": [0.5], "prior": 0.5, "real_share": 0.5}
+        save_labeller(ATTRIBUTES / ATTRIBUTE, labeller, backbone, card)
         work, sizes = LATENTS / "z", shard_sizes(subject.images, SHARD)
         section = Sample(fit=2, validation=1, pair=subject.images - 3)
         set_up = partial(new_sampler, section, subject.latent_dim, sizes, work)

@@ -8,13 +8,13 @@ import torch
 
 from benchmarks.measuring import Result, compare, resident_bytes
 from benchmarks.models import ATTRIBUTE, Subject, project_of, subject_for
-from classifiers.backbones import load_network
+from classifiers.labellers import load_labeller
 from generators.loading import load_generator
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.parameters import Cluster, Label, Runtime, Synthesize
 from pipeline.runtime import new_accelerator
 from pipeline.stores import Store, finish_store, shard_sizes
-from stages.label import new_labeller
+from stages.label import new_labeller, pilot_shifts
 from stages.paths import ATTRIBUTES, GENERATOR, LABELS, LATENTS, SYNTHETIC
 from stages.synthesize import new_renderer
 
@@ -28,7 +28,7 @@ class BareNetworks:
         self.accelerator = new_accelerator(RUNTIME)
         device = self.accelerator.device
         self.generator = load_generator(GENERATOR, device)
-        self.classifier, _ = load_network(ATTRIBUTES / ATTRIBUTE, device)
+        self.classifier, _ = load_labeller(ATTRIBUTES / ATTRIBUTE, device)
         self.latents = torch.from_numpy(Store(LATENTS / "z").read_between(0, subject.images)).to(device)
         self.batch_size = subject.batch_size
 
@@ -75,7 +75,8 @@ def label(subject: Subject) -> None:
     work = LABELS / "z"
     sizes = Store(SYNTHETIC / "z").items_per_shard
     section = Label(batch_size=subject.batch_size)
-    set_up = partial(new_labeller, "z", [ATTRIBUTE], section, RUNTIME, work)
+    shifts = pilot_shifts("z", [ATTRIBUTE], section, RUNTIME)
+    set_up = partial(new_labeller, "z", [ATTRIBUTE], section, RUNTIME, shifts, work)
     make_shards("label", work, sizes, set_up, Cluster(), runtime=RUNTIME)
     finish_store(work, len(sizes))
 

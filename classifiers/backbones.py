@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ CARD = "card.json"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CPU = torch.device("cpu")
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -183,10 +185,24 @@ def save_network(folder: Path, network: nn.Module, parameters: Backbone, card: d
 
 def load_network(folder: Path, device: torch.device = CPU) -> tuple[Classifier, dict[str, Any]]:
     """Read a network that `save_network` wrote, in evaluation mode, and its card."""
+    return load_saved(folder, lambda backbone, card: BACKBONES[backbone.name](backbone), device)
+
+
+def load_saved(
+    folder: Path, make: Callable[[Backbone, dict[str, Any]], Network], device: torch.device = CPU
+) -> tuple[Network, dict[str, Any]]:
+    """Read what `save_network` wrote, in evaluation mode, and its card.
+
+    Args:
+        make: the network without its weights, of the backbone's parameters and the card.
+
+    Raises:
+        UserError: the folder holds no such network.
+    """
     try:
         card = json.loads((folder / CARD).read_text())
         with device:
-            network = BACKBONES[card["backbone"]["name"]](Backbone.model_validate(card["backbone"]))
+            network = make(Backbone.model_validate(card["backbone"]), card)
         # Not mapped into memory: there, a disk's I/O error ends the process without a word.
         network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

@@ -43,10 +43,13 @@ def f1_threshold(scores: FloatArray, targets: IntArray) -> float:
 def worst_group_threshold(scores: FloatArray, targets: IntArray, groups: IntArray) -> float:
     """The score from which on to predict 1 for the best worst-group accuracy: all are [n].
 
-    One of the scores, of equally good ones the lowest. Source: this project's own, for the figure of Sagawa
-    et al., 2020.
+    Half way between two scores that follow one another, or the lowest score. Of equally good ones the nearest
+    to 0.5: what labels other images than these is not to stand at the edge of what is good. Source: this
+    project's own, for the figure of Sagawa et al., 2020.
     """
-    thresholds = np.unique(scores)
+    values = np.unique(scores)
+    between = (values[:-1] + values[1:]) / 2
+    thresholds = np.append(values[0], np.where(between > values[:-1], between, values[1:]))
     worst = np.ones(len(thresholds))
     for group in np.unique(groups):
         members = groups == group
@@ -55,7 +58,8 @@ def worst_group_threshold(scores: FloatArray, targets: IntArray, groups: IntArra
             len(positive) - np.searchsorted(positive, thresholds) + np.searchsorted(negative, thresholds)
         )
         worst = np.minimum(worst, correct / members.sum())
-    return float(thresholds[int(np.argmax(worst))])
+    best = thresholds[worst == worst.max()]
+    return float(best[int(np.argmin(np.abs(best - HALF)))])
 
 
 def count_matching_threshold(scores: FloatArray, targets: IntArray) -> float:

@@ -89,10 +89,11 @@ class Phase:
 
 
 def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
-    """The learning rate of a step of a phase of `steps`."""
+    """The learning rate of a step, 0 to steps - 1, of a phase: its schedule, below a linear rise at first."""
+    rising = min(1.0, (step + 1) / max(1.0, optimizer.warm_up * steps))
     if optimizer.schedule == "constant":
-        return optimizer.learning_rate
-    return optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        return optimizer.learning_rate * rising
+    return optimizer.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def per_image(
@@ -152,7 +153,10 @@ class Trained:
 
     Attributes:
         best: for each selection, the weights that were best by it on validation.
-        history: a record per evaluation: step, loss, every selection's value, and the objective's state.
+        history: a record per evaluation: step; loss, the mean since the last one; separation, how far apart
+            the network holds the two classes of what it trained on since then (mean score of the positives
+            less that of the negatives, in [-1, 1]: 0 on the plateau where a training begins); every
+            selection's value; and the objective's state.
     """
 
     best: dict[str, dict[str, Tensor]]
@@ -228,14 +232,14 @@ def train_in_phases(
     evaluate_after = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
     result = Trained(best={}, history=[])
     best_values = dict.fromkeys(selections, -math.inf)
-    loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)  # since the last evaluation
+    sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)  # since the last evaluation
     done = 0
 
     accelerator.wait_for_everyone()  # the main process has locked the folder: the state stays
     state = load_checkpoint(checkpoint)
     if state is not None:
         network.load_state_dict(state["network"])
-        loss_sum.copy_(state["loss_sum"])
+        sums.copy_(state["sums"])
         result, best_values, done = Trained(**state["result"]), state["best_values"], state["done"]
 
     network.train()
@@ -252,13 +256,14 @@ def train_in_phases(
                 batch = _batch(phase.training, phase.sampler(step - start), settings, step, accelerator)
                 rate = learning_rate(settings.optimizer, step - start, phase.steps)
                 # Reduced at every step, so that the main process's state is that of all.
-                loss_sum += _descend(network, objective, optimizer, rate, batch, accelerator)
+                sums += _descend(network, objective, optimizer, rate, batch, accelerator)
                 advance(1)
                 is_evaluated = step + 1 in evaluate_after
                 if is_evaluated:
                     last_evaluation = result.history[-1]["step"] if result.history else 0
-                    mean_loss = float(loss_sum) / (step + 1 - last_evaluation)
-                    loss_sum.zero_()
+                    mean_loss = float(sums[0]) / (step + 1 - last_evaluation)
+                    separation = _separation(sums)
+                    sums.zero_()
                     scores = predict(network, validation.read, len(validation), accelerator)
                     _refuse_divergence(description, mean_loss, scores, step)
                     values = {name: float(select(scores, validation)) for name, select in selections.items()}
@@ -267,7 +272,8 @@ def train_in_phases(
                             best_values[name] = value
                             result.best[name] = copy_of_weights(network)
                     q = {f"q_{g}": float(v) for g, v in enumerate(getattr(objective, "q", []))}
-                    result.history.append({"step": step + 1, "loss": mean_loss, **values, **q})
+                    seen = {"step": step + 1, "loss": mean_loss, "separation": separation}
+                    result.history.append({**seen, **values, **q})
                 is_due = is_evaluated or time.monotonic() - last_saved > checkpoint_seconds
                 if is_due and accelerator.is_main_process:
                     save_checkpoint(
@@ -277,7 +283,7 @@ def train_in_phases(
                             "network": network.state_dict(),
                             "objective": objective.state_dict(),
                             "optimizer": optimizer.state_dict(),
-                            "loss_sum": loss_sum,
+                            "sums": sums,
                             "result": vars(result),
                             "best_values": best_values,
                         },
@@ -293,7 +299,8 @@ def _new_optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimi
         return torch.optim.SGD(
             network.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=settings.weight_decay
         )
-    return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=settings.weight_decay)
+    adam = torch.optim.AdamW if settings.optimizer.name == "adamw" else torch.optim.Adam
+    return adam(network.parameters(), lr=rate, weight_decay=settings.weight_decay)
 
 
 def _descend(
@@ -304,7 +311,8 @@ def _descend(
     batch: Batch,
     accelerator: Accelerator,
 ) -> Tensor:
-    """One step on a batch; its loss before it, of all processes."""
+    """One step on a batch; of all processes, before it: the loss, and the sum of the scores and the number of
+    the positives, then of the negatives, [5]."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     with accelerator.autocast():
@@ -314,25 +322,46 @@ def _descend(
     accelerator.backward(loss)
     reduce_gradients(network, accelerator, "sum")
     optimizer.step()
-    total: Tensor = accelerator.reduce(loss.detach(), "sum")
+    scores, positive = torch.sigmoid(logits.detach().double()), batch.targets.double()
+    sums = [loss.detach().double()]
+    for members in (positive, 1 - positive):
+        sums += [(scores * members).sum(), members.sum()]
+    total: Tensor = accelerator.reduce(torch.stack(sums), "sum")
     return total
 
 
 def _batch(
     data: LabelledImages, positions: IntArray, settings: Training, step: int, accelerator: Accelerator
 ) -> Batch:
-    """This process's part of the batch at `positions`, mirrored at random, on the device."""
+    """This process's part of the batch at `positions`, mirrored and moved at random, on the device."""
     mirrored = generator_for(settings.seed, "flip", step).random(len(positions)) < 0.5
+    moves = generator_for(settings.seed, "shift", step).uniform(-1, 1, (len(positions), 2))
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
-    positions, mirrored = positions[mine], mirrored[mine]
+    positions, mirrored, moves = positions[mine], mirrored[mine], moves[mine]
     pixels = data.read(positions)
     if settings.flip:
         pixels[mirrored] = pixels[mirrored, :, ::-1]
+    if settings.shift:
+        pixels = shifted(pixels, np.rint(moves * settings.shift * pixels.shape[1]).astype(np.int64))
     return Batch(
         images=images_to_tensor(pixels, accelerator.device),
         targets=torch.from_numpy(data.targets[positions]).to(accelerator.device),
         groups=torch.from_numpy(data.groups[positions]).to(accelerator.device),
     )
+
+
+def _separation(sums: Tensor) -> float:
+    """What `Trained` calls so, of what `_descend` has summed up."""
+    _, positive, positives, negative, negatives = sums.tolist()
+    return positive / positives - negative / negatives if positives and negatives else 0.0
+
+
+def shifted(pixels: NDArray[np.uint8], moves: IntArray) -> NDArray[np.uint8]:
+    """Images [n, H, W, C], each moved down and to the right by `moves` [n, 2] pixels: edges are repeated."""
+    height, width = pixels.shape[1:3]
+    rows = np.clip(np.arange(height) - moves[:, :1], 0, height - 1)
+    columns = np.clip(np.arange(width) - moves[:, 1:], 0, width - 1)
+    return pixels[np.arange(len(pixels))[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def copy_of_weights(network: nn.Module) -> dict[str, Tensor]:

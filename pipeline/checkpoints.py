@@ -13,6 +13,7 @@ import torch
 from pipeline.errors import UserError
 from pipeline.stores import committed
 
+CHECKPOINT = "state.pt"  # the name of every such file
 DIGEST_BYTES = 32
 
 

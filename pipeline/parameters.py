@@ -68,9 +68,11 @@ class Backbone(Parameters):
 
 
 class Optimizer(Parameters):
-    name: Literal["sgd", "adam"] = "sgd"  # sgd: with momentum 0.9
-    learning_rate: float = Field(0.05, gt=0)
+    # sgd: with momentum 0.9; adam adds weight decay to the gradient, adamw takes it off the weights.
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "cosine"
+    warm_up: float = Field(0.05, ge=0, lt=1)  # share of the steps in which the rate rises from 0, linearly
 
 
 class Budget(Parameters):
@@ -81,7 +83,10 @@ class Budget(Parameters):
     steps: int = Field(400, ge=1)
     batch_size: int = Field(128, ge=1)  # images
     evaluations: int = Field(5, ge=1)  # on validation, evenly over the steps; the best is kept
-    flip: bool = True  # mirror every other image at random
+    flip: bool = False  # mirror every other image at random: right for faces, wrong for digits and text
+    # Move every image at random by up to this share of its side, down or up and to the left or right; what
+    # comes in at an edge repeats the edge.
+    shift: float = Field(0.0, ge=0, le=0.5)
 
 
 class Training(Budget):
@@ -93,8 +98,14 @@ class Training(Budget):
 
 
 class TrainAttribute(Training):
-    # The figure on validation that the weights and the threshold are chosen by.
-    selection: Literal["average_precision", "worst_group_accuracy"] = "average_precision"
+    sampler: Literal["uniform", "group_balanced"] = "group_balanced"
+    # The figure on validation that the weights and the threshold are chosen by; the threshold of
+    # average_precision is that of the best F1.
+    selection: Literal["average_precision", "worst_group_accuracy"] = "worst_group_accuracy"
+    networks: int = Field(2, ge=1)  # whose logits are averaged
+    # One more network on each half of the images: what one half says of an original, the other checks on its
+    # complement. They label nothing.
+    checkers: bool = True
 
 
 class DiffAugment(Parameters):
@@ -122,7 +133,7 @@ class TrainGAN(Parameters):
     ema_images: float = Field(5000.0, gt=0)  # half-life in images, at most
     # Images are drawn with weights n_g^-x, n_g the size of their group: 0 as they come, 1 every group alike.
     group_balance: float = Field(0.0, ge=0, le=1)
-    flip: bool = True
+    flip: bool = False  # as of `Budget`
     augment: DiffAugment = DiffAugment()
     seed: int = 0
 
@@ -173,6 +184,9 @@ class Synthesize(Parameters):
 
 
 class Label(Parameters):
+    # Move scores by how much rarer or more frequent an attribute is among synthetic images than the labeller
+    # takes it to be, as they themselves say (classifiers.labellers.prior_of).
+    prior_shift: bool = True
     batch_size: int = Field(512, ge=1)  # images; not in the result
 
 
@@ -251,6 +265,8 @@ class Balance(Parameters):
     label: Literal["inherited", "rescored"] = "inherited"  # of complements
     gates: Gates = Gates()
     dropped: Literal["pair", "complement"] = "pair"  # by a gate; pair: z goes with its last complement
+    # Synthetic images per real training image, at most; null: any number, as long as no marginal gets worse.
+    synthetic_per_real: float | None = Field(2.0, gt=0)
     seed: int = 0
 
     @property
@@ -348,7 +364,8 @@ class Probe(Parameters):
     weight_decay: float = Field(1e-4, ge=0)
     steps: int = Field(300, ge=1)
     batch_size: int = Field(128, ge=1)  # images
-    flip: bool = True  # mirror every other image at random
+    flip: bool = False  # as of `Budget`
+    shift: float = Field(0.0, ge=0, le=0.5)  # as of `Budget`
 
 
 class Assess(Parameters):
@@ -376,6 +393,8 @@ class AllParameters(Parameters):
 
     attributes: list[str]  # the target, then the protected attributes
     latent_space: Literal["euclidean", "sphere"] = "euclidean"  # of hyperplanes and complements
+    # What a run does where a step's output is useless (pipeline/trust.py): no stage depends on it.
+    on_useless: Literal["stop", "go_on"] = "stop"
     runtime: Runtime = Runtime()
     cluster: Cluster = Cluster()
     prepare: Prepare

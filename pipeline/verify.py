@@ -12,14 +12,13 @@ from typing import Annotated
 
 import typer
 
-from pipeline.checkpoints import fault_of_checkpoint
+from pipeline.checkpoints import CHECKPOINT, fault_of_checkpoint
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.stage import run_stage
 from pipeline.stores import INDEX, ROWS, read_index
 from pipeline.work import WORK, reopen
 
-CHECKPOINT = "state.pt"
 # What is mended first may be read to mend the next.
 ORDER = (
     "prepare", "train_attribute", "train_gan", "load_gan", "sample", "synthesize z", "label z",

@@ -16,10 +16,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classifiers.backbones import load_network
 from classifiers.fidelity import INCEPTION_BATCH, Inception, features_of, frechet_distance
+from classifiers.labellers import load_labeller
 from classifiers.probe import separation
 from classifiers.training import EVALUATION_BATCH, LabelledImages
+from classifiers.trust import probe_judgement
+from data.sources import source_of
 from data.sources.base import JUDGE_SPLIT, ORACLE_SPLIT
 from pipeline.errors import UserError
 from pipeline.groups import group_names, protected_groups
@@ -29,6 +31,7 @@ from pipeline.runtime import new_accelerator
 from pipeline.seeds import derived_seed, generator_for
 from pipeline.stage import run_stage
 from pipeline.stores import Store, committed, join_by_id, write_json, write_table
+from pipeline.trust import settle
 from pipeline.work import publish, work_folder
 from stages.assess_judged import JUDGED_INPUTS, judged_figures, judges_of
 from stages.inputs import real_images
@@ -106,7 +109,7 @@ def extractors_of(parameters: AllParameters, accelerator: Accelerator) -> dict[s
     """The attribute classifiers by name, and Inception as "inception" where its weights are given."""
     extractors = {}
     for name in parameters.attributes:
-        classifier, _ = load_network(ATTRIBUTES / name)
+        classifier, _ = load_labeller(ATTRIBUTES / name)
         classifier.to(accelerator.device)
         extractors[name] = Extractor(classifier, classifier.features, EVALUATION_BATCH)
     weights = parameters.assess.inception_weights
@@ -200,7 +203,6 @@ def probes_of(
             "group_real": found.group_real.tolist(),
             "group_synthetic": found.group_synthetic.tolist(),
         }
-        print(f"assess: a probe tells {source} from real images with an AUC of {found.auc:.3f}")
     return records
 
 
@@ -219,7 +221,7 @@ def main() -> None:
     images = len(references["train"])
     distances = distances_of(references, samples, extractors, accelerator, work)
     probes = probes_of(references["train"], samples, parameters, accelerator, work)
-    judges, absent = judges_of(parameters.attributes), None
+    judges, absent = judges_of(parameters.attributes, source_of(parameters.prepare.source)), None
     figures, judged = None, None
     if judges:
         figures, judged = judged_figures(parameters, sources, judges, accelerator)
@@ -242,6 +244,8 @@ def main() -> None:
     )
     if judged is not None:
         write_table(output / "judged.parquet", judged)
+    judgements = [probe_judgement(source, record["auc"]) for source, record in probes.items()]
+    settle(judgements, output, parameters.on_useless)
     publish(output, QUALITY)
 
 

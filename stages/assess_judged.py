@@ -13,6 +13,8 @@ from classifiers.backbones import load_network
 from classifiers.judging import agreement, flip_rates, label_noise
 from classifiers.metrics import HALF
 from classifiers.training import predict
+from data.sources import Measure, Source
+from data.sources.base import measured_in_batches
 from generators.cards import read_card
 from generators.hyperplanes import load_hyperplanes
 from generators.latents import to_sphere
@@ -26,30 +28,39 @@ from stages.training_data import MANIFESTS
 JUDGED_INPUTS = (HYPERPLANES, GENERATOR / "card.json")  # which nothing else in `assess` reads
 
 IntArray = NDArray[np.int64]
+Judge = nn.Module | Measure  # a network, or what computes an attribute from pixels
 
 
 def metrics_of_judge(attribute: str) -> dict[str, Any]:
-    """What `train_judge` has measured: `images` it was trained on, and `real_test`."""
+    """What `train_judge` has written of a judge: `images`, 0 where there is none, and `real_test`."""
     metrics: dict[str, Any] = json.loads((JUDGES / attribute / "metrics.json").read_text())
     return metrics
 
 
-def judges_of(attributes: list[str]) -> dict[str, nn.Module]:
-    """The judge of every attribute; none where `train_judge` had no images for them."""
-    if not all(metrics_of_judge(name)["images"] for name in attributes):
+def judges_of(attributes: list[str], source: Source) -> dict[str, Judge]:
+    """The judge of every attribute: what the source computes it with, or a network.
+
+    None at all where an attribute has neither: `train_judge` had no images for a network.
+    """
+    measures = {name: source.measured(name) for name in attributes}
+    judged = [name for name, measure in measures.items() if measure is None]
+    if not all(metrics_of_judge(name)["images"] for name in judged):
         return {}
-    return {name: load_network(JUDGES / name)[0] for name in attributes}
+    return {name: measure or load_network(JUDGES / name)[0] for name, measure in measures.items()}
 
 
-def judge_store(source: str, judges: dict[str, nn.Module], accelerator: Accelerator) -> pd.DataFrame:
+def judge_store(source: str, judges: dict[str, Judge], accelerator: Accelerator) -> pd.DataFrame:
     """What the judges say of every image of a store: id, and a column in {0, 1} for each attribute."""
     store = Store(SYNTHETIC / source)
     table = store.rows[["id"]].copy()
     with progress(f"assess judge {source}", len(store) * len(judges), "images") as advance:
         for name, judge in judges.items():
-            judge.to(accelerator.device)
-            scores = predict(judge, store.read, len(store), accelerator, on_batch=advance)
-            table[name] = (scores >= HALF).astype(np.int64)
+            if isinstance(judge, nn.Module):
+                judge.to(accelerator.device)
+                scores = predict(judge, store.read, len(store), accelerator, on_batch=advance)
+                table[name] = (scores >= HALF).astype(np.int64)
+            else:
+                table[name] = measured_in_batches(judge, store.read, len(store), advance)
     return table
 
 
@@ -143,16 +154,18 @@ def label_figures(
 
 
 def judged_figures(
-    parameters: AllParameters, sources: list[str], judges: dict[str, nn.Module], accelerator: Accelerator
+    parameters: AllParameters, sources: list[str], judges: dict[str, Judge], accelerator: Accelerator
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """All that judges say: the part `judge` of quality.json, and their word on every synthetic image.
 
-    The table has id, source, and a column in {0, 1} for each attribute.
+    `measured` lists the attributes that are computed from pixels. The table has id, source, and a column in
+    {0, 1} for each attribute.
     """
     attributes = parameters.attributes
     judged = {source: judge_store(source, judges, accelerator) for source in sources}
     labels = read_table(REAL / "labels.parquet", ("id", *attributes))
     figures: dict[str, Any] = {
+        "measured": [name for name, judge in judges.items() if not isinstance(judge, nn.Module)],
         "real_test": {name: metrics_of_judge(name)["real_test"] for name in attributes},
         "sources": {},
         "complements": {},

@@ -18,6 +18,7 @@ from generators.inversion import Inversion, invert, latent_distances, refuse_wit
 from generators.latents import sample_latents, to_sphere
 from generators.loading import LoadedGenerator, load_generator
 from generators.synthesis import render
+from pipeline.checkpoints import CHECKPOINT
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.errors import UserError
 from pipeline.parameters import Invert, Runtime, read_parameters
@@ -30,7 +31,6 @@ from pipeline.work import publish, work_folder
 from stages.inputs import real_images
 from stages.paths import GENERATOR, LATENTS, REAL
 
-CHECKPOINT = "state.pt"  # of the encoder's training
 GENERATED = 256  # the generator's own images, whose latents are known, to measure with
 COLUMNS = 16  # of samples.png
 

@@ -1,68 +1,181 @@
-"""label LATENTS: out/synthetic/LATENTS and the classifiers -> out/labels/LATENTS/: scores and labels."""
+"""label LATENTS: out/synthetic/LATENTS and the labellers -> out/labels/LATENTS/: scores and labels.
 
+Of every attribute NAME: `NAME_score`, the labeller's score, moved to how frequent the attribute is among
+these images (`label.prior_shift`); `NAME`, the score cut at the labeller's threshold; and `NAME_0` and
+`NAME_1`, what the checkers of either half of the real images say.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import pandas as pd
 import typer
 from numpy.typing import NDArray
 
+from classifiers.trust import share_judgement
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
-from pipeline.parameters import Label, Runtime, read_parameters
+from pipeline.parameters import AllParameters, Label, Runtime, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import Store, commit_shard, finish_store
+from pipeline.stores import Store, commit_shard, finish_store, read_table
+from pipeline.trust import Judgement, settle
 from pipeline.work import publish, work_folder
-from stages.paths import ATTRIBUTES, LABELS, SYNTHETIC
+from stages.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+FloatArray = NDArray[np.float64]
+
+PILOT = 4096  # images of a store that say how frequent an attribute is among all of them
+SATURATED = 1e-7  # thresholds nearer to 0 or 1 are taken to it: their logits are finite
 
 # Images. What kernels make of an image is the same, to the last bit, in batches of this size and of its
 # multiples, and not in all others; at a threshold the last bit is the label.
 BATCH_UNIT = 64
 
 
-def new_labeller(
-    latents: str, attributes: list[str], section: Label, runtime: Runtime, work: Path
-) -> MakeShard:
-    """What labels a shard of images, with every attribute's classifier on the device."""
+@dataclass(frozen=True)
+class Labels:
+    """What labels images: the labellers of all attributes, as one function.
+
+    Attributes:
+        network: all labellers, on the device.
+        logits: of images [n, 3, H, W] in [-1, 1], calibrated logits: [n, columns].
+        columns: of each attribute, which columns those are: what labels, then the checkers of each half.
+        cuts: the logit from which on a column's label is 1, [columns].
+        priors: of each attribute, the share of positives where its scores are probabilities.
+        real_shares: of each attribute, the share of positives among the real training images.
+    """
+
+    network: "torch.nn.Module"
+    logits: "Callable[[torch.Tensor], torch.Tensor]"
+    columns: dict[str, list[int]]
+    cuts: FloatArray
+    priors: dict[str, float]
+    real_shares: dict[str, float]
+
+    def table(self, logits: FloatArray, shifts: Mapping[str, float]) -> dict[str, NDArray[Any]]:
+        """The columns of the label store, of the logits of n images, [n, columns].
+
+        Args:
+            shifts: what is added to the logits of what labels, by attribute.
+        """
+        content: dict[str, NDArray[Any]] = {}
+        for name, (first, *checkers) in self.columns.items():
+            moved = logits[:, first] + shifts[name]
+            content[f"{name}_score"] = 1 / (1 + np.exp(-moved))
+            content[name] = (moved >= self.cuts[first]).astype(np.int64)
+            for half, column in enumerate(checkers):
+                content[f"{name}_{half}"] = (logits[:, column] >= self.cuts[column]).astype(np.int64)
+        return content
+
+
+def load_labels(attributes: list[str], device: "torch.device") -> Labels:
+    """The labellers of these attributes, on the device."""
     import torch
 
-    from classifiers.backbones import load_network
+    from classifiers.labellers import load_labeller
+
+    loaded = {name: load_labeller(ATTRIBUTES / name, device) for name in attributes}
+    network = torch.nn.ModuleList([labeller for labeller, _ in loaded.values()]).eval()
+    columns: dict[str, list[int]] = {}
+    thresholds: list[float] = []
+    for name, (_, card) in loaded.items():
+        columns[name] = [len(thresholds) + k for k in range(len(card["thresholds"]))]
+        thresholds += card["thresholds"]
+    cuts = np.clip(np.array(thresholds, dtype=np.float64), SATURATED, 1 - SATURATED)
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([labeller.with_checkers(images) for labeller, _ in loaded.values()], dim=1)
+
+    priors, real = (
+        {name: float(card[key]) for name, (_, card) in loaded.items()} for key in ("prior", "real_share")
+    )
+    return Labels(network, logits, columns, np.log(cuts / (1 - cuts)), priors, real)
+
+
+def logits_of(
+    labels: Labels, images: NDArray[np.uint8], section: Label, accelerator: "Accelerator", advance: Advancing
+) -> FloatArray:
+    """The logits of a shard's images, [n, columns]: the same to the last bit whatever the batch size."""
     from classifiers.training import per_image
+
+    batch_size = max(section.batch_size // BATCH_UNIT, 1) * BATCH_UNIT
+
+    def read(positions: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """The images of a range; beyond them the last one, to fill the last batch."""
+        if positions[-1] < len(images):
+            return images[positions[0] : positions[-1] + 1]  # not a copy
+        chosen: NDArray[np.uint8] = images[np.minimum(positions, len(images) - 1)]
+        return chosen
+
+    count = -(-len(images) // BATCH_UNIT) * BATCH_UNIT
+    found = per_image(labels.network, labels.logits, read, count, accelerator, batch_size, advance)
+    return found[: len(images)]
+
+
+def pilot_shifts(latents: str, attributes: list[str], section: Label, runtime: Runtime) -> dict[str, float]:
+    """How far each attribute's scores are moved, as the first images of the store say: in logits."""
+    if not section.prior_shift:
+        return dict.fromkeys(attributes, 0.0)
+    from classifiers.labellers import prior_of, prior_shift
     from pipeline.runtime import new_accelerator
 
     accelerator = new_accelerator(runtime)
-    loaded = [load_network(ATTRIBUTES / attribute, accelerator.device) for attribute in attributes]
-    networks = torch.nn.ModuleList([network for network, _ in loaded]).eval()
-    thresholds = [float(card["threshold"]) for _, card in loaded]
+    labels = load_labels(attributes, accelerator.device)
     store = Store(SYNTHETIC / latents)
-    batch_size = max(section.batch_size // BATCH_UNIT, 1) * BATCH_UNIT
-    device = Lock()
+    images = store.read_between(0, min(PILOT, len(store)))
+    logits = logits_of(labels, images, section, accelerator, lambda count: None)
+    shifts = {}
+    for name in attributes:
+        prior = labels.priors[name]
+        share = prior_of(1 / (1 + np.exp(-logits[:, labels.columns[name][0]])), prior)
+        shifts[name] = prior_shift(share, prior, labels.real_shares[name])
+        print(f"label {latents}: {100 * share:.1f} % seem to be {name}; scores move by {shifts[name]:+.2f}")
+    return shifts
 
-    def scores_of(images: torch.Tensor) -> torch.Tensor:
-        return torch.stack([torch.sigmoid(network(images).float()) for network in networks], dim=1)
+
+def new_labeller(
+    latents: str,
+    attributes: list[str],
+    section: Label,
+    runtime: Runtime,
+    shifts: Mapping[str, float],
+    work: Path,
+) -> MakeShard:
+    """What labels a shard of images, with every attribute's labeller on the device."""
+    from pipeline.runtime import new_accelerator
+
+    accelerator = new_accelerator(runtime)
+    labels = load_labels(attributes, accelerator.device)
+    store = Store(SYNTHETIC / latents)
+    device = Lock()
 
     def make(shard: int, advance: Advancing) -> Record:
         start, stop = store.bounds(shard)
         images = store.read_between(start, stop)
-        table = store.rows_between(start, stop)[["id"]].copy()
-
-        def read(positions: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-            """The shard's images of a range; beyond them the last one, to fill the last batch."""
-            if positions[-1] < len(images):
-                return images[positions[0] : positions[-1] + 1]  # not a copy
-            chosen: NDArray[np.uint8] = images[np.minimum(positions, len(images) - 1)]
-            return chosen
-
-        count = -(-len(images) // BATCH_UNIT) * BATCH_UNIT
         with device:
-            scores = per_image(networks, scores_of, read, count, accelerator, batch_size, advance)
-        for attribute, threshold, of in zip(attributes, thresholds, scores[: len(images)].T, strict=True):
-            table[f"{attribute}_score"] = of
-            table[attribute] = (of >= threshold).astype(np.int64)
-        return commit_shard(work, shard, table)
+            logits = logits_of(labels, images, section, accelerator, advance)
+        table = store.rows_between(start, stop)[["id"]].copy()
+        return commit_shard(work, shard, table.assign(**labels.table(logits, shifts)))
 
     return make
+
+
+def judgements_of(parameters: AllParameters, rows: pd.DataFrame) -> list[Judgement]:
+    """Whether the labels of G(z) are about as frequent as among the real training images, by attribute."""
+    real = read_table(REAL / "labels.parquet", ("split", *parameters.attributes))
+    real = real[real["split"] == "train"]
+    return [
+        share_judgement(name, float(real[name].mean()), int(rows[name].sum()), len(rows))
+        for name in parameters.attributes
+    ]
 
 
 def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
@@ -72,12 +185,15 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
     images = SYNTHETIC / latents
     sizes = Store(images).items_per_shard
     inputs = [images, *(ATTRIBUTES / attribute for attribute in attributes)]
-    work = work_folder(f"label {latents}", inputs, attributes)
-    set_up = partial(new_labeller, latents, attributes, section, parameters.runtime, work)
+    work = work_folder(f"label {latents}", inputs, [attributes, section.prior_shift])
+    shifts = pilot_shifts(latents, attributes, section, parameters.runtime)
+    set_up = partial(new_labeller, latents, attributes, section, parameters.runtime, shifts, work)
     records = make_shards(
         f"label {latents}", work, sizes, set_up, parameters.cluster, runtime=parameters.runtime
     )
     finish_store(work, len(sizes), records=records)
+    if latents == "z":  # of complements no share is expected: they flip what z has
+        settle(judgements_of(parameters, Store(work).rows), work, parameters.on_useless)
     publish(work, LABELS / latents)
 
 

@@ -48,7 +48,7 @@ def wanted_labels(labels: NDArray[np.int64], mask: int) -> NDArray[np.int64]:
 
 def new_refiner(parameters: AllParameters) -> Refine:
     """What refines linear complements, on the device."""
-    from classifiers.backbones import load_network
+    from classifiers.labellers import load_labeller
     from generators.loading import load_generator
     from generators.refinement import refine
     from pipeline.runtime import new_accelerator
@@ -56,7 +56,7 @@ def new_refiner(parameters: AllParameters) -> Refine:
     accelerator = new_accelerator(parameters.runtime)
     generator = load_generator(GENERATOR, accelerator.device)
     classifiers = [
-        _classifier(*load_network(ATTRIBUTES / name), accelerator.device) for name in parameters.attributes
+        _classifier(*load_labeller(ATTRIBUTES / name), accelerator.device) for name in parameters.attributes
     ]
     settings, on_sphere, device = parameters.complement.refine, parameters.latent_space == "sphere", Lock()
 

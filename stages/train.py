@@ -18,6 +18,7 @@ from classifiers.last_layer import halves, refit_last_layer
 from classifiers.metrics import HALF, accuracy, worst_group_accuracy
 from classifiers.recipes import phases_of
 from classifiers.training import LabelledImages, predict, train_in_phases
+from classifiers.trust import training_judgement
 from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.parameters import DATA, Training, read_parameters
@@ -25,6 +26,7 @@ from pipeline.runtime import new_accelerator
 from pipeline.seeds import derived_seed
 from pipeline.stage import run_stage
 from pipeline.stores import Store, write_table
+from pipeline.trust import settle
 from pipeline.work import publish, work_folder
 from stages.inputs import protected_of, real_images
 from stages.paths import REAL, RUNS
@@ -107,7 +109,9 @@ def main(
                 )
             )
     write_table(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
-    pd.DataFrame(trained.history).to_csv(output / "history.csv", index=False)
+    history = pd.DataFrame(trained.history)
+    history.to_csv(output / "history.csv", index=False)
+    settle([training_judgement(name, history["separation"].iloc[-1])], output, parameters.on_useless)
     publish(output, RUNS / data / recipe / str(seed))
 
 

@@ -1,8 +1,9 @@
-"""train_attribute NAME: real images -> out/attributes/NAME/: network, threshold, metrics.
+"""train_attribute NAME: real images -> out/attributes/NAME/: a labeller, its thresholds, metrics.
 
 These classifiers label what the generator renders. Trained as METHODS 1 has it, they are as biased as the
 images; a fair labeller has `sampler` group_balanced, and weights and threshold chosen by the worst group's
-accuracy: the best F1 on validation, where the rare groups are rare, gives those up.
+accuracy: the best F1 on validation, where the rare groups are rare, gives those up. It is several networks,
+and beside them two that check (classifiers/labellers.py).
 """
 
 from collections.abc import Callable
@@ -10,20 +11,26 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import torch
 import typer
 from numpy.typing import NDArray
 
-from classifiers.backbones import new_backbone, save_network
+from classifiers.backbones import new_backbone
+from classifiers.labellers import HALVES, Labeller, balanced_weights, calibration, half_of_each, save_labeller
 from classifiers.metrics import average_precision, f1_threshold, worst_group_threshold
 from classifiers.objectives import ERM
-from classifiers.training import LabelledImages, Selection, predict, train_classifier
+from classifiers.training import LabelledImages, Selection, per_image, train_classifier
+from classifiers.trust import labeller_judgement
+from pipeline.checkpoints import CHECKPOINT
 from pipeline.errors import UserError
+from pipeline.groups import group_names
 from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters
 from pipeline.runtime import new_accelerator
 from pipeline.seeds import derived_seed
 from pipeline.stage import run_stage
 from pipeline.stores import Store, write_json
+from pipeline.trust import settle
 from pipeline.work import publish, work_folder
 from stages.inputs import real_images
 from stages.paths import ATTRIBUTES, REAL
@@ -73,10 +80,17 @@ def validation_metrics(
     return metrics
 
 
+def training_of(images: LabelledImages, half: int | None, seed: int) -> LabelledImages:
+    """The images that a network of a labeller is trained on: all of them, or one half of every group."""
+    if half is None:
+        return images
+    return images.subset(np.flatnonzero(half_of_each(images.groups, seed) == half))
+
+
 def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's attributes")]) -> None:
-    """Train the classifier of one attribute; weights and threshold are the best by `selection`."""
+    """Train the labeller of one attribute; weights and thresholds are the best by `selection`."""
     parameters = read_parameters()
-    section = parameters.train_attribute
+    section, n_groups = parameters.train_attribute, 2 * parameters.n_protected
     if attribute not in parameters.attributes:
         raise UserError(f"{attribute!r} is none of the attributes {', '.join(parameters.attributes)}.")
     store = Store(REAL)
@@ -86,30 +100,82 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     accelerator = new_accelerator(parameters.runtime)
     name = f"train_attribute {attribute}"
     work = work_folder(name, [REAL], section.model_dump(), writes=accelerator.is_main_process)
-    network = new_backbone(section.backbone, derived_seed(section.seed, attribute))
 
-    trained = train_classifier(
-        name,
-        network,
-        ERM(lambda tensor: accelerator.reduce(tensor, "sum")),
-        training,
-        validation,
-        section,
-        {section.selection: figure},
-        accelerator,
-        work / "state.pt",
-        parameters.runtime.checkpoint_seconds,
-    )
+    halves: list[int | None] = [None] * section.networks + ([*range(HALVES)] if section.checkers else [])
+    networks, history = [], []
+    for k, half in enumerate(halves):
+        seed = derived_seed(section.seed, attribute, k)
+        images = training_of(training, half, section.seed)
+        if half is not None and len(np.unique(images.targets)) < 2:
+            raise UserError(
+                f"{name}: one half of the training images has only one label, so no network can be trained "
+                "on it: get more images of the rarer label, or set train_attribute.checkers to false."
+            )
+        network = new_backbone(section.backbone, seed)
+        trained = train_classifier(
+            f"{name}, network {k + 1} of {len(halves)}",
+            network,
+            ERM(lambda tensor: accelerator.reduce(tensor, "sum")),
+            images,
+            validation,
+            section.model_copy(update={"seed": seed}),
+            {section.selection: figure},
+            accelerator,
+            work / f"network-{k}" / CHECKPOINT,
+            parameters.runtime.checkpoint_seconds,
+        )
+        network.load_state_dict(trained.best[section.selection])
+        networks.append(network)
+        history += [{"network": k, "half": half, **record} for record in trained.history]
     if not accelerator.is_main_process:
         return
-    network.load_state_dict(trained.best[section.selection])
-    scores = predict(network, validation.read, len(validation), accelerator)
-    threshold = threshold_of(scores, validation)
+
+    labeller = Labeller(networks, halves)
+    balanced = section.sampler == "group_balanced"
+    weights = (
+        balanced_weights(validation.groups) if balanced else np.full(len(validation), 1 / len(validation))
+    )
+    logits = per_image(labeller, labeller.mean_logits, validation.read, len(validation), accelerator)
+    found = [calibration(of, validation.targets, weights) for of in logits.T]
+    labeller.slope.copy_(torch.tensor([slope for slope, _ in found]))
+    labeller.intercept.copy_(torch.tensor([intercept for _, intercept in found]))
+    scores = per_image(
+        labeller,
+        lambda x: torch.sigmoid(labeller.with_checkers(x)),
+        validation.read,
+        len(validation),
+        accelerator,
+    )
+    thresholds = [threshold_of(of, validation) for of in scores.T]
+    card = {
+        "attribute": attribute,
+        "threshold": thresholds[0],
+        "thresholds": thresholds,  # of what labels, then of the checkers of each half
+        "prior": float(weights @ validation.targets),  # share of positives where scores are probabilities
+        "real_share": float(training.targets.mean()),  # of positives among the training images
+    }
     output = work / "attribute"
-    save_network(output, network, section.backbone, {"attribute": attribute, "threshold": threshold})
-    metrics = validation_metrics(scores, validation, threshold, 2 * parameters.n_protected)
+    save_labeller(output, labeller, section.backbone, card)
+    metrics = validation_metrics(scores[:, 0], validation, thresholds[0], n_groups)
+    checked = [
+        group_accuracies(of, validation, cut, n_groups) for of, cut in zip(scores.T, thresholds, strict=True)
+    ][1:]
+    for half, accuracies in enumerate(checked):
+        metrics |= {
+            f"checker_{half}_group_{group}_accuracy": None if np.isnan(value) else float(value)
+            for group, value in enumerate(accuracies)
+        }
     write_json(output / "metrics.json", metrics)
-    pd.DataFrame(trained.history).to_csv(output / "history.csv", index=False)
+    table = pd.DataFrame(history)
+    table.to_csv(output / "history.csv", index=False)
+    judgement = labeller_judgement(
+        attribute,
+        group_accuracies(scores[:, 0], validation, thresholds[0], n_groups),
+        validation.group_counts(n_groups),
+        group_names(parameters.target, parameters.protected),
+        float(table[table["half"].isna()].groupby("network")["separation"].last().min()),
+    )
+    settle([judgement], output, parameters.on_useless)
     publish(output, ATTRIBUTES / attribute)
 
 

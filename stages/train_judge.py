@@ -1,10 +1,15 @@
-"""train_judge NAME: the judge's images -> out/judges/NAME/: a network that judges an attribute.
+"""train_judge NAME: the judge's images -> out/judges/NAME/: what judges an attribute.
 
-A judge is trained on a large balanced real set that nothing else sees, and serves evaluation alone: it says
-what a synthetic image shows, where the classifiers that label it may err.
+A judge says what a synthetic image shows, where the classifiers that label it may err; it serves evaluation
+alone. Where the source can compute the attribute from an image's pixels, that is the judge. Otherwise it is a
+network, trained on a balanced set of real images that serves nothing else.
+
+metrics.json has `images`, how many the network was trained on, or the computed attribute was compared on;
+`real_test`, the agreement with the labels of the real test images; and, where the attribute is computed and
+there is no network, `measured`: true. Where there is no judge at all, it has `images`: 0 alone.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -13,8 +18,10 @@ from classifiers.backbones import new_backbone, save_network
 from classifiers.judging import agreement
 from classifiers.metrics import HALF
 from classifiers.objectives import ERM
-from classifiers.training import predict, train_classifier
-from data.sources.base import JUDGE_SPLIT
+from classifiers.training import LabelledImages, predict, train_classifier
+from classifiers.trust import training_judgement
+from data.sources import source_of
+from data.sources.base import JUDGE_SPLIT, Measure, measured_in_batches
 from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters
@@ -22,6 +29,7 @@ from pipeline.runtime import new_accelerator
 from pipeline.seeds import derived_seed, generator_for
 from pipeline.stage import run_stage
 from pipeline.stores import Store, write_json
+from pipeline.trust import settle
 from pipeline.work import publish, work_folder
 from stages.inputs import real_images
 from stages.paths import JUDGES, REAL
@@ -30,18 +38,39 @@ SELECTION = "accuracy"
 HELD_OUT = 0.1  # share of the judge's images that the best weights are chosen on
 
 
+def measured_metrics(measure: Measure, test: LabelledImages, n_groups: int) -> dict[str, Any]:
+    """What metrics.json says of an attribute that is computed from pixels, of the real test images."""
+    said = measured_in_batches(measure, test.read, len(test))
+    agrees = agreement(test.targets, said, test.groups, n_groups)
+    return {"measured": True, "images": len(test), "real_test": agrees}
+
+
 def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's attributes")]) -> None:
-    """Train the judge of one attribute; the best on a held-out part of its own images is kept."""
+    """Train the judge of one attribute, unless its source computes it from an image's pixels.
+
+    The weights that are best on a held-out part of the judge's own images are kept.
+    """
     parameters = read_parameters()
     section = parameters.assess.judge
     if attribute not in parameters.attributes:
         raise UserError(f"{attribute!r} is none of the attributes {', '.join(parameters.attributes)}.")
     store = Store(REAL)
-    images = real_images(parameters, JUDGE_SPLIT, store, attribute)
+    n_groups = 2 * parameters.n_protected
     accelerator = new_accelerator(parameters.runtime)
     name = f"train_judge {attribute}"
     work = work_folder(name, [REAL], section.model_dump(), writes=accelerator.is_main_process)
     output = work / "judge"
+    measure = source_of(parameters.prepare.source).measured(attribute)
+    if measure is not None:
+        if accelerator.is_main_process:
+            metrics = measured_metrics(measure, real_images(parameters, "test", store, attribute), n_groups)
+            agrees = metrics["real_test"]["accuracy"]
+            print(f"{name}: computed from the pixels; accuracy on real test images {agrees:.3f}")
+            write_json(output / "metrics.json", metrics)
+            publish(output, JUDGES / attribute)
+        return
+
+    images = real_images(parameters, JUDGE_SPLIT, store, attribute)
     if not len(images):
         if accelerator.is_main_process:
             print(f"{name}: {REAL} has no split {JUDGE_SPLIT!r} to train a judge on, so there will be none")
@@ -69,10 +98,11 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     network.load_state_dict(trained.best[SELECTION])
     test = real_images(parameters, "test", store, attribute)
     predictions = (predict(network, test.read, len(test), accelerator) >= HALF).astype(np.int64)
-    measured = agreement(test.targets, predictions, test.groups, 2 * parameters.n_protected)
+    measured = agreement(test.targets, predictions, test.groups, n_groups)
     save_network(output, network, section.backbone, {"attribute": attribute, "threshold": HALF})
     write_json(output / "metrics.json", {"images": len(images), "real_test": measured})
     print(f"{name}: accuracy on real test images {measured['accuracy']:.3f}")
+    settle([training_judgement(name, trained.history[-1]["separation"])], output, parameters.on_useless)
     publish(output, JUDGES / attribute)
 
 

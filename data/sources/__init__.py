@@ -5,8 +5,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from data.sources.avatars import Avatars
-from data.sources.base import BadImage, Source, check_groups
+from data.sources.base import BadImage, Measure, Source, check_groups
 from data.sources.celeba import CelebA
+from data.sources.digits import Digits
 from data.sources.table import Table
 from data.sources.waterbirds import Waterbirds
 from pipeline.errors import UserError
@@ -17,9 +18,10 @@ SOURCES: dict[str, type[Source]] = {
     "celeba": CelebA,
     "waterbirds": Waterbirds,
     "table": Table,
+    "digits": Digits,
 }
 
-__all__ = ["SOURCES", "BadImage", "Source", "check_groups", "source_of"]
+__all__ = ["SOURCES", "BadImage", "Measure", "Source", "check_groups", "source_of"]
 
 
 def source_of(parameters: dict[str, Any]) -> Source:

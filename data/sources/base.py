@@ -5,7 +5,7 @@ A new data set is one module beside this one with a subclass of `Source`, and on
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,10 @@ from pipeline.parameters import Parameters
 SPLITS = ("train", "validation", "test")
 ORACLE_SPLIT = "oracle"  # a balanced real training set, where a source can make one
 JUDGE_SPLIT = "judge"  # another one, of the networks that judge synthetic images: for evaluation alone
+
+# Computes an attribute from pixels: RGB images uint8 [n, H, W, 3] to int64 [n] in {0, 1}.
+Measure = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
+MEASURED_AT_ONCE = 512  # images
 
 
 class BadImage(Exception):
@@ -46,6 +50,33 @@ class Source(Parameters):
 
         Raises `BadImage` where it cannot be had.
         """
+
+    def measured(self, attribute: str) -> Measure | None:
+        """What computes an attribute exactly from an image's pixels, a synthetic image's too; None: nothing.
+
+        Where there is such a function, evaluation uses it as the truth, and no network judges the attribute.
+        """
+        return None
+
+
+def measured_in_batches(
+    measure: Measure,
+    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    count: int,
+    on_batch: Callable[[int], object] = lambda images: None,
+) -> NDArray[np.int64]:
+    """An attribute computed from the pixels of images 0 to count - 1: [count] in {0, 1}.
+
+    Args:
+        read: the images at some positions [n], uint8 [n, H, W, 3].
+        on_batch: called with the number of images that were just measured.
+    """
+    values = np.empty(count, dtype=np.int64)
+    for start in range(0, count, MEASURED_AT_ONCE):
+        positions = np.arange(start, min(start + MEASURED_AT_ONCE, count))
+        values[positions] = measure(read(positions))
+        on_batch(len(positions))
+    return values
 
 
 def check_groups(table: pd.DataFrame, attributes: Sequence[str], where: str) -> None:

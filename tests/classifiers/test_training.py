@@ -24,6 +24,7 @@ from classifiers.training import (
     _batch,
     learning_rate,
     predict,
+    shifted,
     train_in_phases,
 )
 from pipeline.checkpoints import load_checkpoint
@@ -57,7 +58,7 @@ TRAINING, VALIDATION = toy_images(256, 0), toy_images(200, 1)
 
 def settings_of(**changes) -> Training:
     values = {
-        "optimizer": Optimizer(name="sgd", learning_rate=0.05, schedule="cosine"),
+        "optimizer": Optimizer(name="sgd", learning_rate=0.05, schedule="cosine", warm_up=0.0),
         "weight_decay": 1e-4,
         "steps": 12,
         "batch_size": 16,
@@ -84,11 +85,20 @@ SELECTIONS = {"accuracy": accuracy_of, "certainty": certainty_of}
 
 
 def test_the_learning_rate_by_hand():
-    cosine = Optimizer(learning_rate=0.2, schedule="cosine")
+    cosine = Optimizer(learning_rate=0.2, schedule="cosine", warm_up=0.0)
     rates = [learning_rate(cosine, step, 12) for step in (0, 4, 6, 8, 12)]
     assert rates == pytest.approx([0.2, 0.15, 0.1, 0.05, 0], abs=1e-12)  # cos 60° = 1/2
-    constant = Optimizer(learning_rate=0.2, schedule="constant")
+    constant = Optimizer(learning_rate=0.2, schedule="constant", warm_up=0.0)
     assert {learning_rate(constant, step, 12) for step in range(12)} == {0.2}
+
+
+def test_the_learning_rate_rises_at_first():
+    """Over a third of 12 steps: 1/4, 2/4, 3/4 and all of what the schedule says."""
+    constant = Optimizer(learning_rate=0.2, schedule="constant", warm_up=1 / 3)
+    rates = [learning_rate(constant, step, 12) for step in range(6)]
+    assert rates == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2, 0.2])
+    cosine = Optimizer(learning_rate=0.2, schedule="cosine", warm_up=1 / 3)
+    assert learning_rate(cosine, 6, 12) == pytest.approx(0.1)
 
 
 class OneWeight(torch.nn.Module):
@@ -326,6 +336,53 @@ def test_the_history_has_the_mean_loss_and_q(accelerator, tmp_path):
     means = np.array(losses).reshape(4, 3).mean(axis=1)
     assert [record["loss"] for record in result.history] == pytest.approx(means.tolist(), rel=1e-5)
     assert [result.history[-1][f"q_{g}"] for g in range(4)] == pytest.approx(objective.q.tolist())
+
+
+def test_the_history_has_how_far_the_classes_are_apart(accelerator, tmp_path):
+    """What the network says of each batch before its step, by class, since the last evaluation."""
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    class Noted(ERM):
+        def forward(self, logits, batch):
+            seen.append((torch.sigmoid(logits).detach().numpy(), batch.targets.numpy()))
+            return super().forward(logits, batch)
+
+    _, _, result = trained(accelerator, tmp_path / "state.pt", Noted())
+    for record, steps in zip(result.history, np.arange(12).reshape(4, 3), strict=True):
+        scores, targets = (np.concatenate([seen[step][k] for step in steps]) for k in (0, 1))
+        apart = scores[targets == 1].mean() - scores[targets == 0].mean()
+        assert record["separation"] == pytest.approx(apart, abs=1e-5)
+
+
+def test_a_batch_is_moved_as_a_hand_would_move_it():
+    """One row down and two columns to the left; the top row and the right column are repeated."""
+    image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
+    moved = shifted(image, np.array([[1, -2]]))[0, :, :, 0]
+    assert moved.tolist() == [[2, 3, 3, 3], [2, 3, 3, 3], [6, 7, 7, 7], [10, 11, 11, 11]]
+    np.testing.assert_array_equal(shifted(image, np.array([[0, 0]])), image)
+
+
+def test_images_are_moved_by_their_share_of_the_side_at_most(accelerator, tmp_path):
+    """Of 16 px and a share of 1/8 by up to 2 px; every other way than with another seed."""
+    images = np.zeros((64, 16, 16, 3), np.uint8)
+    images[:, 8, 8] = 255
+    data = LabelledImages(
+        ids=np.arange(64).astype(str).astype(object),
+        read=lambda positions: images[positions],
+        targets=np.zeros(64, np.int64),
+        groups=np.zeros(64, np.int64),
+    )
+
+    def places(seed: int, step: int) -> np.ndarray:
+        batch = _batch(
+            data, np.arange(64), settings_of(shift=0.125, flip=False, seed=seed), step, accelerator
+        )
+        return (batch.images[:, 0] > 0).nonzero()[:, 1:].numpy()
+
+    moves = places(0, 0) - 8
+    assert set(moves.ravel().tolist()) == {-2, -1, 0, 1, 2}
+    np.testing.assert_array_equal(places(0, 0), places(0, 0))
+    assert (places(0, 0) != places(0, 1)).any() and (places(0, 0) != places(1, 0)).any()
 
 
 def test_weight_decay_shrinks_the_weights(accelerator, tmp_path):
@@ -671,7 +728,7 @@ def test_a_diverging_training_is_ended_with_what_to_do(checks_for_nan, accelerat
             ERM(),
             TRAINING,
             VALIDATION,
-            settings_of(optimizer=Optimizer(learning_rate=1e30), evaluations=1),
+            settings_of(optimizer=Optimizer(name="sgd", learning_rate=1e30), evaluations=1),
             {"given": select},
             accelerator,
             tmp_path / "state.pt",

@@ -11,14 +11,17 @@ import torch
 import yaml
 from torch import nn
 
-from classifiers.backbones import new_backbone, save_network
+from classifiers.backbones import new_backbone
+from classifiers.labellers import Labeller, save_labeller
 from classifiers.training import LabelledImages
+from data.sources.avatars import Avatars
+from data.sources.digits import Digits, red_ink
 from generators.hyperplanes import Hyperplane, save_hyperplanes
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone, Runtime
 from pipeline.runtime import new_accelerator
 from pipeline.stores import Store, commit_shard, finish_store, write_json, write_table
-from stages import assess, assess_judged, train_judge
+from stages import assess, assess_judged, prepare, train_judge
 from stages.assess import Extractor, disjoint_samples, distances_of
 from stages.assess_judged import complement_figures, label_figures, sides_of
 from stages.paths import (
@@ -34,7 +37,8 @@ from stages.paths import (
     SYNTHETIC,
 )
 
-PRESET = yaml.safe_load((Path(__file__).parents[2] / "presets" / "smoke.yaml").read_text())
+PRESETS = Path(__file__).parents[2] / "presets"
+PRESET = yaml.safe_load((PRESETS / "smoke.yaml").read_text())
 NAMES = ["Blond_Hair", "Male"]
 SMALL = Backbone(name="small", width=8)
 
@@ -78,6 +82,18 @@ class SeesColour(nn.Module):
         return images[:, self.channel].mean(dim=(1, 2))
 
 
+def is_green(images: np.ndarray) -> np.ndarray:
+    """Whether images of `pictures` are green, from their pixels."""
+    return (images[..., 1].mean(axis=(1, 2)) > 115).astype(np.int64)
+
+
+class SeesGreen(Avatars):
+    """A source that computes the protected attribute, and not the target, from pixels."""
+
+    def measured(self, attribute: str):
+        return is_green if attribute == "Male" else None
+
+
 def make_project(judge_images: int = 8) -> None:
     """All that `assess` reads, in the current folder."""
     parameters = {**PRESET, "cluster": {"mode": "inline"}, "runtime": {"device": "cpu", "precision": "fp32"}}
@@ -112,7 +128,8 @@ def make_project(judge_images: int = 8) -> None:
     save_hyperplanes(HYPERPLANES / "hyperplanes.json", planes)
     write_json(GENERATOR / "card.json", {"normalises_latents": True})
     for k, name in enumerate(NAMES):
-        save_network(ATTRIBUTES / name, new_backbone(SMALL, seed=k), SMALL, {"threshold": 0.5})
+        labeller = Labeller([new_backbone(SMALL, seed=k)], [None])
+        save_labeller(ATTRIBUTES / name, labeller, SMALL, {"threshold": 0.5})
         metrics = {"images": judge_images, "real_test": REAL_TEST} if judge_images else {"images": 0}
         write_json(JUDGES / name / "metrics.json", metrics)
 
@@ -202,6 +219,28 @@ def test_what_the_judges_find_is_what_was_counted_by_hand(project: None) -> None
     assert len(table) == 14
     by_id = table.set_index("id")
     assert by_id.loc["z_prime-00000005", [*NAMES, "source"]].tolist() == [0, 1, "z_prime"]
+
+
+def test_what_pixels_tell_is_counted_like_what_a_network_tells(
+    project: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project()
+    assess.main()
+    by_networks = quality()["judge"]
+    loaded: list[str] = []
+    monkeypatch.setattr(
+        assess_judged, "load_network", lambda folder: (loaded.append(folder.name) or SeesColour(folder), {})
+    )
+    monkeypatch.setattr(assess, "source_of", lambda parameters: SeesGreen())
+    exact = {"accuracy": 1.0}
+    write_json(JUDGES / "Male" / "metrics.json", {"measured": True, "images": 8, "real_test": exact})
+    assess.main()
+    measured = quality()["judge"]
+    assert loaded == ["Blond_Hair"]
+    assert (by_networks["measured"], measured["measured"]) == ([], ["Male"])
+    assert measured["real_test"] == {"Blond_Hair": REAL_TEST, "Male": exact}
+    for figures in ("sources", "complements", "labels"):
+        assert measured[figures] == by_networks[figures]
 
 
 def test_every_set_is_compared_in_as_many_images(project: None) -> None:
@@ -398,7 +437,62 @@ def test_without_images_there_is_no_judge(project: None, capsys: pytest.CaptureF
     train_judge.main("Male")
     assert json.loads((JUDGES / "Male" / "metrics.json").read_text()) == {"images": 0}
     assert "out/real has no split 'judge' to train a judge on" in capsys.readouterr().out
-    assert assess_judged.judges_of(NAMES) == {}
+    assert assess_judged.judges_of(NAMES, Avatars()) == {}
+
+
+def test_no_network_is_trained_for_what_pixels_tell(
+    project: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither are there images to train one on."""
+    make_project(judge_images=0)
+    monkeypatch.setattr(train_judge, "source_of", lambda parameters: SeesGreen())
+    monkeypatch.setattr(train_judge, "train_classifier", None)
+    train_judge.main("Male")
+    assert json.loads((JUDGES / "Male" / "metrics.json").read_text()) == {
+        "measured": True,
+        "images": 8,
+        "real_test": {
+            "accuracy": 1.0,
+            "balanced_accuracy": 1.0,
+            "worst_group_accuracy": 1.0,
+            "group_accuracies": [1.0] * 4,
+            "group_n": [2] * 4,
+        },
+    }
+    assert not list(JUDGES.rglob("*.safetensors"))
+    assert "computed from the pixels; accuracy on real test images 1.000" in capsys.readouterr().out
+
+
+def test_what_pixels_tell_wrongly_is_reported_as_it_is(
+    project: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project()
+    monkeypatch.setattr(SeesGreen, "measured", lambda self, attribute: lambda images: 0 * is_green(images))
+    monkeypatch.setattr(train_judge, "source_of", lambda parameters: SeesGreen())
+    train_judge.main("Male")
+    real_test = json.loads((JUDGES / "Male" / "metrics.json").read_text())["real_test"]
+    assert (real_test["accuracy"], real_test["group_accuracies"]) == (0.5, [1.0, 0.0, 1.0, 0.0])
+
+
+def test_there_are_judges_where_every_attribute_has_either_kind(project: None) -> None:
+    make_project()
+    judges = assess_judged.judges_of(NAMES, SeesGreen())
+    assert judges["Male"] is is_green
+    assert isinstance(judges["Blond_Hair"], SeesColour)
+    write_json(JUDGES / "Blond_Hair" / "metrics.json", {"images": 0})
+    assert assess_judged.judges_of(NAMES, SeesGreen()) == {}
+    assert assess_judged.judges_of(["Red"], Digits()) == {"Red": red_ink}
+
+
+def test_the_ink_of_real_digits_is_judged_from_the_stored_pixels(project: None) -> None:
+    parameters = yaml.safe_load((PRESETS / "digits.yaml").read_text())
+    parameters |= {"cluster": {"mode": "inline"}, "runtime": {"device": "cpu", "precision": "fp32"}}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+    prepare.main()
+    train_judge.main("Red")
+    metrics = json.loads((JUDGES / "Red" / "metrics.json").read_text())
+    assert (metrics["measured"], metrics["images"]) == (True, 800)
+    assert metrics["real_test"]["group_accuracies"] == [1.0] * 4
 
 
 def test_an_attribute_that_is_not_asked_for_has_no_judge(project: None) -> None:

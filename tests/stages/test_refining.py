@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from classifiers.backbones import load_network, new_backbone, save_network
+from classifiers.backbones import new_backbone
+from classifiers.labellers import Labeller, load_labeller, save_labeller
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone
 from pipeline.stores import commit_shard, finish_store, write_table
@@ -93,8 +94,9 @@ def test_a_classifier_is_positive_exactly_where_the_score_reaches_the_threshold(
 
 def test_a_saved_classifier_is_shifted_and_frozen(tmp_path: Path) -> None:
     settings = Backbone(name="small", width=8)
-    save_network(tmp_path / "Male", new_backbone(settings, 0), settings, {"threshold": 0.3})
-    network, card = load_network(tmp_path / "Male")
+    labeller = Labeller([new_backbone(settings, 0)], [None])
+    save_labeller(tmp_path / "Male", labeller, settings, {"threshold": 0.3})
+    network, card = load_labeller(tmp_path / "Male")
     classifier = _classifier(network, card, torch.device("cpu"))
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     shifted = classifier(images)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState
 
-from classifiers.backbones import new_backbone, save_network
+from classifiers.backbones import new_backbone
+from classifiers.labellers import Labeller, save_labeller
 from classifiers.training import predict
 from generators.cards import CARD
 from generators.latents import sample_latents
@@ -23,9 +25,9 @@ from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Backbone, Runtime
 from pipeline.runtime import new_accelerator
-from pipeline.stores import INDEX, Store
+from pipeline.stores import INDEX, Store, write_table
 from stages import complement, fit_hyperplanes, label, sample, synthesize
-from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, SYNTHETIC
+from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL, SYNTHETIC
 
 PROJECT = Path(__file__).parents[2]
 NAMES = ("Blond_Hair", "Male")
@@ -44,6 +46,7 @@ def write_parameters(**sections: dict | str) -> None:
     parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
     sections = {
         "runtime": {"device": "cpu", "precision": "fp32"},
+        "label": {"prior_shift": False},
         "sample": {"fit": FIT, "validation": VALIDATION, "pair": PAIR},
         **sections,
     }
@@ -67,11 +70,15 @@ def networks(tmp_path_factory) -> Path:
     images = render(generator, sample_latents(0, "z", 0, COUNT, 16), 256, accelerator)
     for seed, name in enumerate(NAMES):
         parameters = Backbone(name="small", width=8)
-        network = new_backbone(parameters, seed)
-        scores = predict(network, images.__getitem__, len(images), accelerator)
-        save_network(
-            folder / ATTRIBUTES / name, network, parameters, {"threshold": float(np.sort(scores)[COUNT // 2])}
-        )
+        labeller = Labeller([new_backbone(parameters, 3 * seed + k) for k in range(3)], [None, 0, 1])
+        scores = predict(labeller, images.__getitem__, len(images), accelerator)
+        middle = float(np.sort(scores)[COUNT // 2])
+        card = {"threshold": middle, "thresholds": [middle, 0.5, 0.5], "prior": 0.5, "real_share": 0.5}
+        save_labeller(folder / ATTRIBUTES / name, labeller, parameters, card)
+    write_table(
+        folder / REAL / "labels.parquet",
+        pd.DataFrame({"id": ["a", "b"], "split": "train", **{name: [0, 1] for name in NAMES}}),
+    )
     AcceleratorState._reset_state(True)  # the first test may want another precision
     return folder
 
@@ -145,7 +152,7 @@ def batches_of(rendered: int, labelled: int) -> dict[str, dict]:
     """The sections that say in batches of how many."""
     return {
         "synthesize": {"shard_size": IMAGES, "batch_size": rendered},
-        "label": {"batch_size": labelled},
+        "label": {"batch_size": labelled, "prior_shift": False},
     }
 
 
@@ -227,6 +234,7 @@ def test_images_and_labels_belong_to_their_latents(inline):
             rows = labels.rows
             threshold = json.loads((inline / ATTRIBUTES / attribute / CARD).read_text())["threshold"]
             assert (rows[attribute] == (rows[f"{attribute}_score"] >= threshold)).all()
+            assert set(rows[f"{attribute}_0"]) | set(rows[f"{attribute}_1"]) <= {0, 1}
             if name == "z":
                 assert 0.3 < rows[attribute].mean() < 0.7
 

@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from classifiers.backbones import load_network
-from classifiers.training import LabelledImages, predict
+from classifiers.labellers import half_of_each, load_labeller
+from classifiers.training import LabelledImages, per_image, predict
 from pipeline.errors import UserError
 from pipeline.parameters import AllParameters, Runtime, read_parameters
 from pipeline.runtime import new_accelerator
 from pipeline.stores import Store, write_table
+from pipeline.trust import read_judgements
 from stages import train, train_attribute
 from stages.paths import ATTRIBUTES, BALANCED, REAL, RUNS
 from stages.train_attribute import SELECTIONS, group_accuracies, validation_metrics
@@ -160,10 +163,10 @@ RARE = images_with(GROUPS, [0] * 5 + [1] * 6)
 def test_the_selections_by_hand():
     """F1 is 1 at no cut: at 0.3 one false positive, 12 / 13; at 0.4 one missed, 10 / 11.
 
-    The worst group has 4/5 at 0.3, and 1/2 at 0.4.
+    The worst group has 4/5 between 0.2 and 0.3, where all of the rare group are right, and 1/2 above 0.35.
     """
     assert SELECTIONS["average_precision"][1](SCORES, RARE) == 0.3
-    assert SELECTIONS["worst_group_accuracy"][1](SCORES, RARE) == 0.3
+    assert SELECTIONS["worst_group_accuracy"][1](SCORES, RARE) == pytest.approx(0.25)
     assert SELECTIONS["worst_group_accuracy"][0](SCORES, RARE) == pytest.approx(4 / 5)
     np.testing.assert_array_equal(group_accuracies(SCORES, RARE, 0.3, 4), [0.8, np.nan, 1, 1])
     np.testing.assert_array_equal(group_accuracies(SCORES, RARE, 0.4, 4), [1, np.nan, 1, 0.5])
@@ -172,13 +175,22 @@ def test_the_selections_by_hand():
 def test_a_fair_threshold_is_another_than_the_best_f1():
     """Of the rare positives, of group 3, one scores less than three negatives of group 0.
 
-    F1: 12 / 15 with it, at 0.3, and 10 / 11 without it, at 0.9. The worst group: 7 / 10, and 1 / 2.
+    F1: 12 / 15 with it, at 0.3, and 10 / 11 without it, at 0.9. The worst group: 7 / 10 with it, whatever the
+    cut between 0.1 and 0.3, and 1 / 2 without it; half way between the two scores.
     """
     scores = np.array([0.1] * 7 + [0.35] * 3 + [0.9] * 4 + [0.3, 0.95])
     images = images_with([0] * 10 + [2] * 4 + [3] * 2, [0] * 10 + [1] * 6)
     assert SELECTIONS["average_precision"][1](scores, images) == 0.9
-    assert SELECTIONS["worst_group_accuracy"][1](scores, images) == 0.3
+    assert SELECTIONS["worst_group_accuracy"][1](scores, images) == pytest.approx(0.2)
     assert SELECTIONS["worst_group_accuracy"][0](scores, images) == pytest.approx(7 / 10)
+
+
+def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken():
+    """Everything between 0.1 and 0.8 parts the classes; 0.45 is half way, the lowest would be 0.1."""
+    images = images_with([0, 0, 3, 3], [0, 0, 1, 1])
+    assert SELECTIONS["worst_group_accuracy"][1](np.array([0.0, 0.1, 0.8, 1.0]), images) == pytest.approx(
+        0.45
+    )
 
 
 def test_no_threshold_has_a_better_worst_group():
@@ -192,7 +204,7 @@ def test_no_threshold_has_a_better_worst_group():
         best = max(worst.values())
         assert SELECTIONS["worst_group_accuracy"][0](scores, images) == pytest.approx(best)
         chosen = SELECTIONS["worst_group_accuracy"][1](scores, images)
-        assert chosen == min(cut for cut, value in worst.items() if value == best)
+        assert np.nanmin(group_accuracies(scores, images, chosen, 8)) == best
 
 
 def test_metrics_of_a_group_without_images_are_null():
@@ -207,18 +219,71 @@ def test_metrics_of_a_group_without_images_are_null():
 def test_an_attributes_weights_and_threshold_go_together(selection, tmp_path, monkeypatch):
     project(tmp_path, monkeypatch, THREE)
     parameters = yaml.safe_load(Path("params.yaml").read_text())
-    parameters["train_attribute"] |= {"selection": selection, "sampler": "group_balanced"}
+    parameters["train_attribute"] |= {"selection": selection, "networks": 2, "checkers": True}
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
     train_attribute.main("Eyeglasses")
-    network, card = load_network(ATTRIBUTES / "Eyeglasses")
+    labeller, card = load_labeller(ATTRIBUTES / "Eyeglasses")
+    assert card["halves"] == [None, None, 0, 1]
     validation = train_attribute.real_images(read_parameters(), "validation", Store(REAL), "Eyeglasses")
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
-    scores = predict(network, validation.read, len(validation), accelerator)
+    scores = per_image(
+        labeller,
+        lambda images: torch.sigmoid(labeller.with_checkers(images)),
+        validation.read,
+        len(validation),
+        accelerator,
+    )
     figure, threshold_of = SELECTIONS[selection]
-    assert card["threshold"] == pytest.approx(threshold_of(scores, validation), abs=1e-6)
+    for column, threshold in zip(scores.T, card["thresholds"], strict=True):
+        assert threshold == pytest.approx(threshold_of(column, validation), abs=1e-6)
+    assert card["threshold"] == card["thresholds"][0]
+    # Every network is the best of its own history.
     history = pd.read_csv(ATTRIBUTES / "Eyeglasses/history.csv")
-    assert figure(scores, validation) == pytest.approx(history[selection].max(), abs=1e-6)
+    for number, network in enumerate(labeller.members):
+        alone = predict(network, validation.read, len(validation), accelerator)
+        best = history[history["network"] == number][selection].max()
+        assert figure(alone, validation) == pytest.approx(best, abs=1e-6)
     metrics = json.loads((ATTRIBUTES / "Eyeglasses/metrics.json").read_text())
-    accuracies = group_accuracies(scores, validation, card["threshold"], 8)
-    given = [metrics[f"group_{group}_accuracy"] for group in range(8)]
-    np.testing.assert_allclose([np.nan if value is None else value for value in given], accuracies)
+    for place, (column, threshold) in enumerate(zip(scores.T, card["thresholds"], strict=True)):
+        accuracies = group_accuracies(column, validation, threshold, 8)
+        prefix = f"checker_{place - 1}_" if place else ""
+        given = [metrics[f"{prefix}group_{group}_accuracy"] for group in range(8)]
+        np.testing.assert_allclose([np.nan if value is None else value for value in given], accuracies)
+    (judgement,) = read_judgements(ATTRIBUTES / "Eyeglasses")
+    worst = np.nanmin([metrics[f"group_{group}_accuracy"] for group in range(8)])
+    assert judgement.figures["worst_group_accuracy"] == pytest.approx(worst)
+
+
+def test_a_checker_sees_one_half_of_the_images(tmp_path, monkeypatch):
+    parameters = project(tmp_path, monkeypatch, TWO)
+    images = train_attribute.real_images(parameters, "train", Store(REAL), "Male")
+    parts = [train_attribute.training_of(images, half, 0) for half in (0, 1)]
+    assert not set(parts[0].ids) & set(parts[1].ids)
+    assert set(parts[0].ids) | set(parts[1].ids) == set(images.ids)
+    assert parts[1].ids.tolist() == images.ids[half_of_each(images.groups, 0) == 1].tolist()
+    assert train_attribute.training_of(images, None, 0) is images
+
+
+def test_a_useless_labeller_stops_with_its_sentence(tmp_path, monkeypatch):
+    """Without steps enough to learn anything; with go_on its output is there, and says so."""
+    project(tmp_path, monkeypatch, TWO)
+    parameters = yaml.safe_load(Path("params.yaml").read_text()) | {"on_useless": "stop"}
+    parameters["train_attribute"] |= {"steps": 1, "evaluations": 1}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+    with pytest.raises(
+        UserError, match=r"labeller of Male is useless: in its worst group, .* To go on all the same"
+    ):
+        train_attribute.main("Male")
+    assert not (ATTRIBUTES / "Male").exists()
+    Path("params.yaml").write_text(yaml.safe_dump(parameters | {"on_useless": "go_on"}))
+    train_attribute.main("Male")
+    assert read_judgements(ATTRIBUTES / "Male")[0].level == "useless"
+
+
+def test_a_run_says_whether_it_left_its_plateau(tmp_path, monkeypatch):
+    project(tmp_path, monkeypatch, TWO)
+    train.main("original", "erm", 0)
+    (judgement,) = read_judgements(RUNS / "original/erm/0")
+    history = pd.read_csv(RUNS / "original/erm/0/history.csv")
+    assert judgement.figures["separation"] == pytest.approx(history["separation"].iloc[-1])
+    assert judgement.level == ("fine" if history["separation"].iloc[-1] >= 0.1 else "useless")

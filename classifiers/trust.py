@@ -1,0 +1,162 @@
+"""Whether classifiers may be trusted: judgements of trainings, labellers, labels and the probe.
+
+Pure functions of figures; `pipeline.trust` says what becomes of a judgement.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.trust import Judgement, Level
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# --- Trainings -------------------------------------------------------------------------------------------
+
+# A calibrated network that explains a tenth of its labels' variance holds the classes 0.1 apart; where half
+# of the labels are 1, its loss is 0.64, beside ln 2 = 0.693 of one that has not begun to learn.
+PLATEAU = 0.1
+CHECK_LABELS = "check that labels and images belong together"
+
+
+def training_judgement(name: str, separation: float) -> Judgement:
+    """Whether a training has left the plateau where it begins: the same score for every image.
+
+    Args:
+        name: the training's, as in "train original erm 0".
+        separation: the last of its history (`classifiers.training.Trained`), in [-1, 1].
+    """
+    learned = separation >= PLATEAU
+    return Judgement(
+        step=name,
+        level="fine" if learned else "useless",
+        sentence=(
+            f"in its last steps it held the two classes {separation:.2f} apart"
+            f"{'' if learned else f', which is below {PLATEAU}: it has learned next to nothing'}."
+        ),
+        remedy="" if learned else f"Give it more steps or another learning rate, or {CHECK_LABELS}.",
+        figures={"separation": separation},
+    )
+
+
+# --- Labellers -------------------------------------------------------------------------------------------
+
+CHANCE = 0.5
+FAIR = 0.7  # a worst group that is right less often sends three labels in ten to the wrong group
+CONFIDENCE = 0.95
+
+
+def interval_of(correct: int, n: int) -> tuple[float, float]:
+    """Where a share of `correct` of n lies with 95 % confidence: Wilson's interval; [0, 1] for n = 0."""
+    if not n:
+        return 0.0, 1.0
+    from scipy.stats import binomtest  # half a second to import
+
+    found = binomtest(correct, n).proportion_ci(CONFIDENCE, "wilson")
+    return float(found.low), float(found.high)
+
+
+def labeller_judgement(
+    attribute: str, accuracies: FloatArray, counts: Sequence[int], names: Sequence[str], separation: float
+) -> Judgement:
+    """Whether the classifier of an attribute may label: its worst group on validation, against chance.
+
+    A group that it gets wrong as often as right will be filled with images of another, so the worst group
+    decides, not the average.
+
+    Args:
+        accuracies: of every group of real validation images, [n_groups]; NaN without images.
+        counts: how many images these are, [n_groups].
+        names: of the groups.
+        separation: the lowest of the last separations of the networks that label.
+    """
+    worst = int(np.nanargmin(accuracies))
+    accuracy, n = float(accuracies[worst]), counts[worst]
+    low, high = interval_of(round(accuracy * n), n)
+    level: Level = "fine"
+    if accuracy <= CHANCE or separation < PLATEAU:
+        level = "useless"
+    elif low <= CHANCE or accuracy < FAIR:
+        level = "doubtful"
+    return Judgement(
+        step=f"labeller of {attribute}",
+        level=level,
+        sentence=(
+            f"in its worst group, {names[worst]}, it is right for {100 * accuracy:.0f} % of {n:,} validation "
+            f"images (95 % confidence: {100 * low:.0f} to {100 * high:.0f} %), where chance is 50 %."
+        ),
+        remedy="Get more real images of that group, or train on group_balanced batches, with more steps or "
+        "networks, and choose by worst_group_accuracy (train_attribute).",
+        figures={
+            "worst_group_accuracy": accuracy,
+            "n": float(n),
+            "low": low,
+            "high": high,
+            "separation": separation,
+        },
+    )
+
+
+# --- Labels of synthetic images --------------------------------------------------------------------------
+
+# Differences of log odds. Generators lean towards rare groups on purpose, by a factor of two or three; a
+# factor of 16 takes a half to 94 %, or to 6 %.
+SHIFTED, ANOTHER = math.log(4), math.log(16)
+FEWEST = 20  # images with the rarer label: a hyperplane in 64 dimensions has no fewer
+
+
+def share_judgement(attribute: str, real: float, n_positive: int, n: int) -> Judgement:
+    """Whether the labels of an attribute among G(z) are about as frequent as among real images.
+
+    A generator learns what is frequent: where nearly all its images get one label, the labeller is wrong.
+
+    Args:
+        real: the share of positives among real training images, in (0, 1).
+        n_positive: how many of n images G(z) are labelled 1.
+    """
+
+    def log_odds(share: float) -> float:
+        return math.log(share / (1 - share))
+
+    share = n_positive / n
+    distance = abs(log_odds((n_positive + 0.5) / (n + 1)) - log_odds(min(max(real, 0.5 / n), 1 - 0.5 / n)))
+    level: Level = "fine"
+    if distance > ANOTHER or min(n_positive, n - n_positive) < FEWEST:
+        level = "useless"
+    elif distance > SHIFTED:
+        level = "doubtful"
+    return Judgement(
+        step=f"labels of {attribute} among G(z)",
+        level=level,
+        sentence=(
+            f"{100 * share:.1f} % of {n:,} synthetic images are labelled {attribute}, of the real training "
+            f"images {100 * real:.1f} %."
+        ),
+        remedy=f"Look at the labeller of {attribute} and at the generator's images (out/generator/samples).",
+        figures={"share": share, "real_share": real, "log_odds_distance": distance},
+    )
+
+
+# --- Probe -----------------------------------------------------------------------------------------------
+
+TOLD_APART = 0.95  # area under the ROC curve; no generator of this pipeline's size gets to 0.5
+
+
+def probe_judgement(source: str, auc: float) -> Judgement:
+    """Whether a network can tell a source's images from real ones: then another may use that as a cue.
+
+    Args:
+        auc: area under the probe's ROC curve: 0.5 where they cannot be told apart.
+    """
+    told = auc > TOLD_APART
+    return Judgement(
+        step=f"probe of {source}",
+        level="doubtful" if told else "fine",
+        sentence=f"a network tells its images from real ones with an AUC of {auc:.3f}; 0.5 is chance.",
+        remedy="Prefer recipes that do not reward “synthetic” as a cue, such as source_balanced, or train "
+        "the generator for longer.",
+        figures={"auc": auc},
+    )
