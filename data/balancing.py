@@ -1,11 +1,15 @@
 """Balancing: which synthetic images join the real ones, and with which labels.
 
 Pure functions of tables. A pair is an original and its complement: z and z', or a real image and the
-complement of its inversion. The sides that may be added are candidates; a policy chooses among them.
+complement of its inversion. The sides that may be added are candidates; a policy chooses among them, and a
+cap on the rows of every group keeps the data from becoming less balanced than the real images are.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,11 +19,17 @@ from data.controls import sampled_rows
 from data.gates import BoolArray
 from data.sources.base import SPLITS
 from pipeline.errors import UserError
-from pipeline.groups import protected_groups
+from pipeline.groups import protected_columns, protected_groups
 from pipeline.seeds import generator_for
 
 BASE_COLUMNS = ("id", "store", "target", "protected", "split", "source", "pair_id")
 SYNTHETIC_SOURCES = ("z", "z_prime", "real_prime")
+# Two KL divergences, in nats, that differ by less are the same: a sum of a few terms p log p is off by 1e-16.
+KL_ROUNDING = 1e-12
+CAPS_AT_ONCE = 1 << 16  # of `largest_cap`, in memory at the same time
+
+IntArray = NDArray[np.integer[Any]]
+CutBy = Literal["nothing", "limit", "marginals"]
 
 
 def manifest_columns(attributes: Sequence[str]) -> list[str]:
@@ -126,22 +136,178 @@ Policy = Callable[[pd.DataFrame, pd.DataFrame, int, int], pd.DataFrame]
 POLICIES: dict[str, Policy] = {"pairs": take_all, "fill": fill_groups}
 
 
-def manifest_of(
-    real: pd.DataFrame, candidates: pd.DataFrame, policy: str, n_protected: int, seed: int
-) -> pd.DataFrame:
-    """The balanced manifest: the real rows, then the synthetic ones that the policy takes.
+# --- The cap on every group's synthetic rows ----------------------------------------------------------------
 
-    Raises `UserError` where it takes none.
+
+def marginal_counts(counts: IntArray) -> NDArray[np.int64]:
+    """How many rows have each attribute at 0 and at 1: [..., 1 + k, 2], the target first.
+
+    Args:
+        counts: of the groups target * 2^k + protected, of k protected attributes: [..., 2^(1 + k)].
+    """
+    n_groups = counts.shape[-1]
+    is_one = protected_columns(np.arange(n_groups), n_groups.bit_length() - 1)
+    ones = counts @ is_one
+    return np.stack([counts.sum(axis=-1, keepdims=True) - ones, ones], axis=-1)
+
+
+def is_less_balanced(before: IntArray, after: IntArray) -> BoolArray:
+    """Whether any KL divergence to uniform is larger after than before: [...].
+
+    The divergences are that of all groups together, of the target's marginal, and of the marginal of each
+    protected attribute.
+
+    Args:
+        before: images of each group, not all 0: [2^(1 + k)].
+        after: the same, of any number of cases: [..., 2^(1 + k)].
+    """
+    old, new = marginal_counts(before), marginal_counts(after)
+    # Of two values, the KL to uniform grows with |a - b| / (a + b), which whole numbers compare exactly.
+    old_gap, new_gap = (np.abs(counts[..., 0] - counts[..., 1]) for counts in (old, new))
+    worse: BoolArray = (new_gap * old.sum(axis=-1) > old_gap * new.sum(axis=-1)).any(axis=-1)
+    return worse | (_kl_to_uniform(after) > _kl_to_uniform(before) + KL_ROUNDING)
+
+
+def _kl_to_uniform(counts: IntArray) -> NDArray[np.float64]:
+    """D(p || uniform) in nats of the shares p that counts [..., G] make: [...]."""
+    shares = counts / counts.sum(axis=-1, keepdims=True)
+    terms = shares * np.log(np.where(shares > 0, shares, 1.0) * counts.shape[-1])
+    divergence: NDArray[np.float64] = terms.sum(axis=-1)
+    return divergence
+
+
+def largest_cap(real: IntArray, candidates: IntArray, synthetic_per_real: float | None) -> int:
+    """The largest cap on every group's synthetic rows that leaves the data as balanced as they were.
+
+    Under a cap c a group with n candidates gets min(n, c) of them. The cap is the largest, up to the size of
+    the largest group of candidates, under which
+
+    - no KL divergence to uniform of real and synthetic rows together is larger than of the real rows alone
+      (`is_less_balanced`), and
+    - there are at most `synthetic_per_real` synthetic rows for each real one.
+
+    The size of the smallest group of candidates satisfies the first condition always: it adds as many rows to
+    every group, and a mixture with the uniform distribution is no further from it. Larger caps satisfy it or
+    not in any order (one group overshoots, and another catches up), so that they are tried one by one.
+
+    Args:
+        real: real training images of each group, not all 0: [2^(1 + k)].
+        candidates: synthetic rows of each group that could be added: [2^(1 + k)].
+        synthetic_per_real: None for any number.
+
+    Gives 0 where nothing can be added.
+    """
+    for last in range(_cap_of_limit(real, candidates, synthetic_per_real), 0, -CAPS_AT_ONCE):
+        caps = np.arange(last, max(last - CAPS_AT_ONCE, 0), -1)
+        worse = is_less_balanced(real, real + np.minimum(candidates, caps[:, None]))
+        if not worse.all():
+            return int(caps[worse.argmin()])
+    return 0
+
+
+def _cap_of_limit(real: IntArray, candidates: IntArray, synthetic_per_real: float | None) -> int:
+    """The largest cap, up to the largest group of candidates, under which there are not too many rows."""
+    largest = int(candidates.max())
+    if synthetic_per_real is None:
+        return largest
+    limit = math.floor(synthetic_per_real * int(real.sum()) + 1e-6)  # 0.29 of 100 is 29
+
+    def rows_under(cap: int) -> int:
+        return int(np.minimum(candidates, cap).sum())
+
+    return bisect_right(range(largest + 1), limit, key=rows_under) - 1
+
+
+def capped_rows(rows: pd.DataFrame, cap: int, n_protected: int, seed: int) -> pd.DataFrame:
+    """At most `cap` rows of each group, in the order that they have.
+
+    The rows are taken in a random order of the pairs from `seed`, all rows of a pair one after another: a
+    pair stays whole unless one of its groups is full before another.
+    """
+    _, pairs = np.unique(rows["pair_id"].to_numpy(dtype=str), return_inverse=True)
+    places = generator_for(seed, "cap").permutation(pairs.max(initial=-1) + 1)
+    order = np.argsort(places[pairs], kind="stable")
+    groups = groups_of(rows, n_protected)[order]
+    kept = [order[groups == group][:cap] for group in range(2 * n_protected)]
+    return rows.iloc[np.sort(np.concatenate(kept))].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Added:
+    """The synthetic rows that join the real ones.
+
+    Attributes:
+        rows: of the manifest.
+        cap: how many rows a group may have, at most.
+        dropped: rows of each group that the policy chose and the cap dropped: [2 n_protected].
+        cut_by: what keeps the cap from being larger: nothing (no row is dropped), limit
+            (balance.synthetic_per_real), marginals (with a larger one the groups, or an attribute's marginal,
+            would be less balanced).
+        why_none: where there are no rows, the reason; else empty.
+        remedy: where there are no rows, what to do; else empty.
+    """
+
+    rows: pd.DataFrame
+    cap: int
+    dropped: IntArray
+    cut_by: CutBy
+    why_none: str = ""
+    remedy: str = ""
+
+
+def added_rows(
+    real: pd.DataFrame,
+    candidates: pd.DataFrame,
+    policy: str,
+    synthetic_per_real: float | None,
+    n_protected: int,
+    seed: int,
+) -> Added:
+    """The synthetic rows that the policy chooses and the cap leaves.
+
+    Args:
+        real: the manifest's rows of real images, of all splits; some are of train.
+        candidates: the manifest's rows of synthetic images.
+        policy: one of `POLICIES`.
+        synthetic_per_real: at most so many synthetic rows for each real training image; None for any number.
     """
     chosen = POLICIES[policy](real, candidates, n_protected, seed)
-    if chosen.empty:
+    counts, found = (counts_of(r, n_protected) for r in (real[real["split"] == "train"], chosen))
+    cap = largest_cap(counts, found, synthetic_per_real)
+    rows = capped_rows(chosen, cap, n_protected, seed)
+    cut_by: CutBy = "nothing"
+    if cap < found.max():
+        cut_by = "limit" if cap == _cap_of_limit(counts, found, synthetic_per_real) else "marginals"
+    why, remedy = "", ""
+    if candidates.empty:
+        why = "no complement passed all gates"
+        remedy = "loosen balance.gates, or train the generator for longer"
+    elif chosen.empty:
+        why, remedy = "no candidate belongs to a group that policy fill has to fill", "use policy pairs"
+    elif rows.empty and cut_by == "limit":
+        why = f"balance.synthetic_per_real {synthetic_per_real} is less than one of each group"
+        remedy = "raise it"
+    elif rows.empty:
+        sizes = " / ".join(f"{count:,}" for count in found)
         why = (
-            "no complement passed all gates: loosen balance.gates, or train the generator for longer"
-            if candidates.empty
-            else "no candidate belongs to a group that policy fill has to fill: use policy pairs"
+            f"of the candidates, by group {sizes}, any number would make the data less balanced than the "
+            "real images are"
         )
-        raise UserError(f"balance: no synthetic image is left to add; {why}.")
-    return _joined(real, chosen)
+        remedy = (
+            "see to candidates of every group: with labellers that are right in each of them "
+            "(train_attribute), and a generator that makes each of them (train_gan.group_balance)"
+        )
+    return Added(rows, cap, found - counts_of(rows, n_protected), cut_by, why, remedy)
+
+
+def manifest_of(real: pd.DataFrame, added: Added) -> pd.DataFrame:
+    """The balanced manifest: the real rows, then the synthetic ones.
+
+    Raises `UserError` where there are none.
+    """
+    if added.rows.empty:
+        raise UserError(f"balance: no synthetic image is left to add; {added.why_none}: {added.remedy}.")
+    return _joined(real, added.rows)
 
 
 def sampled_manifest_of(

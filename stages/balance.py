@@ -1,6 +1,7 @@
 """balance: real and synthetic images with their labels -> out/balanced/: manifests, judgements, datasheet."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,19 +10,23 @@ from numpy.typing import NDArray
 
 from classifiers.divergences import kl_joint, kl_uniform
 from data.balancing import (
+    added_rows,
     candidates_of,
     counts_of,
     manifest_of,
+    marginal_counts,
     real_rows,
     sampled_manifest_of,
     synthetic_rows,
     with_groups,
 )
 from data.gates import dropped_counts, judged_complements, kept_by, passed_gates, shares_of
+from data.trust import balance_judgement, complements_judgement, cross_checks
 from pipeline.groups import group_names
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import Store, join_by_id, read_table, write_json, write_table
+from pipeline.trust import settle
 from pipeline.work import publish, work_folder
 from stages.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
 
@@ -30,6 +35,8 @@ JUDGED_COLUMNS = [
     "id", "source", "pair_id", "flips", "group", "target_kept", "protected_flipped", "hyperplane_target_kept",
     "hyperplane_flipped", "move_length", "confidence", "kept",
 ]  # fmt: skip
+
+STEPS = {"z_prime": "complements", "real_prime": "complements of real images"}  # that are judged, by source
 
 
 def labelled_rows(source: str) -> pd.DataFrame:
@@ -49,19 +56,30 @@ def labeller_accuracies(source: str, parameters: AllParameters) -> NDArray[np.fl
     return np.array([np.nan if accuracy is None else accuracy for accuracy in found])
 
 
-def by_group(counts: "np.ndarray[Any, np.dtype[np.int_]]") -> dict[str, int]:
+def by_group(counts: NDArray[np.integer[Any]]) -> dict[str, int]:
     """Counts [n_groups] under the groups' keys."""
     return {f"group_{group}": int(count) for group, count in enumerate(counts)}
 
 
-def summary_of(rows: pd.DataFrame, n_protected: int) -> dict[str, Any]:
-    """The size, the group counts, and both KL divergences (nats) of a set's training rows."""
-    counts = counts_of(rows, n_protected)
+def summary_of(rows: pd.DataFrame, protected: Sequence[str]) -> dict[str, Any]:
+    """The size, the group counts, and the KL divergences (nats) of a set's training rows.
+
+    Beside those of the groups (kl_joint from independence, kl_uniform from groups of one size), kl_target and
+    kl_protected (attribute -> KL) say how far an attribute's two values are from a half each.
+
+    Args:
+        rows: target and protected, the number of the protected group.
+        protected: the names of the protected attributes.
+    """
+    counts = counts_of(rows, 2 ** len(protected))
+    of_target, *of_protected = (kl_uniform(values) for values in marginal_counts(counts))
     return {
         "images": len(rows),
         "group_counts": by_group(counts),
         "kl_joint": kl_joint(counts),
         "kl_uniform": kl_uniform(counts),
+        "kl_target": of_target,
+        "kl_protected": dict(zip(protected, of_protected, strict=True)),
     }
 
 
@@ -69,17 +87,20 @@ def main() -> None:
     """Join real images and pairs into one manifest, the control `sampled` into another, and describe them."""
     parameters = read_parameters()
     section, names, n_protected = parameters.balance, parameters.attributes, parameters.n_protected
+    protected, groups = parameters.protected, group_names(parameters.target, parameters.protected)
     sources = ("z", *section.complements)
     stores = {source: str(SYNTHETIC / source) for source in sources}
     labels = read_table(REAL / "labels.parquet", ("id", "split", *names))
     real = real_rows(labels, names, str(REAL))
     z = labelled_rows("z")
 
-    judged, kept, about = {}, {}, {}
+    judged, kept, about, judgements = {}, {}, {}, []
     for source in section.complements:
-        originals = z if source == "z_prime" else labels
+        of_real_images = source == "real_prime"
+        originals = labels if of_real_images else z
         accuracies = labeller_accuracies(source, parameters)
-        table = judged_complements(labelled_rows(source), originals, names, section.label, accuracies)
+        rows = labelled_rows(source)
+        table = judged_complements(rows, originals, names, section.label, accuracies)
         passed = passed_gates(table, section.gates)
         judged[source], kept[source] = table, kept_by(passed, len(table))
         about[source] = {
@@ -88,10 +109,27 @@ def main() -> None:
             "dropped": dropped_counts(table, passed, 2 * n_protected),
             **shares_of(table, names),
         }
+        checks, by_checkers = cross_checks(rows, originals, names, of_real_images)
+        judgements.append(
+            complements_judgement(
+                STEPS[source], checks, by_checkers, kept[source], groups, section.label == "inherited"
+            )
+        )
     candidates = candidates_of(z, judged, kept, names, section.sources, section.dropped, stores)
-    manifest = manifest_of(real, candidates, section.policy, n_protected, section.seed)
-    training = manifest[manifest["split"] == "train"]
-    synthetic = training[training["source"] != "real"]
+    added = added_rows(
+        real, candidates, section.policy, section.synthetic_per_real, n_protected, section.seed
+    )
+    synthetic = added.rows
+    of_training = real[real["split"] == "train"]
+    before = summary_of(of_training, protected)
+    columns = ["target", "protected"]
+    after = summary_of(pd.concat([of_training[columns], synthetic[columns]]), protected)
+    judgements.append(balance_judgement(before, after, added, parameters.target))
+    inputs = [REAL, ATTRIBUTES, *(folder / source for folder in (SYNTHETIC, LABELS) for source in sources)]
+    work = work_folder("balance", inputs, [names, section.model_dump()])
+    settle(judgements, work, parameters.on_useless)
+
+    manifest = manifest_of(real, added)
     complements = pd.concat(
         [table.assign(source=source, kept=kept[source]) for source, table in judged.items()],
         ignore_index=True,
@@ -103,16 +141,17 @@ def main() -> None:
     distinct = sampled[sampled["source"] == "z"].drop_duplicates("id")
 
     overall = shares_of(complements, names)
-    groups = group_names(parameters.target, parameters.protected)
     datasheet: dict[str, Any] = {
-        "attributes": {"target": parameters.target, "protected": parameters.protected},
+        "attributes": {"target": parameters.target, "protected": protected},
         "groups": {f"group_{group}": name for group, name in enumerate(groups)},
         **section.model_dump(exclude={"seed"}),
-        "before": summary_of(training[training["source"] == "real"], n_protected),
-        "after": summary_of(training, n_protected),
-        "synthetic": summary_of(synthetic, n_protected),
+        "before": before,
+        "after": after,
+        "synthetic": summary_of(synthetic, protected),
+        # At most so many synthetic images of each group: what that dropped, and why there are not more.
+        "cap": {"per_group": added.cap, "cut_by": added.cut_by, "dropped": by_group(added.dropped)},
         "sampled": {
-            **summary_of(sampled[sampled["split"] == "train"], n_protected),
+            **summary_of(sampled[sampled["split"] == "train"], protected),
             "quota": by_group(quota),
             "distinct": by_group(counts_of(distinct, n_protected)),
         },
@@ -121,8 +160,6 @@ def main() -> None:
         "protected_flipped": overall["protected_flipped"],
         "complements": about,
     }
-    inputs = [REAL, ATTRIBUTES, *(folder / source for folder in (SYNTHETIC, LABELS) for source in sources)]
-    work = work_folder("balance", inputs, [names, section.model_dump()])
     write_table(work / "manifest.parquet", manifest)
     write_table(work / "sampled.parquet", sampled)
     write_table(work / "complements.parquet", complements[JUDGED_COLUMNS])

@@ -1,5 +1,6 @@
 """A project with a small balanced data set, as the pipeline leaves it, and what its images should be."""
 
+import shutil
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -47,7 +48,8 @@ def write_parameters(
     parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
     parameters["attributes"] = list(attributes)
     parameters["cluster"] = {"mode": "inline"}
-    parameters["balance"] |= balance or {}
+    parameters["on_useless"] = "go_on"  # the classifiers of this project throw coins
+    parameters["balance"] |= {"synthetic_per_real": None, **(balance or {})}
     parameters["export"] |= export
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
 
@@ -81,7 +83,9 @@ def make_project(attributes: Sequence[str] = NAMES, **balance_section: object) -
     z = pd.DataFrame({"id": [f"z-{number:08d}" for number in range(30)]})
     for first, source, rows in ((200, "z", z), (300, "z_prime", _complements(z, attributes))):
         _write_store(SYNTHETIC / source, rows, first)
-        scores = {f"{name}_score": random.random(len(rows)) for name in attributes}
+        # Each attribute is seen in half of the images: all of them may join real groups of one size.
+        places = {name: random.permutation(len(rows)) for name in attributes}
+        scores = {f"{name}_score": (place + 0.5) / len(rows) for name, place in places.items()}
         cut = {name: (scores[f"{name}_score"] >= 0.5).astype(int) for name in attributes}
         commit_shard(LABELS / source, 0, rows[["id"]].assign(**scores, **cut))
         finish_store(LABELS / source, 1)
@@ -91,6 +95,34 @@ def make_project(attributes: Sequence[str] = NAMES, **balance_section: object) -
         {f"group_{group}_accuracy": accuracy for group, accuracy in enumerate(accuracies)},
     )
     balance.main()
+
+
+def leave_training_images(counts: Sequence[int], keep: Sequence[str] = ()) -> None:
+    """Take real training images away until so many of each group are left: counts [2 n_protected].
+
+    Args:
+        keep: ids of images that stay.
+    """
+    table = pd.read_parquet(REAL / "labels.parquet")
+    names = [name for name in table if name not in ("id", "split")]
+    groups = sum(table[name] * 2**place for place, name in enumerate(reversed(names)))
+    gone: list[int] = []
+    for group, count in enumerate(counts):
+        members = table[(table["split"] == "train") & (groups == group)]
+        rest = members[~members["id"].isin(keep)]
+        gone += rest.index[: len(members) - count].tolist()
+    write_table(REAL / "labels.parquet", table.drop(index=gone))
+
+
+def write_labels(source: str, labels: pd.DataFrame) -> None:
+    """Write the store of a source's labels anew.
+
+    Args:
+        labels: the rows, id and further columns.
+    """
+    shutil.rmtree(LABELS / source)
+    commit_shard(LABELS / source, 0, labels)
+    finish_store(LABELS / source, 1)
 
 
 def _complements(z: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:

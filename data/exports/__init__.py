@@ -26,8 +26,12 @@ EXPORTS: dict[str, type[ExportFormat]] = {
 __all__ = ["EXPORTS", "ExportFormat", "ImageFiles", "ImageReader", "Piece", "export_of"]
 
 
-def export_of(format: str, balanced: Path, section: Export) -> ExportFormat:
-    """The export of the manifest in `balanced` in a format; `UserError` where there is no such format."""
+def export_of(format: str, balanced: Path, section: Export, verdict: str = "") -> ExportFormat:
+    """The export of the manifest in `balanced` in a format; `UserError` where there is no such format.
+
+    Args:
+        verdict: one sentence on what to train with which data, for a data card; empty where there is none.
+    """
     if format not in EXPORTS:
         raise UserError(f"params.yaml: export.formats has {format!r}; expected {', '.join(EXPORTS)}.")
-    return EXPORTS[format](read_manifest(balanced), section)
+    return EXPORTS[format](read_manifest(balanced), section, verdict)

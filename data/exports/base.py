@@ -51,6 +51,9 @@ class ExportFormat(ABC):
     The rows are in the order train, validation, test. No process holds more of them than a piece has, and
     what is read at once with those.
 
+    Args:
+        verdict: one sentence on what to train with which data; empty where there is none.
+
     Attributes:
         counts: how many `images` there are of each split, source, store and group.
         stores: the names of the stores that have the images.
@@ -60,9 +63,10 @@ class ExportFormat(ABC):
     has_splits: ClassVar[bool] = True  # false: of a layout that cannot tell splits apart
     png_only: ClassVar[bool] = False
     shuffled: ClassVar[bool] = False  # true: of a layout that is read from first to last
+    tells_verdict: ClassVar[bool] = False  # true: of a layout with a page for people
 
-    def __init__(self, manifest: Manifest, section: Export) -> None:
-        self.manifest, self.section = manifest, section
+    def __init__(self, manifest: Manifest, section: Export, verdict: str = "") -> None:
+        self.manifest, self.section, self.verdict = manifest, section, verdict
         self.encoding = "png" if self.png_only else section.encoding
         self.suffix = ".png" if self.encoding == "png" else ".jpg"
         counts = image_counts(manifest)

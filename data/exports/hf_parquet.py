@@ -31,7 +31,7 @@ CARD = """---
 {header}---
 
 # {target} by {protected}, balanced by zprime
-
+{verdict}
 `y` is {target}, `a` is {protected}, `group` = y * {n_a} + a. `source` is real, z (generated), z_prime (the
 complement of a z) or real_prime (the complement of a real image); `pair_id` is the id of a pair's original.
 {scores} are the classifiers' scores of generated images. Generated images are training images.
@@ -42,8 +42,17 @@ complement of a z) or real_prime (the complement of a real image); `pair_id` is 
 """
 
 
+VERDICT = """
+{verdict}
+The training images here are the data set that zprime calls `augmented`; those with the source real alone are
+`original`, and `duplicated` repeats these until all groups are of one size.
+"""
+
+
 class HFParquet(ExportFormat):
     """Columns: `dtypes`; y, a and every protected attribute are ClassLabels with names."""
+
+    tells_verdict = True
 
     @property
     def dtypes(self) -> dict[str, str]:
@@ -94,7 +103,7 @@ class HFParquet(ExportFormat):
         (folder / "README.md").write_text(self.card(folder), encoding="utf-8")
 
     def card(self, folder: Path) -> str:
-        """The data card: a YAML header for the Hub, and the groups of each split for people."""
+        """The data card: a YAML header for the Hub; for people, the verdict and the groups of each split."""
         types: dict[str, Any] = dict(self.dtypes)
         for column, classes in self.labels.items():
             types[column] = {"class_label": {"names": {str(k): name for k, name in enumerate(classes)}}}
@@ -117,6 +126,7 @@ class HFParquet(ExportFormat):
             header=yaml.safe_dump(header, sort_keys=False),
             target=self.manifest.target,
             protected=" and ".join(self.manifest.protected),
+            verdict=VERDICT.format(verdict=self.verdict) if self.verdict else "",
             scores=", ".join(f"`{name}`" for name in self.manifest.scores),
             n_a=self.manifest.n_a,
             columns=" | ".join(", ".join(column) for column in groups.columns),

@@ -14,7 +14,7 @@ from data.manifest import read_manifest
 from pipeline.errors import UserError
 from pipeline.stores import Store
 from stages import balance, export
-from tests.balanced import make_project, manifest, write_parameters
+from tests.balanced import leave_training_images, make_project, manifest, write_parameters
 
 ATTRIBUTES = ["Blond_Hair", "Male", "Eyeglasses"]
 CELEBA_SPLITS = ["train", "validation", "test"]
@@ -172,7 +172,11 @@ def test_stylegan_zip_has_the_target(labels: pd.DataFrame) -> None:
 
 def test_gates_reach_the_manifest_and_the_datasheet(balanced_with, labels: pd.DataFrame) -> None:
     gates = {"agreement": "both", "hyperplane": "none", "move_length": 2.0}
+    whole = Path("out/real/labels.parquet").read_bytes()
+    leave_training_images([1, 1, 1, 3, 2, 4, 2, 5])  # so far from balance that all that pass may join
     sheet = balanced_with(gates=gates)
+    Path("out/real/labels.parquet").write_bytes(whole)
+    assert sheet["cap"]["cut_by"] == "nothing"
     said = Store(Path("out/labels/z_prime")).rows.set_index("id")[ATTRIBUTES]
     right = (said == labels.loc[said.index]).all(axis=1)
     table = manifest(4)
