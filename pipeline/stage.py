@@ -24,6 +24,11 @@ def run_stage(main: Callable[..., Any]) -> None:
         threading.Thread(target=_end_with_dvc, daemon=True).start()
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     application.command()(main)
+    run_application(application)
+
+
+def run_application(application: typer.Typer) -> None:
+    """Run a command or a group of them; errors end as those of a stage (`run_stage`)."""
     try:
         application()
     except UserError as error:

@@ -1,4 +1,7 @@
-"""evaluate: out/runs and out/balanced -> metrics.json and out/evaluation/: every metric of every run."""
+"""evaluate: out/runs and out/balanced -> metrics.json and out/evaluation/: every metric of every run.
+
+recommendation.json has the verdict, by validation alone: which data and recipe to use.
+"""
 
 import json
 import math
@@ -16,15 +19,39 @@ from classifiers.bootstrap import bootstrapped, median_and_deviation
 from classifiers.counts import count_table, group_counts
 from classifiers.divergences import kl_scores, kl_scores_published
 from data.controls import duplicated_rows
+from pipeline.errors import UserError
 from pipeline.groups import protected_groups
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.progress import progress
 from pipeline.seeds import generator_for
 from pipeline.stage import run_stage
 from pipeline.stores import committed, read_table, write_json, write_table
+from pipeline.trust import Judgement, read_judgements
 from stages.balance import summary_of
-from stages.choices import chosen_recipes, gap_of, mean_and_deviation, seeds_of, summary_table
-from stages.paths import BALANCED, EVALUATION, METRICS, REAL, RUNS
+from stages.choices import (
+    SELECTION,
+    cells_of,
+    chosen_recipes,
+    gap_of,
+    mean_and_deviation,
+    seeds_of,
+    summary_table,
+)
+from stages.paths import (
+    ATTRIBUTES,
+    BALANCED,
+    EVALUATION,
+    GENERATOR,
+    HYPERPLANES,
+    LABELS,
+    METRICS,
+    REAL,
+    RECOMMENDATION,
+    RUNS,
+)  # fmt: skip
+from stages.plateaus import Plateau, plateaus_of, write_plateaus
+from stages.recommendation import Recommendation
+from stages.recommending import USABLE, Run, recommend
 
 MATCHED = "_count_matched"  # what the names of metrics at the matched threshold end in
 
@@ -265,7 +292,7 @@ def training_rows(data: str, parameters: AllParameters) -> pd.DataFrame:
 def training_summaries(parameters: AllParameters) -> dict[str, dict[str, Any]]:
     """Size, group counts and KL divergences of every data set that is trained on."""
     return {
-        data: summary_of(training_rows(data, parameters), parameters.n_protected)
+        data: summary_of(training_rows(data, parameters), parameters.protected)
         for data in parameters.train.data
     }
 
@@ -312,17 +339,69 @@ def rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
 
 
+def judgements_of_steps(parameters: AllParameters) -> dict[str, list[Judgement]]:
+    """Of the data sets with synthetic images: how far the steps that made each may be trusted."""
+    labelled = [*(ATTRIBUTES / name for name in parameters.attributes), LABELS / "z"]
+    steps = {
+        "sampled": [GENERATOR, *labelled, BALANCED],
+        "augmented": [GENERATOR, *labelled, HYPERPLANES, BALANCED],
+    }
+    return {
+        data: [judgement for folder in folders for judgement in read_judgements(folder)]
+        for data, folders in steps.items()
+    }
+
+
+def on_test(recommendation: Recommendation, runs: pd.DataFrame) -> dict[str, Any]:
+    """What the test set says of the recommendation, once that is made: metrics.json's `recommendation`.
+
+    Returns:
+        data, recipe and worst_group_accuracy of what is recommended; best_on_test, the same of what is best
+        on test of all that a user could use; regret, by how much that is better, in [0, 1].
+    """
+    cells = [cell for cell in cells_of(runs) if cell[0] in USABLE]
+    figures = {cell: mean_and_deviation(seeds_of(runs, *cell), SELECTION) for cell in cells}
+    if recommendation.data is None or recommendation.recipe is None:
+        return {"data": None, "recipe": None}
+    chosen = (recommendation.data, recommendation.recipe)
+    best = max(cells, key=lambda cell: figures[cell][0])
+
+    def described(cell: tuple[str, str]) -> dict[str, Any]:
+        return {"data": cell[0], "recipe": cell[1], SELECTION: spread(*figures[cell])}
+
+    regret = rounded(figures[best][0] - figures[chosen][0])
+    return described(chosen) | {"best_on_test": described(best), "regret": regret}
+
+
+def runs_that_count(parameters: AllParameters) -> tuple[list[tuple[str, str, int]], list[Plateau]]:
+    """The runs of the matrix (data set, recipe, seed), and those that are left out of it.
+
+    Raises:
+        UserError: every run ended on its plateau.
+    """
+    matrix, left_out = parameters.train, plateaus_of(parameters.train, RUNS)
+    keys = {plateau.key for plateau in left_out}
+    every = [(d, r, s) for d in matrix.data for r in matrix.recipes for s in matrix.seeds]
+    kept = [run for run in every if run not in keys]
+    if not kept:
+        raise UserError(
+            f"evaluate: all {len(every)} runs ended on their plateau, so that there is no result: change "
+            "train.optimizer, or raise train.steps, in params.yaml."
+        )
+    return kept, left_out
+
+
 def main() -> None:
     """Evaluate every run of the matrix on the real test set."""
     parameters = read_parameters()
-    section, matrix = parameters.evaluate, parameters.train
+    section = parameters.evaluate
     train = grouped_labels(parameters, "train")
     counts = group_counts(train["target"].to_numpy(), train["protected"].to_numpy(), parameters.n_protected)
-    columns = ("split", "selection", "target", "score", *parameters.protected)
-    records = []
-    cells = [(d, r, s) for d in matrix.data for r in matrix.recipes for s in matrix.seeds]
-    with progress("evaluate", len(cells), "runs") as advance:
-        for data, recipe, seed in cells:
+    columns = ("id", "split", "selection", "target", "score", *parameters.protected)
+    kept, left_out = runs_that_count(parameters)
+    records, validated = [], []
+    with progress("evaluate", len(kept), "runs") as advance:
+        for data, recipe, seed in kept:
             predictions = read_table(RUNS / data / recipe / str(seed) / "predictions.parquet", columns)
             for selection, rows in predictions.groupby("selection", sort=False):
                 key = {"data": data, "recipe": recipe, "seed": seed, "selection": selection}
@@ -332,22 +411,36 @@ def main() -> None:
                         rows, counts / counts.sum(), section.resamples, section.seed, parameters.protected
                     )
                 )
+                if selection == SELECTION:
+                    validated.append(Run(data, recipe, seed, rows[rows["split"] == "validation"]))
             advance()
     runs = pd.DataFrame(records)
+    recommendation = recommend(validated, parameters.protected, judgements_of_steps(parameters), section.seed)
     summaries = training_summaries(parameters)
     write_table(EVALUATION / "runs.parquet", runs)
     write_json(EVALUATION / "data.json", summaries)
+    write_plateaus(left_out, EVALUATION)
+    write_json(RECOMMENDATION, recommendation.model_dump())
+    datasheet = json.loads((BALANCED / "datasheet.json").read_text())
+    write_json(EVALUATION / "datasheet.json", {"verdict": recommendation.sentence, **datasheet})
     summary = summary_table(runs)
     summary.to_csv(EVALUATION / "summary.csv", index=False, float_format="%.6g")
     chosen = summary[summary["chosen"]].drop(columns="chosen")
     chosen.to_csv(EVALUATION / "choices.csv", index=False, float_format="%.6g")
+    content = nested_metrics(runs, summaries) | {"recommendation": on_test(recommendation, runs)}
     with committed(METRICS) as temporary:
-        temporary.write_text(one_line_each(nested_metrics(runs, summaries)))
+        temporary.write_text(one_line_each(content))
+    for plateau in left_out:
+        print(
+            f"evaluate: left out, as it ended on its plateau: {plateau.recipe} on {plateau.data}, seed "
+            f"{plateau.seed}: {plateau.sentence}"
+        )
     for row in chosen.to_dict("records"):
         print(
             f"evaluate: on {row['data']} validation chooses {row['recipe']}: "
             f"worst-group accuracy on test {row['worst_group_accuracy']:.3f}"
         )
+    print(f"evaluate: {recommendation.sentence}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import commit_files
 from pipeline.work import publish, work_folder
-from stages.paths import BALANCED, EXPORT
+from stages.paths import BALANCED, EXPORT, RECOMMENDATION
+from stages.recommendation import read_recommendation
 
 # Of what the code makes of the same inputs and settings. Raise it where a piece gets other rows or bytes:
 # what an earlier version has begun is not gone on with then.
@@ -36,8 +37,11 @@ def main(format: Annotated[str, typer.Argument(help=f"one of {', '.join(EXPORTS)
     """Write the balanced data in a format; a piece that an interrupted run finished is kept."""
     parameters = read_parameters()
     section = parameters.export
-    export = export_of(format, BALANCED, section)
+    verdict = read_recommendation(RECOMMENDATION).sentence if RECOMMENDATION.is_file() else ""
+    export = export_of(format, BALANCED, section, verdict)
     inputs = [BALANCED, *map(Path, export.stores)]
+    if export.tells_verdict and verdict:
+        inputs.append(RECOMMENDATION)
     settings = {**section.model_dump(exclude={"formats"}), "version": VERSION}
     work = work_folder(f"export {format}", inputs, settings)
     sizes = [piece.stop - piece.start for piece in export.pieces]

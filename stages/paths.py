@@ -14,6 +14,7 @@ JUDGES = Path("out/judges")
 QUALITY = Path("out/quality")
 RUNS = Path("out/runs")
 EVALUATION = Path("out/evaluation")
+RECOMMENDATION = EVALUATION / "recommendation.json"
 REPORT = Path("out/report")
 EXPORT = Path("out/export")
 METRICS = Path("metrics.json")

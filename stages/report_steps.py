@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stages.recommendation import Recommendation, accuracy_text
+from stages.recommendation import percent as probability_text
 from stages.report_tables import group_headings
 
 FIGURES = Mapping[str, Any]
@@ -51,6 +53,41 @@ def count(n: int) -> str:
 def set_name(name: str) -> str:
     """What a set of images is, in words."""
     return NAMES_OF_SETS.get(name, name)
+
+
+# --- The verdict -----------------------------------------------------------------------------------------
+
+
+def recommendation(verdict: Recommendation) -> Sheet:
+    """What validation says of every data set and recipe that a user could use."""
+    return Sheet(
+        "What stands behind the verdict",
+        "worst-group accuracy on validation, mean over the seeds ± its standard deviation, by "
+        f"{verdict.resamples:,} resamples of the {verdict.n_images:,} validation images and by the seeds; "
+        "how probable it is that a row is the best of all, how far it is behind the one with the highest "
+        "figure, and how probable it is that the latter is the better one. The oracle’s data, which no user "
+        "has, are not among them.",
+        ["Trained on", "Recipe", "Seeds", "Images", "Worst group (%)", "The best of all", "Points behind",
+         "The highest is better"],
+        [
+            [
+                of.data,
+                of.recipe,
+                count(len(of.seeds)),
+                count(of.images),
+                accuracy_text(of).removesuffix(" %"),
+                probability_text(of.probability_of_being_best),
+                "–"
+                if of.behind_preferred_std is None
+                else f"{100 * of.behind_preferred:.1f} ± {100 * of.behind_preferred_std:.1f}",
+                "–"
+                if of.probability_preferred_is_better is None
+                else probability_text(of.probability_preferred_is_better),
+            ]
+            for of in verdict.cells
+        ],
+        labels=2,
+    )  # fmt: skip
 
 
 # --- Latent space ----------------------------------------------------------------------------------------
@@ -257,14 +294,15 @@ def _probe(probe: FIGURES, names: Sequence[str]) -> Sheet:
 def _judge(judge: FIGURES, names: Sequence[str]) -> list[Sheet]:
     headings = group_headings(names)
     changed = list(next(iter(next(iter(judge["complements"].values())).values()))["changed"])
+    said_of = {name: f"{name}, computed from the pixels" for name in judge["measured"]}
     return [
         Sheet(
             "The judge",
-            "trained on a large balanced set of its own and used for evaluation alone: its accuracy on the "
-            "real test set, in percent, bounds what the tables below can tell.",
+            "used for evaluation alone; where it is a network, trained on a balanced set of real images. Its "
+            "accuracy on the real test set, in percent, bounds what the tables below can tell.",
             ["Attribute", "Accuracy", "Worst group", *headings],
             [
-                [name, percent(of["accuracy"]), percent(of["worst_group_accuracy"]),
+                [said_of.get(name, name), percent(of["accuracy"]), percent(of["worst_group_accuracy"]),
                  *map(percent, of["group_accuracies"])]
                 for name, of in judge["real_test"].items()
             ],

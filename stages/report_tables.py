@@ -206,13 +206,17 @@ def verdict(before: tuple[float, float], after: tuple[float, float]) -> tuple[st
 def headline(runs: pd.DataFrame, recipe: str) -> str:
     """One sentence: what the augmentation did to a recipe's worst-group accuracy, for better or worse."""
     values = {
-        data: mean_and_deviation(seeds_of(runs, data, recipe), SELECTION) for data in runs["data"].unique()
+        data: mean_and_deviation(seeds_of(runs, data, recipe), SELECTION)
+        for data, of in cells_of(runs)
+        if of == recipe
     }
     texts = {data: in_percent(*value) for data, value in values.items()}
-    augmented = f"{texts['augmented']} on the augmented data"
     oracle = (
         f"; the oracle, trained on balanced real data, reaches {texts['oracle']}" if "oracle" in texts else ""
     )
+    if "augmented" not in texts:
+        return f"With {recipe}, every training on the augmented data ended on its plateau{oracle}."
+    augmented = f"{texts['augmented']} on the augmented data"
     if "original" not in values:
         return f"With {recipe}, worst-group accuracy is {augmented}{oracle}."
     verb, judged = verdict(values["original"], values["augmented"])
@@ -223,7 +227,10 @@ def headline(runs: pd.DataFrame, recipe: str) -> str:
 
 
 def choice_sentence(runs: pd.DataFrame) -> str:
-    """One sentence: the best recipe of the original and of the augmented data, as validation chooses them."""
+    """One sentence: the best recipe of the original and of the augmented data, as validation chooses them.
+
+    Empty where neither has a run.
+    """
     recipes = chosen_recipes(runs)
     values = {
         data: mean_and_deviation(seeds_of(runs, data, recipes[data]), SELECTION)
@@ -231,10 +238,12 @@ def choice_sentence(runs: pd.DataFrame) -> str:
         if data in recipes
     }
     parts = [f"{recipes[data]} on the {data} data ({in_percent(*value)})" for data, value in values.items()]
+    if not parts:
+        return ""
     sentence = f"Of all recipes, validation chooses {' and '.join(parts)}"
     if len(values) == 2:
         sentence += f": {verdict(values['original'], values['augmented'])[1]}"
-    closed, _ = gap_of(runs).closed(*values["augmented"])
+    closed = gap_of(runs).closed(*values["augmented"])[0] if "augmented" in values else math.nan
     if math.isnan(closed):
         return f"{sentence}."
     share = f"{closed * 100:.0f}".replace("-", "−") + PERCENT
@@ -242,8 +251,8 @@ def choice_sentence(runs: pd.DataFrame) -> str:
 
 
 def before_and_after(values: Mapping[str, str]) -> str:
-    """'41.1 → 60.2' of the original and the augmented data, or the augmented data's value alone."""
-    return " → ".join(values[data] for data in ("original", "augmented") if data in values)
+    """'41.1 → 60.2' of the original and the augmented data; without the former, the latter's value alone."""
+    return " → ".join([*([values["original"]] if "original" in values else []), values.get("augmented", "–")])
 
 
 def tiles(
@@ -254,12 +263,12 @@ def tiles(
 
     def over_data(metric: str, recipes: Mapping[str, str]) -> dict[str, str]:
         means = {data: float(seeds_of(runs, data, recipe)[metric].mean()) for data, recipe in recipes.items()}
-        return {data: f"{100 * mean:.1f}" for data, mean in means.items()}
+        return {data: f"{100 * mean:.1f}" for data, mean in means.items() if not math.isnan(mean)}
 
     same = dict.fromkeys(best, recipe)
     worst = over_data(SELECTION, same)
     oracle = f"; oracle {worst['oracle']}{PERCENT}" if "oracle" in worst else ""
-    ends = [seeds_of(runs, "augmented", r)[SELECTION].mean() for r in (recipe, best["augmented"])]
+    ends = [seeds_of(runs, "augmented", r)[SELECTION].mean() for r in (recipe, best.get("augmented", recipe))]
     shares = [gap.closed(float(end), 0.0)[0] for end in ends]
     closed = " · ".join("–" if math.isnan(share) else f"{100 * share:.0f}" for share in shares)
     kept, flipped = 100 * datasheet["target_kept"], 100 * datasheet["protected_flipped"]

@@ -28,6 +28,7 @@ from stages import results_commands
 from stages.choices import BASELINE, CHOICE, SELECTION, chosen_recipes, gap_of, seeds_of, summary_table
 from stages.losses import largest_loss, losses, rarest_group
 from stages.paths import ABLATIONS, BALANCED, EVALUATION, GENERATOR, QUALITY, REPORT, RESULTS
+from stages.plateaus import plateau_sentence, read_plateaus
 from stages.report import read_json, step_sheets, without_folders
 from stages.report_figures import DATA_COLOURS
 from stages.results_text import cell, difference, points, share, spread, unpadded
@@ -152,14 +153,21 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], label
 def read_runs(parameters: AllParameters) -> pd.DataFrame:
     """out/evaluation/runs.parquet; `UserError` where it is not of these parameters or compares nothing."""
     runs = read_table(EVALUATION / "runs.parquet", ("data", "recipe", "seed", "selection", SELECTION, CHOICE))
+    train, left_out = parameters.train, read_plateaus(EVALUATION)
     for data in ("original", "augmented"):
+        if data in {plateau.data for plateau in left_out} - set(runs["data"]):
+            raise UserError(
+                f"results: every run on the {data} data ended on its plateau, so that there is nothing to "
+                "compare: change train.optimizer, or raise train.steps, and run `dvc repro`."
+            )
         if data not in set(runs["data"]):
             raise UserError(
                 f"results: no run on the {data} data: list it in train.real_data and run `dvc repro`."
             )
-    train = parameters.train
     wanted = {(d, recipe, seed) for d in train.data for recipe in train.recipes for seed in train.seeds}
-    if wanted != set(runs[["data", "recipe", "seed"]].itertuples(index=False, name=None)):
+    if wanted - {plateau.key for plateau in left_out} != set(
+        runs[["data", "recipe", "seed"]].itertuples(index=False, name=None)
+    ):
         raise UserError(
             f"results: {EVALUATION} has not the runs that {PARAMETERS_FILE} asks for: run `dvc repro`, or "
             "make them the parameters of that run."
@@ -210,6 +218,7 @@ def page(
         data=list(runs["data"].unique()),
         seeds=tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
         gap=gap_of(runs),
+        plateaus=plateau_sentence(read_plateaus(EVALUATION)),
         has_gap=not math.isnan(gap_of(runs).size),
         verdicts=verdicts(runs, parameters.train.definitions),
         run_rows=run_rows(runs),

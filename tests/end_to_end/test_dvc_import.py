@@ -9,13 +9,20 @@ import pandas as pd
 import pytest
 import yaml
 
+from pipeline.stores import write_json
+from stages.paths import RECOMMENDATION
+from stages.recommending import recommend
 from tests.balanced import PROJECT, make_project, manifest, write_parameters
 from tests.end_to_end.running import checked, edit, environment, run
 
 pytestmark = pytest.mark.slow
 
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-CODE = ("stages/export.py", "data/exports", "data/manifest.py")  # what the stage export depends on
+CODE = (  # what the stage export depends on
+    "stages/export.py", "stages/recommendation.py", "data/exports", "data/manifest.py",
+)  # fmt: skip
+VERDICT = "Train erm on the augmented data."
+INPUTS = ("out/balanced", "out/evaluation", "out/real", "out/synthetic")
 
 
 def commit(repository: Path) -> None:
@@ -42,6 +49,7 @@ def producer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch.chdir(folder)
     make_project()
     write_parameters(formats=["hf-parquet"], images_per_file=50)
+    write_json(RECOMMENDATION, recommend([], ["Male"], {}, 0).model_dump() | {"sentence": VERDICT})
     patch.undo()
     for name in CODE:
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
@@ -53,9 +61,9 @@ def producer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checked(folder, "dvc", "init", "--quiet")
     remote = tmp_path_factory.mktemp("remote")
     checked(folder, "dvc", "remote", "add", "--quiet", "-d", "local", str(remote))
-    checked(folder, "dvc", "add", "--quiet", "out/balanced", "out/real", "out/synthetic")
+    checked(folder, "dvc", "add", "--quiet", *INPUTS)
     export_and_push(folder)
-    for name in (".dvc/cache", "out/export/hf-parquet", "out/balanced", "out/real", "out/synthetic"):
+    for name in (".dvc/cache", "out/export/hf-parquet", *INPUTS):
         shutil.rmtree(folder / name)
     return folder
 
@@ -71,6 +79,7 @@ def consumer(tmp_path: Path) -> Path:
 def test_an_export_is_imported_and_read(producer: Path, consumer: Path) -> None:
     checked(consumer, "dvc", "import", "--quiet", str(producer), "out/export/hf-parquet", "-o", "faces")
     assert (consumer / "faces.dvc").is_file()
+    assert VERDICT in (consumer / "faces/README.md").read_text()
     table = pd.read_parquet(consumer / "faces/data")
     assert len(table) == 130
     counts = {"train": 100, "validation": 12, "test": 18}

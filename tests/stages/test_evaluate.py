@@ -174,7 +174,7 @@ def trained(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 def test_metrics_json_has_every_cell_the_gap_and_the_choices(trained: int) -> None:
     metrics = read_metrics()
     data = {"original", "duplicated", "sampled", "augmented", "oracle"}
-    assert set(metrics) == data | {"gap", "choices", "test"}
+    assert set(metrics) == data | {"gap", "choices", "test", "recommendation"}
     assert set(metrics["sampled"]) == {"data", "erm", "group_dro"}
     # Of 20 images 10 and 14 are right with the two seeds.
     worst = metrics["augmented"]["erm"]["worst_group_accuracy"]

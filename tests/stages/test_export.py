@@ -21,10 +21,11 @@ from data.manifest import Manifest
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Export, read_parameters
-from pipeline.stores import INDEX, sha256_of_file
+from pipeline.stores import INDEX, sha256_of_file, write_json
 from pipeline.work import WORK
 from stages import export
-from stages.paths import BALANCED, EXPORT
+from stages.paths import BALANCED, EXPORT, RECOMMENDATION
+from stages.recommending import recommend
 from tests.balanced import PROJECT, make_project, write_parameters
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -91,6 +92,38 @@ def test_what_another_version_has_begun_is_not_gone_on_with(project: Path, monke
         patch.setattr(export, "VERSION", export.VERSION - 1)
         _interrupt("webdataset", monkeypatch)
     assert _encoded("webdataset", monkeypatch) == 130
+
+
+def write_verdict(sentence: str) -> None:
+    write_json(RECOMMENDATION, recommend([], ["Male"], {}, 0).model_dump() | {"sentence": sentence})
+
+
+def test_the_data_card_begins_with_the_verdict(project: Path) -> None:
+    export.main("hf-parquet")
+    without = (EXPORT / "hf-parquet/README.md").read_text().split("---\n", 2)[2]
+    assert without.splitlines()[1:4] == [
+        "# Blond_Hair by Male, balanced by zprime",
+        "",
+        "`y` is Blond_Hair, `a` is Male, `group` = y * 2 + a. `source` is real, z (generated), z_prime (the",
+    ]
+    write_verdict("Train {erm} on the duplicated data.")  # braces are no fields of the card
+    export.main("hf-parquet")
+    card = (EXPORT / "hf-parquet/README.md").read_text().split("---\n", 2)[2]
+    assert card.splitlines()[1:4] == [
+        "# Blond_Hair by Male, balanced by zprime", "", "Train {erm} on the duplicated data.",
+    ]  # fmt: skip
+    assert "zprime calls `augmented`" in card
+    assert card.endswith(without.split("zprime\n", 1)[1])  # the rest is the same
+
+
+def test_another_verdict_is_another_data_card_and_no_other_export(project: Path, monkeypatch) -> None:
+    write_parameters(images_per_file=30)
+    for name, left in (("hf-parquet", 130), ("webdataset", 130 - 60)):
+        write_verdict("One.")
+        _interrupt(name, monkeypatch)
+        write_verdict("Another.")
+        assert _encoded(name, monkeypatch) == left
+    assert "Another." in (EXPORT / "hf-parquet/README.md").read_text()
 
 
 def _interrupt(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
