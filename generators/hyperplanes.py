@@ -21,6 +21,8 @@ from pipeline.stores import write_json
 
 FloatArray = NDArray[np.floating[Any]]
 
+FEWEST = 20  # latents, as which a group of fewer counts
+
 
 @dataclass(frozen=True)
 class Hyperplane:
@@ -118,14 +120,32 @@ def with_rare_share(name: str, labels: NDArray[np.int_], share: float, seed: int
     return np.sort(np.concatenate([rare, common])).astype(np.int64)
 
 
+def group_weights(groups: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Weights of latents, [n], by which every group [n] that occurs counts the same; 1 on the average.
+
+    Where the attributes of the images go together, a plane that is to tell one of them would otherwise lean
+    towards the other: it is right about most images by telling that. A group of fewer than `FEWEST` latents
+    counts as that many do: one latent alone, labelled by mistake, is not to decide about a plane.
+    """
+    counts = np.bincount(groups)
+    weights = 1.0 / np.maximum(counts, FEWEST)[groups]
+    return np.asarray(weights * len(groups) / max(weights.sum(), 1e-12), dtype=np.float64)
+
+
 def fit_hyperplane(
-    name: str, latents: FloatArray, labels: NDArray[np.int_], C: float, seed: int
+    name: str,
+    latents: FloatArray,
+    labels: NDArray[np.int_],
+    C: float,
+    seed: int,
+    weights: NDArray[np.float64] | None = None,
 ) -> Hyperplane:
     """Fit a linear SVM to latents [n, D] and hard labels [n] in {0, 1}; normalised by ||w||.
 
     Args:
         name: the attribute's, or of the target's plane in a domain one of `domain_names`.
         C: the SVM's inverse regularisation.
+        weights: of the latents, [n]; None: either label weighs the same.
 
     Raises `UserError` where only one label occurs, or none. Source: METHODS 1.3 (Ramaswamy et al., 2021).
     """
@@ -135,8 +155,10 @@ def fit_hyperplane(
     if counts.min() == 0:
         raise UserError(_one_label(name, counts))
     # Attributes may be rare: each class weighs the same, or the plane would leave the data.
-    machine = LinearSVC(C=C, class_weight="balanced", dual=len(labels) < latents.shape[1], random_state=seed)
-    machine.fit(latents, labels)
+    class_weight = "balanced" if weights is None else None
+    dual = len(labels) < latents.shape[1]
+    machine = LinearSVC(C=C, class_weight=class_weight, dual=dual, random_state=seed)
+    machine.fit(latents, labels, weights)
     normal = machine.coef_[0].astype(np.float64)
     length = float(np.linalg.norm(normal))
     return Hyperplane(name, normal / length, float(machine.intercept_[0]) / length)

@@ -17,15 +17,18 @@ from generators.hyperplanes import (
     confident,
     domain_names,
     fit_hyperplane,
+    group_weights,
     save_hyperplanes,
     with_rare_share,
 )
 from generators.latents import to_sphere
+from generators.plane_trust import angle_judgement, group_accuracies, plane_judgement
 from pipeline.errors import UserError
-from pipeline.groups import protected_groups
-from pipeline.parameters import FitHyperplanes, read_parameters
+from pipeline.groups import group_names, protected_groups
+from pipeline.parameters import AllParameters, read_parameters
 from pipeline.stage import run_stage
 from pipeline.stores import Store, join_by_id, write_json
+from pipeline.trust import Judgement, settle
 from pipeline.work import publish, work_folder
 from stages.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
 
@@ -51,11 +54,23 @@ class Part:
         """The domains [n], as the labels say."""
         return protected_groups(self.rows[protected].to_numpy(np.int64))[0]
 
+    def groups(self, parameters: AllParameters) -> NDArray[np.int64]:
+        """The target x protected groups [n], as the labels say."""
+        return self.labels(parameters.target) * parameters.n_protected + self.domains(parameters.protected)
 
-def fit_plane(
-    name: str, attribute: str, fit: Part, validation: Part, section: FitHyperplanes
-) -> tuple[Hyperplane, dict[str, Any]]:
+
+@dataclass(frozen=True)
+class Fitted:
+    """A hyperplane, its metrics for metrics.json, and whether it may be trusted."""
+
+    plane: Hyperplane
+    metrics: dict[str, Any]
+    judgement: Judgement
+
+
+def fit_plane(name: str, attribute: str, fit: Part, validation: Part, parameters: AllParameters) -> Fitted:
     """One hyperplane, fitted on what the ablations leave of `fit`, and its metrics on all of `validation`."""
+    section = parameters.fit_hyperplanes
     chosen = fit
     if section.confidence > 0.5:
         chosen = fit.where(confident(fit.rows[f"{attribute}_score"].to_numpy(), section.confidence))
@@ -63,19 +78,40 @@ def fit_plane(
         of = with_rare_share(name, chosen.labels(attribute), section.rare_share, section.seed)
         chosen = chosen.where(of)
     labels, held_out = chosen.labels(attribute), validation.labels(attribute)
-    plane = fit_hyperplane(name, chosen.latents, labels, section.C, section.seed)
+    weights = group_weights(chosen.groups(parameters)) if section.group_balanced else None
+    plane = fit_hyperplane(name, chosen.latents, labels, section.C, section.seed, weights)
     accuracies = {
         "balanced_accuracy": balanced_accuracy(plane, validation.latents, held_out),
         # What a generator that normalises its input renders (METHODS 1.5).
         "balanced_accuracy_on_sphere": balanced_accuracy(plane, to_sphere(validation.latents), held_out),
     }
     print(f"fit_hyperplanes {name}: balanced accuracy {accuracies['balanced_accuracy']:.3f}")
+    names = group_names(parameters.target, parameters.protected)
+    of_groups, counts = group_accuracies(
+        plane, validation.latents, held_out, validation.groups(parameters), len(names)
+    )
     negative, positive = np.bincount(labels, minlength=2).tolist()
-    return plane, {
-        **{key: None if math.isnan(value) else value for key, value in accuracies.items()},
+    metrics = {
+        **{key: _or_none(value) for key, value in accuracies.items()},
+        "group_accuracies": [_or_none(value) for value in of_groups],
+        "group_n": counts.tolist(),
         "positives": float(np.mean(fit.labels(attribute))),
         "latents": {"0": negative, "1": positive},
     }
+    judgement = plane_judgement(
+        name,
+        accuracies["balanced_accuracy"],
+        np.bincount(held_out, minlength=2).tolist(),
+        of_groups,
+        counts,
+        names,
+    )
+    return Fitted(plane, metrics, judgement)
+
+
+def _or_none(value: float) -> float | None:
+    """A figure as JSON has it: None where it is not defined."""
+    return None if math.isnan(value) else float(value)
 
 
 def main() -> None:
@@ -109,14 +145,18 @@ def main() -> None:
             (name, parameters.target, fit.where(domains == domain), validation.where(held_out == domain))
             for domain, name in enumerate(domain_names(parameters.target, parameters.protected))
         ]
-    fitted = [fit_plane(*of, section) for of in fits]
-    planes = [plane for plane, _ in fitted]
-    angles = {f"{a.attribute} x {b.attribute}": angle_between(a, b) for a, b in combinations(planes, 2)}
-    metrics = {plane.attribute: of_plane for plane, of_plane in fitted}
+    fitted = [fit_plane(*of, parameters) for of in fits]
+    planes = [of.plane for of in fitted]
+    angles = {(a.attribute, b.attribute): angle_between(a, b) for a, b in combinations(planes, 2)}
+    held_apart = {pair: angle for pair, angle in angles.items() if {*pair} & {*parameters.protected}}
+    metrics = {of.plane.attribute: of.metrics for of in fitted}
     settings = [section.model_dump(), parameters.attributes, parameters.latent_space]
     work = work_folder("fit_hyperplanes", [LATENTS / "z", LABELS / "z"], settings)
     save_hyperplanes(work / "hyperplanes.json", planes)
-    write_json(work / "metrics.json", {**metrics, "angles_degrees": angles})
+    named = {f"{first} x {second}": angle for (first, second), angle in angles.items()}
+    write_json(work / "metrics.json", {**metrics, "angles_degrees": named})
+    judgements = [*(of.judgement for of in fitted), angle_judgement(held_apart)]
+    settle(judgements, work, parameters.on_useless)
     publish(work, HYPERPLANES)
 
 

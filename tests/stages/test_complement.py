@@ -16,6 +16,7 @@ from generators.hyperplanes import (
     angle_between,
     domain_names,
     fit_hyperplane,
+    group_weights,
     load_hyperplanes,
     planes_of,
     save_hyperplanes,
@@ -25,6 +26,7 @@ from pipeline.errors import UserError
 from pipeline.groups import protected_groups
 from pipeline.integrity import faulty_files
 from pipeline.stores import INDEX, Store, commit_shard, finish_store, write_json
+from pipeline.trust import read_judgements
 from pipeline.work import publish, work_folder
 from stages import complement, fit_hyperplanes
 from stages.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
@@ -39,6 +41,7 @@ PLACES = {"Male": 0, "Eyeglasses": 1}
 
 def write_parameters(**sections: dict | str | list) -> None:
     parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    parameters["fit_hyperplanes"]["group_balanced"] = False  # tests fit planes themselves, by labels alone
     sections = {
         "attributes": NAMES,
         "sample": {"fit": FIT, "validation": VALIDATION, "pair": PAIR},
@@ -127,6 +130,18 @@ def test_every_attribute_has_a_hyperplane_and_every_pair_an_angle(project):
         assert about["angles_degrees"][pair] == angle_between(planes[first], planes[second])
 
 
+def test_groups_of_latents_weigh_the_same(project):
+    write_parameters(fit_hyperplanes={"group_balanced": True})
+    fit_hyperplanes.main()
+    latents, labels = fit_latents()
+    columns = labels[NAMES].to_numpy()
+    weights = group_weights(columns @ np.array([4, 2, 1]))
+    planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
+    for name in NAMES:
+        expected = fit_hyperplane(name, latents, labels[name].to_numpy(), 1.0, 0, weights)
+        np.testing.assert_array_equal(planes[name].normal, expected.normal)
+
+
 def test_the_target_has_a_hyperplane_in_every_domain(project):
     write_parameters(fit_hyperplanes={"domain_dependent": True})
     fit_hyperplanes.main()
@@ -203,12 +218,72 @@ def test_accuracy_without_both_labels_in_validation_is_null(project):
     number = labels["id"].str.removeprefix("z-").astype(int)
     labels.loc[(number >= FIT) & (labels["Male"] == 1), "Blond_Hair"] = 1
     write_store(LABELS / "z", labels)
+    write_parameters(fit_hyperplanes={"domain_dependent": True}, on_useless="stop")
+    with pytest.raises(
+        UserError, match=r"Male=1, Eyeglasses=0 is useless: all \d+ latents to validate it with"
+    ):
+        fit_hyperplanes.main()
     write_parameters(fit_hyperplanes={"domain_dependent": True})
     fit_hyperplanes.main()
     about = metrics(HYPERPLANES)
     for name in domain_names("Blond_Hair", NAMES[1:]):
         for key in ("balanced_accuracy", "balanced_accuracy_on_sphere"):
             assert (about[name][key] is None) == ("Male=1" in name)
+
+
+def test_planes_say_of_every_group_how_often_they_are_right(project):
+    fit_hyperplanes.main()
+    latents = Store(LATENTS / "z").read_between(FIT, FIT + VALIDATION)
+    labels = labels_of(latents)
+    groups = (labels["Blond_Hair"] * 4 + labels["Male"] * 2 + labels["Eyeglasses"]).to_numpy()
+    planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
+    for name in NAMES:
+        about = metrics(HYPERPLANES)[name]
+        right = (planes[name].distance(latents) > 0) == labels[name].to_numpy()
+        assert about["group_n"] == [(groups == g).sum() for g in range(8)]
+        np.testing.assert_allclose(about["group_accuracies"], [right[groups == g].mean() for g in range(8)])
+
+
+def test_planes_are_judged_beside_their_metrics(project):
+    write_parameters(on_useless="stop")
+    fit_hyperplanes.main()
+    target, male, glasses, angles = read_judgements(HYPERPLANES)
+    assert [male.step, glasses.step] == ["hyperplane of Male", "hyperplane of Eyeglasses"]
+    assert [male.level, glasses.level, angles.level] == ["fine", "fine", "fine"]
+    # One plane for a target that lies along z among women and along u among men is right for three in four.
+    assert (target.step, target.level) == ("hyperplane of Blond_Hair", "doubtful")
+    assert target.figures["balanced_accuracy"] == metrics(HYPERPLANES)["Blond_Hair"]["balanced_accuracy"]
+    worst = min(a for a in metrics(HYPERPLANES)["Blond_Hair"]["group_accuracies"])
+    assert target.figures["worst_group_accuracy"] == worst
+    write_parameters(on_useless="stop", fit_hyperplanes={"domain_dependent": True})
+    fit_hyperplanes.main()
+    judgements = read_judgements(HYPERPLANES)
+    names = domain_names("Blond_Hair", NAMES[1:])
+    assert [judgement.step for judgement in judgements[3:-1]] == [f"hyperplane of {name}" for name in names]
+    assert {judgement.level for judgement in judgements[3:-1]} == {"fine"}
+
+
+def test_labels_at_random_and_parallel_planes_stop_the_run(project):
+    labels = Store(LABELS / "z").rows.drop(columns=["shard", "row"])
+    before = labels["Male"].copy()
+    labels["Male"] = np.random.default_rng(0).integers(0, 2, len(labels))
+    write_store(LABELS / "z", labels)
+    write_parameters(on_useless="stop")
+    sentence = (
+        r"hyperplane of Male is useless: it is right for \d\d % of 600 latents .* set on_useless to go_on"
+    )
+    with pytest.raises(UserError, match=sentence):
+        fit_hyperplanes.main()
+    assert not HYPERPLANES.exists()
+    labels["Male"] = before
+    labels["Eyeglasses"] = before
+    write_store(LABELS / "z", labels)
+    with pytest.raises(UserError, match="angles between hyperplanes is useless: the normals of Male and Eye"):
+        fit_hyperplanes.main()
+    write_parameters(on_useless="go_on")
+    fit_hyperplanes.main()
+    assert read_judgements(HYPERPLANES)[-1].level == "useless"
+    assert metrics(HYPERPLANES)["angles_degrees"]["Male x Eyeglasses"] == pytest.approx(0.0, abs=0.01)
 
 
 # complement

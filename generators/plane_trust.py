@@ -1,0 +1,136 @@
+"""Whether hyperplanes may be trusted: how often each is right, of every group, and the angles between them.
+
+Apart from `generators.trust`, so that a threshold here trains no generator again. Pure functions of figures.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators.hyperplanes import FloatArray, Hyperplane
+from pipeline.trust import Judgement, Level
+
+IntArray = NDArray[np.int64]
+
+# Balanced accuracies, where chance is 0.5. A move across a plane that is right 6 times in 10 moves noise. At
+# 0.8, one complement in five starts on the wrong side, so that the move does not change its attribute.
+USELESS_ACCURACY, DOUBTFUL_ACCURACY = 0.6, 0.8
+FEWEST = 20  # latents, for a share of them to say anything
+# Between normals, in degrees from parallel. A move that keeps one attribute and flips the other is 1 / sin of
+# the angle times as long as at a right angle: twice at 30°, and 3.9 times at 15°, which leaves what the
+# generator knows.
+USELESS_ANGLE, DOUBTFUL_ANGLE = 15.0, 30.0
+
+
+def group_accuracies(
+    plane: Hyperplane, latents: FloatArray, labels: IntArray, groups: IntArray, n_groups: int
+) -> tuple[NDArray[np.float64], IntArray]:
+    """How often the sign of a plane agrees with the labels, of every group.
+
+    Args:
+        latents: [n, D].
+        labels: of the plane's attribute, in {0, 1}, [n].
+        groups: of the latents, by the labels of all attributes, in 0 ... n_groups - 1, [n].
+
+    Returns:
+        The accuracies, [n_groups], NaN of groups without latents; and how many these are, [n_groups].
+    """
+    right = (plane.distance(latents) > 0) == (labels == 1)
+    counts = np.bincount(groups, minlength=n_groups)
+    accuracies = np.full(n_groups, math.nan)
+    np.divide(np.bincount(groups, right, minlength=n_groups), counts, out=accuracies, where=counts > 0)
+    return accuracies, counts
+
+
+def plane_judgement(
+    name: str,
+    balanced_accuracy: float,
+    label_counts: Sequence[int],
+    accuracies: FloatArray,
+    counts: IntArray,
+    names: Sequence[str],
+) -> Judgement:
+    """Whether a hyperplane tells its attribute, on latents that it was not fitted on.
+
+    Args:
+        name: the plane's: an attribute, or the target in a domain.
+        balanced_accuracy: NaN where only one label occurs.
+        label_counts: how many latents are labelled 0 and 1.
+        accuracies: of every group, [n_groups]; NaN without latents.
+        counts: of latents, [n_groups].
+        names: of the groups.
+    """
+    step = f"hyperplane of {name}"
+    remedy = (
+        "Look at the labels of G(z) (out/labels/z) and at their labeller first; then more latents "
+        "(sample.fit) or a longer training of the generator may help."
+    )
+    enough = counts >= FEWEST
+    judged = np.where(enough, accuracies, math.nan)
+    worst = int(np.nanargmin(judged)) if enough.any() else None
+    lowest = math.nan if worst is None else float(accuracies[worst])
+    figures = {
+        "balanced_accuracy": None if math.isnan(balanced_accuracy) else balanced_accuracy,
+        "worst_group_accuracy": None if worst is None else lowest,
+        "label_0_n": float(label_counts[0]),
+        "label_1_n": float(label_counts[1]),
+    }
+    if math.isnan(balanced_accuracy):
+        total, label = sum(label_counts), int(np.argmax(label_counts))
+        sentence = (
+            f"all {total:,} latents to validate it with have the label {label}, so that nothing says how "
+            "often it is right."
+            if total
+            else "there is no latent to validate it with."
+        )
+        return Judgement(step, "useless", sentence, remedy, figures)
+    sentence = (
+        f"it is right for {_percent(balanced_accuracy)} of {sum(label_counts):,} latents that it was not "
+        "fitted on, either label counting half, where chance is 50 %"
+    )
+    level: Level = "fine"
+    if balanced_accuracy <= USELESS_ACCURACY:
+        level = "useless"
+    elif balanced_accuracy < DOUBTFUL_ACCURACY or lowest < 0.5 or min(label_counts) < FEWEST:
+        level = "doubtful"
+    if worst is not None:
+        sentence += f", and for {_percent(lowest)} of those labelled {names[worst]}, the worst group"
+    if min(label_counts) < FEWEST:
+        rarer = int(np.argmin(label_counts))
+        sentence += f"; only {label_counts[rarer]} have the label {rarer}"
+    return Judgement(step, level, f"{sentence}.", "" if level == "fine" else remedy, figures)
+
+
+def angle_judgement(angles: Mapping[tuple[str, str], float]) -> Judgement:
+    """Whether hyperplanes are far enough from parallel for a move to flip one attribute and keep the other.
+
+    Args:
+        angles: between the normals of two attributes that a move holds apart, in degrees, 0 to 180.
+    """
+    (first, second), angle = min(angles.items(), key=lambda item: min(item[1], 180.0 - item[1]))
+    from_parallel = min(angle, 180.0 - angle)
+    level: Level = "fine"
+    if from_parallel < USELESS_ANGLE:
+        level = "useless"
+    elif from_parallel < DOUBTFUL_ANGLE:
+        level = "doubtful"
+    sine = math.sin(math.radians(angle))
+    longer = f"{1 / sine:.1f} times as long as at a right angle" if sine > 1e-3 else "without end"
+    sentence = (
+        f"the normals of {first} and {second} are {angle:.0f}° apart, where 90° is independent: a move that "
+        f"keeps one and flips the other is {longer}."
+    )
+    remedy = (
+        "The labels of G(z) hardly tell the two apart: train both labellers on group_balanced batches "
+        "(train_attribute.sampler), or get more real images of the rare groups."
+    )
+    figures: dict[str, float | None] = {"angle_degrees": angle}
+    step = "angles between hyperplanes"
+    return Judgement(step, level, sentence, "" if level == "fine" else remedy, figures)
+
+
+def _percent(share: float) -> str:
+    """'95 %' of 0.95."""
+    return f"{100 * share:.0f} %"
