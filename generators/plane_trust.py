@@ -51,8 +51,12 @@ def plane_judgement(
     accuracies: FloatArray,
     counts: IntArray,
     names: Sequence[str],
+    crossed: bool = True,
 ) -> Judgement:
     """Whether a hyperplane tells its attribute, on latents that it was not fitted on.
+
+    One that is only to be kept, the target's, is never useless while both labels occur: a target that no plane
+    can tell is kept as well as the move is short, and how often it is the complements show.
 
     Args:
         name: the plane's: an attribute, or the target in a domain.
@@ -61,6 +65,7 @@ def plane_judgement(
         accuracies: of every group, [n_groups]; NaN without latents.
         counts: of latents, [n_groups].
         names: of the groups.
+        crossed: whether complements are to cross it, as they do a protected attribute's.
     """
     step = f"hyperplane of {name}"
     remedy = (
@@ -92,7 +97,7 @@ def plane_judgement(
     )
     level: Level = "fine"
     if balanced_accuracy <= USELESS_ACCURACY:
-        level = "useless"
+        level = "useless" if crossed else "doubtful"
     elif balanced_accuracy < DOUBTFUL_ACCURACY or lowest < 0.5 or min(label_counts) < FEWEST:
         level = "doubtful"
     if worst is not None:
@@ -123,8 +128,8 @@ def angle_judgement(angles: Mapping[tuple[str, str], float]) -> Judgement:
         f"keeps one and flips the other is {longer}."
     )
     remedy = (
-        "The labels of G(z) hardly tell the two apart: train both labellers on group_balanced batches "
-        "(train_attribute.sampler), or get more real images of the rare groups."
+        "In G(z) the two go together: let the generator see all groups alike (train_gan.group_balance 1), fit "
+        "with fit_hyperplanes.group_balanced, and train the labellers on group_balanced batches."
     )
     figures: dict[str, float | None] = {"angle_degrees": angle}
     step = "angles between hyperplanes"

@@ -105,6 +105,7 @@ def fit_plane(name: str, attribute: str, fit: Part, validation: Part, parameters
         of_groups,
         counts,
         names,
+        crossed=attribute in parameters.protected,
     )
     return Fitted(plane, metrics, judgement)
 

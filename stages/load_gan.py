@@ -12,15 +12,19 @@ from generators.loading import import_generator, load_generator
 from generators.probing import probe
 from generators.programs import import_factory, import_file
 from generators.synthesis import render
+from generators.trust import judge_generator
 from generators.zoo import import_checkpoint
 from pipeline.errors import UserError
+from pipeline.groups import group_names
 from pipeline.parameters import LoadGAN, read_parameters
 from pipeline.pictures import save_grid
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.stores import write_json
+from pipeline.stores import Store, write_json
+from pipeline.trust import settle
 from pipeline.work import publish, work_folder
-from stages.paths import GENERATOR
+from stages.inputs import real_images
+from stages.paths import GENERATOR, REAL
 
 GRID = 64  # images in the sample grid
 BATCH = 16  # images
@@ -44,7 +48,7 @@ def main() -> None:
         raise UserError("params.yaml: load_gan is missing: presets/pretrained.yaml shows a complete file.")
     accelerator = new_accelerator(parameters.runtime)
     device = accelerator.device
-    output = work_folder("load_gan", [], section.model_dump(mode="json")) / "generator"
+    output = work_folder("load_gan", [REAL], section.model_dump(mode="json")) / "generator"
     card = IMPORTERS[section.kind](section, output, device)
     if card["resolution"] != parameters.prepare.resolution:
         raise UserError(
@@ -65,6 +69,16 @@ def main() -> None:
     latents = sample_latents(0, "grid", 0, GRID, generator.latent_dim)
     pictures = render(generator, latents, BATCH, accelerator)
     save_grid(output / "samples" / f"{generator.resolution:04d}.png", pictures, columns=16)
+    images = real_images(parameters, "train", Store(REAL))
+    judgements = judge_generator(
+        images.read,
+        images.groups,
+        group_names(parameters.target, parameters.protected),
+        lambda z: render(generator, z, BATCH, accelerator),
+        generator.latent_dim,
+        0,
+    )
+    settle(judgements, output, parameters.on_useless)
     publish(output, GENERATOR)
 
 

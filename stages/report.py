@@ -17,10 +17,12 @@ from pipeline.parameters import AllParameters, read_parameters
 from pipeline.pictures import save_grid
 from pipeline.stage import run_stage
 from pipeline.stores import Store, join_by_id, read_table
+from pipeline.trust import worst_level
 from stages import report_figures as figures
 from stages import report_pictures as pictures
 from stages import report_steps as steps
 from stages import report_tables as tables
+from stages import report_trust as trust
 from stages.paths import (
     ATTRIBUTES,
     BALANCED,
@@ -30,10 +32,13 @@ from stages.paths import (
     LABELS,
     LATENTS,
     QUALITY,
+    RECOMMENDATION,
     REPORT,
     RUNS,
     SYNTHETIC,
 )  # fmt: skip
+from stages.plateaus import plateau_sentence, read_plateaus
+from stages.recommendation import read_recommendation
 
 TEMPLATES = Path(__file__).parent
 PREFIXES = {"z": "", "z_prime": "prime_"}  # of the columns of each source in `all_pairs`
@@ -76,11 +81,22 @@ def generator_losses() -> dict[str, bytes]:
     return {"gan_losses": figures.gan_losses(pd.read_csv(path))} if path.is_file() else {}
 
 
-def test_scores(parameters: AllParameters, recipe: str) -> dict[str, pd.DataFrame]:
-    """A recipe's predictions on test, of all seeds, by data set; not the oracle's."""
+def shown_recipe(runs: pd.DataFrame) -> str:
+    """The recipe that the headline is of: the baseline, or else the first that there is a run of."""
+    recipes = runs["recipe"].unique().tolist()
+    return tables.BASELINE if tables.BASELINE in recipes else str(recipes[0])
+
+
+def test_scores(runs: pd.DataFrame, recipe: str) -> dict[str, pd.DataFrame]:
+    """A recipe's predictions on test, of all seeds, by data set that has any; not the oracle's.
+
+    Args:
+        runs: out/evaluation/runs.parquet.
+    """
     scores = {}
-    for data in [name for name in parameters.train.data if name != "oracle"]:
-        folders = [RUNS / data / recipe / str(seed) for seed in parameters.train.seeds]
+    for data in [name for name, of in tables.cells_of(runs) if of == recipe and name != "oracle"]:
+        seeds = tables.seeds_of(runs, data, recipe)["seed"]
+        folders = [RUNS / data / recipe / str(seed) for seed in seeds]
         rows = pd.concat([read_table(folder / "predictions.parquet") for folder in folders])
         scores[data] = rows[(rows["split"] == "test") & (rows["selection"] == tables.SELECTION)]
     return scores
@@ -102,7 +118,10 @@ def target_histograms(
 
 
 def read_histories(parameters: AllParameters) -> pd.DataFrame:
-    """The training histories of all runs: data, recipe, seed, and the columns of history.csv."""
+    """The training histories of all runs: data, recipe, seed, and the columns of history.csv.
+
+    Those of runs that ended on their plateau are among them.
+    """
     matrix = parameters.train
     return pd.concat(
         [
@@ -226,6 +245,12 @@ def step_sheets(parameters: AllParameters, datasheet: dict[str, Any], names: lis
     }
 
 
+def trust_section(parameters: AllParameters) -> dict[str, Any]:
+    """What the section on trust shows: its rows, their worst level, and the sentence above them."""
+    rows = trust.trust_rows(parameters)
+    return {"rows": rows, "level": worst_level(rows), "overall": trust.overall(rows)}
+
+
 def new_environment() -> jinja2.Environment:
     """What renders the page: `next_table()` numbers its tables."""
     environment = jinja2.Environment(
@@ -242,8 +267,8 @@ def main() -> None:
     """Write the page and the tables of DVC's plots."""
     parameters = read_parameters()
     matrix, target, protected = parameters.train, parameters.target, parameters.protected
-    recipe = tables.BASELINE if tables.BASELINE in matrix.recipes else matrix.recipes[0]
     runs = read_table(EVALUATION / "runs.parquet", ("data", "recipe", "seed", "selection"))
+    recipe, recommendation = shown_recipe(runs), read_recommendation(RECOMMENDATION)
     datasheet, described = read_json(BALANCED / "datasheet.json"), read_json(EVALUATION / "data.json")
     summaries = {data: described[data] for data in matrix.data}  # in the order of the tables
     names = group_names(target, protected)
@@ -251,7 +276,7 @@ def main() -> None:
     pairs = all_pairs(parameters)
     shown = pictures.shown_pairs(pairs)
     histories, groups = read_histories(parameters), group_table(runs, len(names))
-    scores = test_scores(parameters, recipe)
+    scores = test_scores(runs, recipe)
     halves = {"z": pairs.drop_duplicates("id"), "z_prime": pairs}
     synthetic = {
         name: tables.binned_shares({s: rows[f"{PREFIXES[s]}{name}_score"] for s, rows in halves.items()})
@@ -261,18 +286,19 @@ def main() -> None:
     drawn = {
         "group_accuracies": figures.group_accuracies(groups, names),
         "data_sets": figures.data_sets({d: s | s["group_counts"] for d, s in summaries.items()}, names),
-        "target_scores": figures.target_scores(
-            target_histograms(scores, protected),
-            target,
-            [name.split(", ", 1)[1] for name in names[: parameters.n_protected]],
-            recipe,
-        ),
         "synthetic_scores": figures.synthetic_scores(
             synthetic, {name: metrics["threshold"] for name, metrics in attributes.items()}
         ),
         **generator_losses(),
         "training_curves": figures.training_curves(histories),
     }
+    if scores:
+        drawn["target_scores"] = figures.target_scores(
+            target_histograms(scores, protected),
+            target,
+            [name.split(", ", 1)[1] for name in names[: parameters.n_protected]],
+            recipe,
+        )
     if robust:
         rows = histories[histories["recipe"].isin(robust)]
         drawn["group_weights"] = figures.group_weights(rows, names)
@@ -286,6 +312,9 @@ def main() -> None:
             target=target,
             protected=protected,
             recipe=recipe,
+            verdict=recommendation.sentence,
+            recommendation=steps.recommendation(recommendation),
+            plateaus=plateau_sentence(read_plateaus(EVALUATION)),
             headline=tables.headline(runs, recipe),
             choices=tables.choice_sentence(runs),
             tiles=tables.tiles(runs, recipe, datasheet, target, protected),
@@ -296,6 +325,8 @@ def main() -> None:
             steps=step_sheets(parameters, datasheet, names),
             pairs=pictures.pair_pictures(shown, target, protected),
             count_of_pairs=len(pairs),
+            trust=trust_section(parameters),
+            mirroring=trust.mirroring(parameters),
             attributes=attributes,
             attribute_selection=parameters.train_attribute.selection,
             samples=pictures.sample_grids(),
@@ -304,7 +335,9 @@ def main() -> None:
             train=matrix,
             versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             parameters=yaml.safe_dump(
-                without_folders(parameters.model_dump(mode="json", exclude={"runtime", "cluster"})),
+                without_folders(
+                    parameters.model_dump(mode="json", exclude={"runtime", "cluster", "on_useless"})
+                ),
                 sort_keys=False,
                 allow_unicode=True,
                 width=110,

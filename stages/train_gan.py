@@ -6,15 +6,18 @@ import pandas as pd
 import torch
 
 from generators.latents import sample_latents
-from generators.loading import save_generator
+from generators.loading import load_generator, save_generator
 from generators.synthesis import render
 from generators.training import GANTraining, train
+from generators.trust import judge_generator
+from pipeline.groups import group_names
 from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters
 from pipeline.pictures import save_grid
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.stores import Store
+from pipeline.trust import settle
 from pipeline.work import publish, work_folder
 from stages.inputs import real_images
 from stages.paths import GENERATOR, REAL
@@ -61,6 +64,16 @@ def main() -> None:
     }
     save_generator(output, generator, card)
     pd.DataFrame(training.losses.records).to_csv(output / "losses.csv", index=False)
+    saved = load_generator(output, accelerator.device)  # as `synthesize` will
+    judgements = judge_generator(
+        images.read,
+        images.groups,
+        group_names(parameters.target, parameters.protected),
+        lambda z: render(saved, z, GRID, accelerator),
+        section.latent_dim,
+        section.seed,
+    )
+    settle(judgements, output, parameters.on_useless)
     publish(output, GENERATOR)
 
 

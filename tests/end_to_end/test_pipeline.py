@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_dataset_twice(repository: Path, tmp_path: 
 def test_metrics_nest_as_promised(repository: Path) -> None:
     metrics = json.loads((repository / "metrics.json").read_text())
     names = {"original", "duplicated", "sampled", "augmented", "oracle"}
-    assert set(metrics) == names | {"gap", "choices", "test"}
+    assert set(metrics) == names | {"gap", "choices", "test", "recommendation"}
     labels = pd.read_parquet(repository / "out/real/labels.parquet")
     sizes = labels[labels["split"] == "test"].groupby(["Blond_Hair", "Male"]).size().tolist()
     assert metrics["test"] == {f"group_{group}_n": n for group, n in enumerate(sizes)}

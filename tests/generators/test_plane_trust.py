@@ -60,6 +60,8 @@ def test_a_group_that_is_wrong_more_often_than_right_makes_a_plane_doubtful(accu
 
 
 def test_a_rare_label_makes_a_plane_doubtful():
+    kept = plane_judgement("Blond_Hair", 0.55, [600, 400], GOOD, MANY, NAMES, crossed=False)
+    assert kept.level == "doubtful" and kept.remedy
     few = plane_judgement("Male", 0.9, [981, 19], GOOD, MANY, NAMES)
     assert few.level == "doubtful"
     assert few.sentence.endswith("; only 19 have the label 1.")

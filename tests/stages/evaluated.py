@@ -136,8 +136,8 @@ def make_trained(n_attributes: int, seeds: tuple[int, ...] = SEEDS) -> None:
         "attributes": {"target": TARGET, "protected": protected},
         "groups": {f"group_{k}": name for k, name in enumerate(group_names(TARGET, protected))},
         "policy": "pairs", "label": "inherited", "target_kept": 0.871, "protected_flipped": 0.772,
-        "before": summary_of(real, n_protected), "synthetic": summary_of(synthetic, n_protected),
-        "after": summary_of(pd.concat([real, synthetic]), n_protected),
+        "before": summary_of(real, protected), "synthetic": summary_of(synthetic, protected),
+        "after": summary_of(pd.concat([real, synthetic]), protected),
         "complements": {"z_prime": complements},
     }  # fmt: skip
     write_json(BALANCED / "datasheet.json", datasheet)
@@ -219,6 +219,7 @@ def quality_of(names: list[str], flips: list[str], groups: list[str]) -> dict[st
         },
         "probe": {"z": {"auc": 0.913, "images": 1_000, "group_auc": shares}},
         "judge": {
+            "measured": [],
             "real_test": dict.fromkeys(names, real),
             "sources": {"z": {"images": sum(sizes), "group_n": sizes, "classifiers": against,
                               "hyperplanes": against}},

@@ -19,6 +19,7 @@ from generators.loading import load_generator, save_generator
 from generators.networks import Generator
 from pipeline.errors import UserError
 from pipeline.stores import commit_shard, finish_store, sha256_of_file, write_json, write_table
+from pipeline.trust import read_judgements
 from stages import load_gan, train_gan
 from stages.paths import GENERATOR, REAL
 
@@ -40,8 +41,22 @@ def make():
 '''
 
 
-def write_parameters(section: dict, resolution: int = 32) -> None:
+def write_real(resolution: int, count: int = 40) -> None:
+    """out/real: training images of noise, as many of every group."""
+    ids = [f"train-{k}" for k in range(count)]
+    pixels = np.random.default_rng(0).integers(0, 255, (count, resolution, resolution, 3), dtype=np.uint8)
+    commit_shard(REAL, 0, pd.DataFrame({"id": ids}), "images", pixels)
+    finish_store(REAL, 1, "images", (resolution, resolution, 3), "uint8")
+    groups = np.arange(count) % 4
+    labels = {"id": ids, "split": "train", "Blond_Hair": groups // 2, "Male": groups % 2}
+    write_table(REAL / "labels.parquet", pd.DataFrame(labels))
+
+
+def write_parameters(section: dict, resolution: int = 32, on_useless: str = "go_on") -> None:
+    """params.yaml, and real images for the generator to be judged by."""
+    write_real(resolution)
     content = copy.deepcopy(AVATARS) | {"generator": "load_gan", "load_gan": section}
+    content["on_useless"] = on_useless
     content["prepare"]["resolution"] = resolution
     content["runtime"] |= {"device": "cpu", "precision": "fp32"}
     Path("params.yaml").write_text(yaml.safe_dump(content))
@@ -211,9 +226,10 @@ def test_a_card_with_an_architecture_that_the_weights_have_not_is_one_sentence(a
     )
 
 
-def test_what_train_gan_leaves_is_brought_in_as_it_is(tmp_path):
-    """The card of the default preset's generator is such a file too."""
-    content = copy.deepcopy(AVATARS) | {"generator": "train_gan"}
+def write_training(on_useless: str) -> None:
+    """Parameters of a training of two steps, and the images to train on."""
+    write_real(8)
+    content = copy.deepcopy(AVATARS) | {"generator": "train_gan", "on_useless": on_useless}
     content["prepare"]["resolution"] = 8
     sizes = {4: 1, 8: 1}
     content["train_gan"] = {
@@ -224,18 +240,17 @@ def test_what_train_gan_leaves_is_brought_in_as_it_is(tmp_path):
     }
     content["runtime"] |= {"device": "cpu", "precision": "fp32"}
     Path("params.yaml").write_text(yaml.safe_dump(content))
-    ids = [f"train-{k}" for k in range(8)]
-    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8)
-    commit_shard(REAL, 0, pd.DataFrame({"id": ids}), "images", pixels)
-    finish_store(REAL, 1, "images", (8, 8, 3), "uint8")
-    labels = pd.DataFrame({"id": ids, "split": "train", "Blond_Hair": [0, 1] * 4, "Male": [0, 0, 1, 1] * 2})
-    write_table(REAL / "labels.parquet", labels)
+
+
+def test_what_train_gan_leaves_is_brought_in_as_it_is(tmp_path):
+    """The card of the default preset's generator is such a file too."""
+    write_training("go_on")
     train_gan.main()
     trained = (GENERATOR / CARD).read_bytes()
     card = json.loads(trained)
     assert card["sha256"] == sha256_of_file(GENERATOR / "generator.safetensors")
     assert card["torch"] == torch.__version__
-    assert card["trained_on"] == {"images": 8, "attributes": ["Blond_Hair", "Male"], "source": "avatars"}
+    assert card["trained_on"] == {"images": 40, "attributes": ["Blond_Hair", "Male"], "source": "avatars"}
     train_gan.main()
     assert (GENERATOR / CARD).read_bytes() == trained  # nothing in it varies from run to run
     shutil.copytree(GENERATOR, "made")
@@ -246,6 +261,29 @@ def test_what_train_gan_leaves_is_brought_in_as_it_is(tmp_path):
     assert json.loads((GENERATOR / CARD).read_text()) == card
     default = ROOT / "presets/weights/avatars" / CARD
     assert json.loads(default.read_text()).keys() == card.keys()
+
+
+def test_a_generator_that_has_learned_nothing_stops_the_run_and_its_training_is_kept():
+    write_training("stop")
+    with pytest.raises(UserError, match=r"^variety of the generator is useless: .*train_gan\.steps"):
+        train_gan.main()
+    assert not GENERATOR.exists()
+    (state,) = Path(".work/train_gan").glob("*/state.pt")
+    saved = state.stat().st_mtime_ns
+    with pytest.raises(UserError, match="is useless"):
+        train_gan.main()
+    assert state.stat().st_mtime_ns == saved  # no step was made again
+    write_training("go_on")
+    train_gan.main()
+    variety, _ = read_judgements(GENERATOR)
+    assert variety.level == "useless"
+
+
+def test_a_generator_of_something_else_stops_the_run():
+    write_parameters(ZOO, on_useless="stop")  # the real images are noise
+    with pytest.raises(UserError, match=r"^variety of the generator is useless: only 0 % of"):
+        load_gan.main()
+    assert not GENERATOR.exists()
 
 
 def test_the_default_presets_generator_comes_in_with_its_card(tmp_path):

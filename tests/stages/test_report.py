@@ -417,6 +417,18 @@ def test_without_a_judge_there_are_the_distances_and_the_probe() -> None:
     assert [sheet.title for sheet in sheets] == ["Distance from real images", "Real or synthetic? The probe"]
 
 
+def test_a_judge_without_a_network_is_said_to_be_computed() -> None:
+    figures = quality_of(["Five_or_more", "Red"], ["Red"], ["a", "b", "c", "d"])
+    by_networks = quality(figures)
+    assert by_networks[2].title == "The judge"
+    assert [row[0] for row in by_networks[2].rows] == ["Five_or_more", "Red"]
+    figures["judge"]["measured"] = ["Red"]
+    computed = quality(figures)
+    assert [row[0] for row in computed[2].rows] == ["Five_or_more", "Red, computed from the pixels"]
+    assert computed[2].rows[1][1:3] == ["98.7", "95.4"]
+    assert computed[3:] == by_networks[3:]
+
+
 # The headline
 
 

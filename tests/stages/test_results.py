@@ -414,6 +414,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         for name in judge["sources"]["z"]["classifiers"]:
             for kind in ("classifiers", "hyperplanes"):
                 judge["sources"]["z"][kind][name]["group_accuracies"] = [0.77] * n
+        judge["measured"] = ["Male"] if request.param == 2 else []
         labels = judge["labels"]["augmented"]["z_prime"]
         labels |= {"confusion": [[1] * n] * n, "group_noise_average": 0.125}
         write_json(QUALITY / "quality.json", quality)
@@ -468,6 +469,15 @@ def test_the_page_says_how_it_was_made(folder: Path, monkeypatch: pytest.MonkeyP
             results.main()
     finally:
         PARAMETERS_FILE.write_text(made)
+
+
+def test_the_page_says_what_judges_and_what_is_computed(folder: Path) -> None:
+    text = (folder / RESULTS).read_text()
+    assert "step by step, as judges see it: networks trained on balanced real images of their own.\n" in text
+    assert text.count("serve evaluation alone") == 1
+    computed = "Eyeglasses" in text
+    assert ("Computed from the pixels, without a network: Male." in text) == computed
+    assert ("| Male, computed from the pixels | 98.7 |" in text) == computed
 
 
 def test_every_table_has_as_many_cells_as_headings(folder: Path) -> None:
