@@ -20,3 +20,4 @@ EXPORT = Path("out/export")
 METRICS = Path("metrics.json")
 RESULTS = Path("docs/results.md")
 ABLATIONS = Path("docs/results/ablations.json")
+BESIDE = Path("docs/results/beside")  # what other benchmarks found, a file each

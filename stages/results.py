@@ -8,11 +8,12 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jinja2
 import numpy as np
 import pandas as pd
+import typer
 import yaml
 from matplotlib.figure import Figure
 
@@ -21,14 +22,26 @@ from pipeline.groups import group_names
 from pipeline.parameters import PARAMETERS_FILE, AllParameters, read_parameters
 from pipeline.preset import PRESETS
 from pipeline.stage import run_stage
-from pipeline.stores import committed, read_table
+from pipeline.stores import committed, read_table, write_json
 from stages import ablation_tables as ablated
 from stages import report_tables as tables
 from stages import results_commands
 from stages.choices import BASELINE, CHOICE, SELECTION, chosen_recipes, gap_of, seeds_of, summary_table
 from stages.losses import largest_loss, losses, rarest_group
-from stages.paths import ABLATIONS, BALANCED, EVALUATION, GENERATOR, QUALITY, REPORT, RESULTS
+from stages.paths import (
+    ABLATIONS,
+    BALANCED,
+    BESIDE,
+    EVALUATION,
+    GENERATOR,
+    METRICS,
+    QUALITY,
+    RECOMMENDATION,
+    REPORT,
+    RESULTS,
+)
 from stages.plateaus import plateau_sentence, read_plateaus
+from stages.recommendation import read_recommendation
 from stages.report import read_json, step_sheets, without_folders
 from stages.report_figures import DATA_COLOURS
 from stages.results_text import cell, difference, points, share, spread, unpadded
@@ -241,15 +254,56 @@ def page(
         pictures=pictures,
         ablated=ablated,
         ablations=ablations,
+        beside=beside_records(),
         ablation_seeds=sorted({len(record["seeds"]) for record in ablations}),
         commands=[*made_by, *ablated.commands(ablations)],
     )
 
 
-def main() -> None:
-    """Write docs/results.md and the pictures beside it."""
+def beside_record(
+    name: str, about: str, parameters: AllParameters, runs: pd.DataFrame, made_by: Sequence[str]
+) -> dict[str, Any]:
+    """What docs/results.md says of a benchmark beside the one that the page is about.
+
+    Args:
+        name: of its file, and its place in the page.
+        about: what was done, a sentence.
+        made_by: the commands that make its outputs again.
+    """
+    return {
+        "name": name,
+        "about": about,
+        "target": parameters.target,
+        "protected": parameters.protected,
+        "seeds": tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
+        "rows": run_rows(runs),
+        "plateaus": plateau_sentence(read_plateaus(EVALUATION)),
+        "verdict": read_recommendation(RECOMMENDATION).sentence,
+        "recommended": read_json(METRICS)["recommendation"],
+        "commands": list(made_by),
+    }
+
+
+def beside_records() -> list[dict[str, Any]]:
+    """The benchmarks beside the one that docs/results.md is about, by name."""
+    return [read_json(path) for path in sorted(BESIDE.glob("*.json"))]
+
+
+def main(
+    beside: Annotated[
+        str | None, typer.Option(help="keep these results under a name, beside the page's")
+    ] = None,
+    about: Annotated[str, typer.Option(help="with --beside: what was done, a sentence")] = "",
+) -> None:
+    """Write docs/results.md and the pictures beside it; or keep what this run found for that page."""
     parameters = read_parameters()
     runs = read_runs(parameters)
+    if beside is not None:
+        made_by = commands(yaml.safe_load(PARAMETERS_FILE.read_text()))
+        path = BESIDE / f"{beside}.json"
+        write_json(path, beside_record(beside, about, parameters, runs, made_by))
+        print(f"results: {path}; `make results` on the benchmark's own outputs puts it into {RESULTS}")
+        return
     pictures = write_pictures(runs, RESULTS.with_suffix(""))
     ablations = read_json(ABLATIONS) if ABLATIONS.exists() else []
     made_by = commands(yaml.safe_load(PARAMETERS_FILE.read_text()))

@@ -423,6 +423,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         evaluate.main()
         report.main()
         write_json(ABLATIONS, [record("first", None, 0.5)])
+        results.main(beside="digits", about="Real digits.")
+        assert not RESULTS.exists()
         results.main()
     return folder
 
@@ -441,6 +443,19 @@ def test_the_page_has_the_computed_verdicts_and_its_pictures(folder: Path) -> No
     assert "| first | 1,234 | 678 | 70.0 % | 40.0 % | – | 20.0 % |" in text
     assert "its G(z) | 77.0 % |" in text
     assert "Its weights: somebody." in text
+
+
+def test_the_page_has_what_another_benchmark_found(folder: Path) -> None:
+    """The same runs, kept beside: their table stands there twice; and the verdict, with what test says."""
+    text = (folder / RESULTS).read_text()
+    beside = json.loads((folder / "docs/results/beside/digits.json").read_text())
+    assert "### Digits: Blond_Hair, with Male" in text
+    assert "Real digits. Mean ± standard deviation over 2 seeds (n − 1)." in text
+    for row in beside["rows"]:
+        assert text.count(f"| {' | '.join(row)} |") == 2
+    assert beside["verdict"] in text and beside["verdict"]
+    assert "points below the best usable data and recipe there" in text
+    assert text.count("    python -m pipeline.preset smoke\n") == 2
 
 
 def test_the_page_has_every_group_the_papers_measures_and_the_gates(folder: Path) -> None:
