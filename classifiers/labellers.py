@@ -3,6 +3,20 @@
 Beside the networks that label there are checkers, trained on a half of the images each. Of a complement
 whose target "stayed", a labeller that judges itself would see only that its own mistake stayed; what one half
 says of the original, the other half, which has seen none of the same images, checks on the complement.
+
+What was measured to choose the defaults: accuracy in the worst group on real test images, networks trained on
+group-balanced batches, their weights and threshold chosen by the worst group on validation:
+
+    networks                                  digits in two inks    avatars
+    one (mean and deviation over seeds)       0.73 ± 0.02
+    one, images moved by a sixteenth          0.82 ± 0.03           0.89 ± 0.01
+    two of these, averaged                    0.84                  0.90
+    three (avatars) or four (digits)          0.84                  0.90
+    one on half of the images, not moved      0.58 ± 0.06
+    four on three quarters each, not moved    0.71
+
+So all images label, and halves only check. Of the avatars' G(z), two networks give 96 % the judges' label; with
+the prior's shift, of what is labelled a blond man 91 % are right and 80 % of them are found, without it 86 % and 90 %.
 """
 
 import math

@@ -55,8 +55,8 @@ def plane_judgement(
 ) -> Judgement:
     """Whether a hyperplane tells its attribute, on latents that it was not fitted on.
 
-    One that is only to be kept, the target's, is never useless while both labels occur: a target that no plane
-    can tell is kept as well as the move is short, and how often it is the complements show.
+    One that is only to be kept, the target's, is never useless while both labels occur: a target that no
+    plane can tell is kept as well as the move is short, and how often it is the complements show.
 
     Args:
         name: the plane's: an attribute, or the target in a domain.
@@ -128,8 +128,8 @@ def angle_judgement(angles: Mapping[tuple[str, str], float]) -> Judgement:
         f"keeps one and flips the other is {longer}."
     )
     remedy = (
-        "In G(z) the two go together: let the generator see all groups alike (train_gan.group_balance 1), fit "
-        "with fit_hyperplanes.group_balanced, and train the labellers on group_balanced batches."
+        "In G(z) the two go together: let the generator see all groups alike (train_gan.group_balance 1), "
+        "fit with fit_hyperplanes.group_balanced, and train the labellers on group_balanced batches."
     )
     figures: dict[str, float | None] = {"angle_degrees": angle}
     step = "angles between hyperplanes"

@@ -220,7 +220,7 @@ class Invert(Parameters):
 
 class FitHyperplanes(Parameters):
     C: float = Field(1.0, gt=0)  # of the linear SVM
-    # Every group of latents counts the same: else a plane leans towards what goes together with its attribute.
+    # Every group of latents counts the same: else a plane leans to what goes together with its attribute.
     group_balanced: bool = True
     domain_dependent: bool = False  # the target has a hyperplane of its own in every protected group
     latents: int | None = Field(None, ge=2)  # of sample.fit, how many are used: the first; null: all
