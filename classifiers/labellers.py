@@ -15,8 +15,9 @@ group-balanced batches, their weights and threshold chosen by the worst group on
     one on half of the images, not moved      0.58 ± 0.06
     four on three quarters each, not moved    0.71
 
-So all images label, and halves only check. Of the avatars' G(z), two networks give 96 % the judges' label; with
-the prior's shift, of what is labelled a blond man 91 % are right and 80 % of them are found, without it 86 % and 90 %.
+So all images label, and halves only check. Of the avatars' G(z), two networks give 96 % the judges' label.
+With the prior's shift 91 % of the men labelled blond are blond, and 80 % of the blond men are found;
+without it 86 % and 90 %.
 """
 
 import math

@@ -14,7 +14,7 @@ import yaml
 from accelerate.state import AcceleratorState
 
 from classifiers.backbones import new_backbone
-from classifiers.labellers import Labeller, save_labeller
+from classifiers.labellers import Labeller, prior_of, prior_shift, save_labeller
 from classifiers.training import predict
 from generators.cards import CARD
 from generators.latents import sample_latents
@@ -237,6 +237,26 @@ def test_images_and_labels_belong_to_their_latents(inline):
             assert set(rows[f"{attribute}_0"]) | set(rows[f"{attribute}_1"]) <= {0, 1}
             if name == "z":
                 assert 0.3 < rows[attribute].mean() < 0.7
+
+
+def test_scores_move_with_how_frequent_an_attribute_is(inline, tmp_path, monkeypatch, capsys):
+    """By one shift for the whole store, in logits; the checkers' labels stay."""
+    monkeypatch.chdir(shutil.copytree(inline, tmp_path / "moved"))
+    shutil.rmtree(LABELS / "z")
+    write_parameters(label={"prior_shift": True})
+    label.main("z")
+    moved, before = (Store(folder / LABELS / "z").rows for folder in (Path(), inline))
+    for name in NAMES:
+        card = json.loads((ATTRIBUTES / name / CARD).read_text())
+        scores = before[f"{name}_score"].to_numpy()
+        shift = prior_shift(prior_of(scores, card["prior"]), card["prior"], card["real_share"])
+        assert abs(shift) > 0.1
+        logits = np.log(scores / (1 - scores)) + shift
+        np.testing.assert_allclose(moved[f"{name}_score"], 1 / (1 + np.exp(-logits)), rtol=1e-5)
+        assert (moved[name] == (moved[f"{name}_score"] >= card["threshold"])).all()
+        for half in (0, 1):
+            assert (moved[f"{name}_{half}"] == before[f"{name}_{half}"]).all()
+    assert "scores move by" in capsys.readouterr().out
 
 
 def test_only_latents_to_pair_have_complements_in_shards_of_the_same_numbers(inline):
