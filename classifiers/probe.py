@@ -24,12 +24,15 @@ class Separation:
 
     Attributes:
         auc: area under its ROC curve, 0 to 1: 0.5 where synthetic images cannot be told from real ones.
+        apart: the mean score of the synthetic images less that of the real ones, in [-1, 1]: near 0 where the
+            probe has learned nothing, or there is nothing to learn.
         images: how many of each kind it was measured on.
         group_auc: the same among the images of one group [n_groups]; NaN where a kind has none.
         group_real, group_synthetic: how many images these are of, [n_groups].
     """
 
     auc: float
+    apart: float
     images: int
     group_auc: NDArray[np.float64]
     group_real: IntArray
@@ -112,6 +115,7 @@ def separation(
     members = [measured.groups == group for group in range(n_groups)]
     return Separation(
         auc=area_under_curve(scores, measured.targets),
+        apart=float(scores[measured.targets == 1].mean() - scores[measured.targets == 0].mean()),
         images=len(second),
         group_auc=np.array([area_under_curve(scores[m], measured.targets[m]) for m in members]),
         group_real=np.array([(measured.targets[m] == 0).sum() for m in members]),

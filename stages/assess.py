@@ -198,6 +198,7 @@ def probes_of(
         )
         records[source] = {
             "auc": found.auc,
+            "apart": found.apart,
             "images": found.images,
             "group_auc": [None if math.isnan(auc) else float(auc) for auc in found.group_auc],
             "group_real": found.group_real.tolist(),
@@ -244,7 +245,9 @@ def main() -> None:
     )
     if judged is not None:
         write_table(output / "judged.parquet", judged)
-    judgements = [probe_judgement(source, record["auc"]) for source, record in probes.items()]
+    judgements = [
+        probe_judgement(source, record["auc"], record["apart"]) for source, record in probes.items()
+    ]
     settle(judgements, output, parameters.on_useless)
     publish(output, QUALITY)
 

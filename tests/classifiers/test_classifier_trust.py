@@ -65,6 +65,14 @@ def test_labels_among_synthetic_images_are_about_as_frequent(real, positive, n, 
 
 
 def test_the_probe_is_never_useless():
-    assert probe_judgement("z", 0.95).level == "fine"
-    assert probe_judgement("z", 0.999).level == "doubtful"
-    assert "0.999" in probe_judgement("z", 0.999).sentence
+    assert probe_judgement("z", 0.95, 0.4).level == "fine"
+    assert probe_judgement("z", 0.999, 0.9).level == "doubtful"
+    assert "0.999" in probe_judgement("z", 0.999, 0.9).sentence
+
+
+def test_a_probe_that_holds_nothing_apart_is_doubtful_itself():
+    """As it was on the avatars while their edges were repeated: 0.56, where 0.98 can be had."""
+    judgement = probe_judgement("z", 0.56, 0.02)
+    assert judgement.level == "doubtful"
+    assert "0.560" in judgement.sentence and "assess.probe.steps" in judgement.remedy
+    assert probe_judgement("z", 0.7, 0.1).level == "fine"
