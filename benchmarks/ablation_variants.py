@@ -42,8 +42,10 @@ VARIANTS = {
     "recipes": Variant(
         "params.yaml as it is, with recipes that keep “synthetic” from being a cue", "recipes", {}
     ),
-    "both_agree": Variant(
-        "only complements of which f confirms the target too", PRESENT, {"balance.gates.agreement": "both"}
+    "protected_agrees": Variant(
+        "complements of which f need confirm the protected attribute alone",
+        PRESENT,
+        {"balance.gates.agreement": "protected"},
     ),
     "refined": Variant(
         "complements refined by gradient steps through G and f", PRESENT, {"complement.refine.steps": 10}
