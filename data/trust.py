@@ -23,6 +23,8 @@ HALVES = (0, 1)  # of the images: the labels by their checkers stand in the colu
 USELESS_SHARE = 0.6  # at most: a coin gives 0.5
 DOUBTFUL_SHARE = 0.85  # below: with both shares there, more than a quarter of the labels may be wrong
 DOUBTFUL_GROUP_SHARE = 0.5  # below: of the complements that promise a group, most are of another one
+# Of a checker in its worst group of real images, below: a complement that it does not confirm may be right.
+FIT_TO_CHECK = 0.6
 DOUBTFUL_RATIO = 0.1  # of the smallest group to the largest, below
 KL_TOLERANCE = 1e-9  # nats: what is smaller is rounding
 
@@ -101,6 +103,7 @@ def complements_judgement(
     passed: BoolArray,
     groups: Sequence[str],
     inherited: bool,
+    checker_accuracy: float | None = None,
 ) -> Judgement:
     """Whether the complements are what they promise: the same target, other protected attributes.
 
@@ -112,6 +115,9 @@ def complements_judgement(
         groups: the names of the groups, [2 n_protected].
         inherited: the complements' labels are what they promise. Otherwise they are the classifiers' own,
             which a broken promise does not make wrong: the judgement is doubtful at worst.
+        checker_accuracy: of the checkers on real validation images, in the group, of the attribute and the
+            half where it is the lowest; None where it is not known. Where few images are rare, half of
+            them may be too few to learn from: such checkers call nothing useless.
 
     It is by the complements that passed the gates. Checkers share some mistakes with the networks that the
     gates ask, having seen the same images: what passed looks a little better than it is.
@@ -129,6 +135,7 @@ def complements_judgement(
         "flipped_before_gates": all_flipped,
         **{f"group_{k}_as_promised": _number(both.get(k)) for k in range(len(groups))},
         "by_checkers": float(by_checkers),
+        "checker_accuracy": checker_accuracy,
     }
     if kept is None or flipped is None:
         return Judgement(
@@ -140,7 +147,8 @@ def complements_judgement(
         )
     worst = int(both.idxmin())
     level = _level_of_shares(min(kept, flipped), float(both[worst]))
-    if level == "useless" and not inherited:
+    unfit = by_checkers and checker_accuracy is not None and checker_accuracy < FIT_TO_CHECK
+    if unfit or (level == "useless" and not inherited):
         level = "doubtful"
     sentence = (
         f"{SAID_BY['checkers' if by_checkers else 'labeller']}, the target stays in {_percent(kept)} and the "
@@ -150,6 +158,11 @@ def complements_judgement(
     )
     if not inherited:
         sentence += "; their labels are the classifiers' own, and do not rest on that"
+    if unfit:
+        sentence += (
+            f"; the checkers themselves are right for only {_percent(checker_accuracy)} of the real "
+            "validation images of a group, so that this says little"
+        )
     remedy = (
         "Gate them (balance.gates.agreement: both), refine them (complement.refine.steps), or see to better "
         "labellers (train_attribute)."

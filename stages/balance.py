@@ -56,6 +56,19 @@ def labeller_accuracies(source: str, parameters: AllParameters) -> NDArray[np.fl
     return np.array([np.nan if accuracy is None else accuracy for accuracy in found])
 
 
+def checker_accuracy(parameters: AllParameters) -> float | None:
+    """The lowest accuracy of checkers in a group of real validation images; None without checkers."""
+    files = [ATTRIBUTES / name / "metrics.json" for name in parameters.attributes]
+    found = [
+        value
+        for path in files
+        if path.is_file()
+        for key, value in json.loads(path.read_text()).items()
+        if key.startswith("checker_") and value is not None
+    ]
+    return min(found, default=None)
+
+
 def by_group(counts: NDArray[np.integer[Any]]) -> dict[str, int]:
     """Counts [n_groups] under the groups' keys."""
     return {f"group_{group}": int(count) for group, count in enumerate(counts)}
@@ -112,7 +125,13 @@ def main() -> None:
         checks, by_checkers = cross_checks(rows, originals, names, of_real_images)
         judgements.append(
             complements_judgement(
-                STEPS[source], checks, by_checkers, kept[source], groups, section.label == "inherited"
+                STEPS[source],
+                checks,
+                by_checkers,
+                kept[source],
+                groups,
+                section.label == "inherited",
+                checker_accuracy(parameters),
             )
         )
     candidates = candidates_of(z, judged, kept, names, section.sources, section.dropped, stores)

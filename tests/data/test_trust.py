@@ -136,6 +136,23 @@ def test_levels_of_complements(kept: float, flipped: float, level: str) -> None:
     assert bool(judgement.remedy) == (level != "fine")
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "by_checkers", "level"),
+    [(0.59, True, "doubtful"), (0.6, True, "useless"), (None, True, "useless"), (0.59, False, "useless")],
+)
+def test_checkers_that_are_no_better_than_chance_call_nothing_useless(
+    accuracy: float | None, by_checkers: bool, level: str
+) -> None:
+    """And nothing fine: halves of few rare images are too few to learn from."""
+    passed = np.ones(100, dtype=bool)
+    arguments = (by_checkers, passed, GROUPS, True, accuracy)
+    found = complements_judgement("complements", checks_of(0.4, 1.0), *arguments)
+    assert found.level == level
+    assert ("right for only 59.0 %" in found.sentence) == (level == "doubtful")
+    if level == "doubtful":
+        assert complements_judgement("complements", checks_of(1.0, 1.0), *arguments).level == "doubtful"
+
+
 def test_a_group_that_is_not_made_is_doubtful_however_good_the_others_are() -> None:
     checks = checks_of(1.0, 1.0)
     of_last = np.flatnonzero(checks["group"] == 3)
@@ -159,7 +176,8 @@ def test_what_the_gates_let_through_decides_and_all_is_told() -> None:
     assert judgement.level == "fine"
     assert judgement.figures == {
         "complements": 100.0, "used": 50.0, "kept": 1.0, "flipped": 1.0, "kept_before_gates": 0.5,
-        "flipped_before_gates": 1.0, "by_checkers": 1.0, **{f"group_{k}_as_promised": 1.0 for k in range(4)},
+        "flipped_before_gates": 1.0, "by_checkers": 1.0, "checker_accuracy": None,
+        **{f"group_{k}_as_promised": 1.0 for k in range(4)},
     }  # fmt: skip
     assert judgement.sentence.startswith(
         "By classifiers that did not label them, the target stays in 100.0 % and the protected attributes "
