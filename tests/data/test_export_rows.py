@@ -259,5 +259,10 @@ def test_an_interrupt_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         write(*given)
 
     monkeypatch.setattr(rows_module, "_write", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        written(manifest)
+    # A shell starts what it runs in the background with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            written(manifest)
+    finally:
+        signal.signal(signal.SIGINT, before)
