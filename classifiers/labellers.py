@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.backbones import BACKBONES, CPU, Classifier, load_saved, save_network
+from classifiers.metrics import SATURATED, log_odds
 from pipeline.parameters import Backbone
 from pipeline.seeds import generator_for
 
@@ -39,7 +40,6 @@ IntArray = NDArray[np.int64]
 
 HALVES = 2
 LEANING = math.log(4)  # generators lean towards rare groups on purpose, by a factor of two or three
-SATURATED = 1e-7  # scores nearer to 0 or 1 than this are taken to it: their logits are finite
 
 
 class Labeller(nn.Module):
@@ -155,11 +155,6 @@ def prior_of(scores: FloatArray, prior: float) -> float:
             break
         share = new
     return new
-
-
-def log_odds(share: float) -> float:
-    """ln(p / (1 - p)) of a share in (0, 1)."""
-    return float(np.log(share / (1 - share)))
 
 
 def prior_shift(share: float, prior: float, real: float) -> float:

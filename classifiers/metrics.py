@@ -20,12 +20,19 @@ from numpy.typing import NDArray
 from classifiers.counts import FloatArray, IntArray, bins_of, ratio, reweighted, weighted_sums
 from pipeline.groups import protected_groups
 
+SATURATED = 1e-7  # shares nearer to 0 or 1 than this are taken to it: their log odds are finite
 HALF = 0.5  # the score from which on 1 is predicted, wherever no other threshold is named
 ECE_BINS = 15  # Guo et al., 2017
 CACHE_BYTES = 2**20  # of an array that is gone over again and again
 ROUNDING = 1e-14  # of a share of weighted counts
 
 # --- Thresholds ------------------------------------------------------------------------------------------
+
+
+def log_odds(shares: FloatArray | float) -> FloatArray:
+    """ln(p / (1 - p)) of shares or scores in [0, 1], of any shape: within ± ln(1 / `SATURATED`), 16.1."""
+    p = np.clip(np.asarray(shares, dtype=np.float64), SATURATED, 1 - SATURATED)
+    return np.log(p / (1 - p))
 
 
 def f1_threshold(scores: FloatArray, targets: IntArray) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.metrics import log_odds
 from pipeline.trust import Judgement, Level
 
 FloatArray = NDArray[np.float64]
@@ -118,11 +119,9 @@ def share_judgement(attribute: str, real: float, n_positive: int, n: int) -> Jud
         n_positive: how many of n images G(z) are labelled 1.
     """
 
-    def log_odds(share: float) -> float:
-        return math.log(share / (1 - share))
-
     share = n_positive / n
-    distance = abs(log_odds((n_positive + 0.5) / (n + 1)) - log_odds(min(max(real, 0.5 / n), 1 - 0.5 / n)))
+    known = min(max(real, 0.5 / n), 1 - 0.5 / n)  # finer than n images can tell is nothing
+    distance = abs(float(log_odds((n_positive + 0.5) / (n + 1)) - log_odds(known)))
     level: Level = "fine"
     if distance > ANOTHER or min(n_positive, n - n_positive) < FEWEST:
         level = "useless"

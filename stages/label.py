@@ -17,6 +17,7 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
+from classifiers.metrics import log_odds
 from classifiers.trust import share_judgement
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.parameters import AllParameters, Label, Runtime, read_parameters
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 PILOT = 4096  # images of a store that say how frequent an attribute is among all of them
-SATURATED = 1e-7  # thresholds nearer to 0 or 1 are taken to it: their logits are finite
 
 # Images. What kernels make of an image is the same, to the last bit, in batches of this size and of its
 # multiples, and not in all others; at a threshold the last bit is the label.
@@ -41,7 +41,7 @@ BATCH_UNIT = 64
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labellers:
     """What labels images: the labellers of all attributes, as one function.
 
     Attributes:
@@ -76,7 +76,7 @@ class Labels:
         return content
 
 
-def load_labels(attributes: list[str], device: "torch.device") -> Labels:
+def load_labellers(attributes: list[str], device: "torch.device") -> Labellers:
     """The labellers of these attributes, on the device."""
     import torch
 
@@ -89,7 +89,6 @@ def load_labels(attributes: list[str], device: "torch.device") -> Labels:
     for name, (_, card) in loaded.items():
         columns[name] = [len(thresholds) + k for k in range(len(card["thresholds"]))]
         thresholds += card["thresholds"]
-    cuts = np.clip(np.array(thresholds, dtype=np.float64), SATURATED, 1 - SATURATED)
 
     def logits(images: torch.Tensor) -> torch.Tensor:
         return torch.cat([labeller.with_checkers(images) for labeller, _ in loaded.values()], dim=1)
@@ -97,11 +96,15 @@ def load_labels(attributes: list[str], device: "torch.device") -> Labels:
     priors, real = (
         {name: float(card[key]) for name, (_, card) in loaded.items()} for key in ("prior", "real_share")
     )
-    return Labels(network, logits, columns, np.log(cuts / (1 - cuts)), priors, real)
+    return Labellers(network, logits, columns, log_odds(np.array(thresholds)), priors, real)
 
 
 def logits_of(
-    labels: Labels, images: NDArray[np.uint8], section: Label, accelerator: "Accelerator", advance: Advancing
+    labellers: Labellers,
+    images: NDArray[np.uint8],
+    section: Label,
+    accelerator: "Accelerator",
+    advance: Advancing,
 ) -> FloatArray:
     """The logits of a shard's images, [n, columns]: the same to the last bit whatever the batch size."""
     from classifiers.training import per_image
@@ -116,7 +119,7 @@ def logits_of(
         return chosen
 
     count = -(-len(images) // BATCH_UNIT) * BATCH_UNIT
-    found = per_image(labels.network, labels.logits, read, count, accelerator, batch_size, advance)
+    found = per_image(labellers.network, labellers.logits, read, count, accelerator, batch_size, advance)
     return found[: len(images)]
 
 
@@ -128,15 +131,15 @@ def pilot_shifts(latents: str, attributes: list[str], section: Label, runtime: R
     from pipeline.runtime import new_accelerator
 
     accelerator = new_accelerator(runtime)
-    labels = load_labels(attributes, accelerator.device)
+    labellers = load_labellers(attributes, accelerator.device)
     store = Store(SYNTHETIC / latents)
     images = store.read_between(0, min(PILOT, len(store)))
-    logits = logits_of(labels, images, section, accelerator, lambda count: None)
+    logits = logits_of(labellers, images, section, accelerator, lambda count: None)
     shifts = {}
     for name in attributes:
-        prior = labels.priors[name]
-        share = prior_of(1 / (1 + np.exp(-logits[:, labels.columns[name][0]])), prior)
-        shifts[name] = prior_shift(share, prior, labels.real_shares[name])
+        prior = labellers.priors[name]
+        share = prior_of(1 / (1 + np.exp(-logits[:, labellers.columns[name][0]])), prior)
+        shifts[name] = prior_shift(share, prior, labellers.real_shares[name])
         print(f"label {latents}: {100 * share:.1f} % seem to be {name}; scores move by {shifts[name]:+.2f}")
     return shifts
 
@@ -153,7 +156,7 @@ def new_labeller(
     from pipeline.runtime import new_accelerator
 
     accelerator = new_accelerator(runtime)
-    labels = load_labels(attributes, accelerator.device)
+    labellers = load_labellers(attributes, accelerator.device)
     store = Store(SYNTHETIC / latents)
     device = Lock()
 
@@ -161,9 +164,9 @@ def new_labeller(
         start, stop = store.bounds(shard)
         images = store.read_between(start, stop)
         with device:
-            logits = logits_of(labels, images, section, accelerator, advance)
+            logits = logits_of(labellers, images, section, accelerator, advance)
         table = store.rows_between(start, stop)[["id"]].copy()
-        return commit_shard(work, shard, table.assign(**labels.table(logits, shifts)))
+        return commit_shard(work, shard, table.assign(**labellers.table(logits, shifts)))
 
     return make
 

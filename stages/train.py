@@ -19,6 +19,7 @@ from classifiers.metrics import HALF, accuracy, worst_group_accuracy
 from classifiers.recipes import phases_of
 from classifiers.training import LabelledImages, predict, train_in_phases
 from classifiers.trust import training_judgement
+from pipeline.checkpoints import CHECKPOINT
 from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.parameters import DATA, Training, read_parameters
@@ -81,7 +82,7 @@ def main(
         settings,
         selections,
         accelerator,
-        work / "state.pt",
+        work / CHECKPOINT,
         parameters.runtime.checkpoint_seconds,
     )
     if not accelerator.is_main_process:

@@ -6,16 +6,19 @@ accuracy: the best F1 on validation, where the rare groups are rare, gives those
 and beside them two that check (classifiers/labellers.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
 import typer
+from accelerate import Accelerator
 from numpy.typing import NDArray
+from torch import Tensor
 
-from classifiers.backbones import new_backbone
+from classifiers.backbones import Classifier, new_backbone
 from classifiers.labellers import HALVES, Labeller, balanced_weights, calibration, half_of_each, save_labeller
 from classifiers.metrics import average_precision, f1_threshold, worst_group_threshold
 from classifiers.objectives import ERM
@@ -25,7 +28,7 @@ from pipeline.checkpoints import CHECKPOINT
 from pipeline.errors import UserError
 from pipeline.groups import group_names
 from pipeline.launch import in_processes
-from pipeline.parameters import read_parameters
+from pipeline.parameters import AllParameters, read_parameters
 from pipeline.runtime import new_accelerator
 from pipeline.seeds import derived_seed
 from pipeline.stage import run_stage
@@ -87,22 +90,29 @@ def training_of(images: LabelledImages, half: int | None, seed: int) -> Labelled
     return images.subset(np.flatnonzero(half_of_each(images.groups, seed) == half))
 
 
-def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's attributes")]) -> None:
-    """Train the labeller of one attribute; weights and thresholds are the best by `selection`."""
-    parameters = read_parameters()
-    section, n_groups = parameters.train_attribute, 2 * parameters.n_protected
-    if attribute not in parameters.attributes:
-        raise UserError(f"{attribute!r} is none of the attributes {', '.join(parameters.attributes)}.")
-    store = Store(REAL)
-    training = real_images(parameters, "train", store, attribute)
-    validation = real_images(parameters, "validation", store, attribute)
-    figure, threshold_of = SELECTIONS[section.selection]
-    accelerator = new_accelerator(parameters.runtime)
-    name = f"train_attribute {attribute}"
-    work = work_folder(name, [REAL], section.model_dump(), writes=accelerator.is_main_process)
+def train_networks(
+    name: str,
+    attribute: str,
+    halves: Sequence[int | None],
+    parameters: AllParameters,
+    work: Path,
+    accelerator: Accelerator,
+) -> tuple[list[Classifier], pd.DataFrame]:
+    """Train the networks of a labeller: each with its best weights, and the histories of all.
 
-    halves: list[int | None] = [None] * section.networks + ([*range(HALVES)] if section.checkers else [])
-    networks, history = [], []
+    Args:
+        halves: of each network, the half of the images that it sees; None for all.
+        work: where the state of each training is kept.
+
+    Raises:
+        UserError: a half has one label alone.
+    """
+    section, store = parameters.train_attribute, Store(REAL)
+    training, validation = (
+        real_images(parameters, split, store, attribute) for split in ("train", "validation")
+    )
+    figure, _ = SELECTIONS[section.selection]
+    networks, histories = [], []
     for k, half in enumerate(halves):
         seed = derived_seed(section.seed, attribute, k)
         images = training_of(training, half, section.seed)
@@ -126,54 +136,79 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         )
         network.load_state_dict(trained.best[section.selection])
         networks.append(network)
-        history += [{"network": k, "half": half, **record} for record in trained.history]
-    if not accelerator.is_main_process:
-        return
+        histories.append(pd.DataFrame(trained.history).assign(network=k, half=half))
+    return networks, pd.concat(histories, ignore_index=True)
 
-    labeller = Labeller(networks, halves)
-    balanced = section.sampler == "group_balanced"
-    weights = (
-        balanced_weights(validation.groups) if balanced else np.full(len(validation), 1 / len(validation))
-    )
-    logits = per_image(labeller, labeller.mean_logits, validation.read, len(validation), accelerator)
+
+def calibrate(
+    labeller: Labeller, validation: LabelledImages, balanced: bool, accelerator: Accelerator
+) -> tuple[Scores, float]:
+    """Calibrate a labeller on validation images: their scores [n, roles], and the share of positives assumed.
+
+    Args:
+        balanced: every group counts the same, as in the batches of the training.
+    """
+    n = len(validation)
+    weights = balanced_weights(validation.groups) if balanced else np.full(n, 1 / n)
+    logits = per_image(labeller, labeller.mean_logits, validation.read, n, accelerator)
     found = [calibration(of, validation.targets, weights) for of in logits.T]
     labeller.slope.copy_(torch.tensor([slope for slope, _ in found]))
     labeller.intercept.copy_(torch.tensor([intercept for _, intercept in found]))
-    scores = per_image(
-        labeller,
-        lambda x: torch.sigmoid(labeller.with_checkers(x)),
-        validation.read,
-        len(validation),
-        accelerator,
+
+    def scores_of(images: Tensor) -> Tensor:
+        return torch.sigmoid(labeller.with_checkers(images))
+
+    scores = per_image(labeller, scores_of, validation.read, n, accelerator)
+    return scores, float(weights @ validation.targets)
+
+
+def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's attributes")]) -> None:
+    """Train the labeller of one attribute; weights and thresholds are the best by `selection`."""
+    parameters = read_parameters()
+    section, n_groups = parameters.train_attribute, 2 * parameters.n_protected
+    if attribute not in parameters.attributes:
+        raise UserError(f"{attribute!r} is none of the attributes {', '.join(parameters.attributes)}.")
+    accelerator = new_accelerator(parameters.runtime)
+    name = f"train_attribute {attribute}"
+    work = work_folder(name, [REAL], section.model_dump(), writes=accelerator.is_main_process)
+    halves: list[int | None] = [None] * section.networks + ([*range(HALVES)] if section.checkers else [])
+    networks, history = train_networks(name, attribute, halves, parameters, work, accelerator)
+    if not accelerator.is_main_process:
+        return
+
+    training, validation = (
+        real_images(parameters, split, Store(REAL), attribute) for split in ("train", "validation")
     )
+    labeller = Labeller(networks, halves)
+    scores, prior = calibrate(labeller, validation, section.sampler == "group_balanced", accelerator)
+    _, threshold_of = SELECTIONS[section.selection]
     thresholds = [threshold_of(of, validation) for of in scores.T]
+    accuracies, *of_checkers = (
+        group_accuracies(of, validation, cut, n_groups) for of, cut in zip(scores.T, thresholds, strict=True)
+    )
+    output = work / "attribute"
     card = {
         "attribute": attribute,
         "threshold": thresholds[0],
         "thresholds": thresholds,  # of what labels, then of the checkers of each half
-        "prior": float(weights @ validation.targets),  # share of positives where scores are probabilities
+        "prior": prior,  # share of positives where scores are probabilities
         "real_share": float(training.targets.mean()),  # of positives among the training images
     }
-    output = work / "attribute"
     save_labeller(output, labeller, section.backbone, card)
     metrics = validation_metrics(scores[:, 0], validation, thresholds[0], n_groups)
-    checked = [
-        group_accuracies(of, validation, cut, n_groups) for of, cut in zip(scores.T, thresholds, strict=True)
-    ][1:]
-    for half, accuracies in enumerate(checked):
+    for half, found in enumerate(of_checkers):
         metrics |= {
             f"checker_{half}_group_{group}_accuracy": None if np.isnan(value) else float(value)
-            for group, value in enumerate(accuracies)
+            for group, value in enumerate(found)
         }
     write_json(output / "metrics.json", metrics)
-    table = pd.DataFrame(history)
-    table.to_csv(output / "history.csv", index=False)
+    history.to_csv(output / "history.csv", index=False)
     judgement = labeller_judgement(
         attribute,
-        group_accuracies(scores[:, 0], validation, thresholds[0], n_groups),
+        accuracies,
         validation.group_counts(n_groups),
         group_names(parameters.target, parameters.protected),
-        float(table[table["half"].isna()].groupby("network")["separation"].last().min()),
+        float(history[history["half"].isna()].groupby("network")["separation"].last().min()),
     )
     settle([judgement], output, parameters.on_useless)
     publish(output, ATTRIBUTES / attribute)

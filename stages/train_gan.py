@@ -10,6 +10,7 @@ from generators.loading import load_generator, save_generator
 from generators.synthesis import render
 from generators.training import GANTraining, train
 from generators.trust import judge_generator
+from pipeline.checkpoints import CHECKPOINT
 from pipeline.groups import group_names
 from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters
@@ -42,7 +43,7 @@ def main() -> None:
         pictures = render(averaged, latents, GRID, accelerator)
         save_grid(output / "samples" / f"{resolution:04d}.png", pictures, columns=16)
 
-    generator = train(training, work / "state.pt", save_samples, parameters.runtime.checkpoint_seconds)
+    generator = train(training, work / CHECKPOINT, save_samples, parameters.runtime.checkpoint_seconds)
     if not accelerator.is_main_process:
         return
     card = {  # nothing that varies from run to run: who reads it would run again

@@ -22,6 +22,7 @@ from classifiers.training import LabelledImages, predict, train_classifier
 from classifiers.trust import training_judgement
 from data.sources import source_of
 from data.sources.base import JUDGE_SPLIT, Measure, measured_in_batches
+from pipeline.checkpoints import CHECKPOINT
 from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters
@@ -90,7 +91,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         section,
         {SELECTION: lambda scores, part: float(((scores >= HALF) == part.targets).mean())},
         accelerator,
-        work / "state.pt",
+        work / CHECKPOINT,
         parameters.runtime.checkpoint_seconds,
     )
     if not accelerator.is_main_process:
