@@ -100,17 +100,21 @@ def wait_for_all(processes: list[psutil.Process], seconds: float) -> list[psutil
     return alive
 
 
+def work_files(project: Path, pattern: str) -> list[Path]:
+    """The files of .work/ whose path ends in a pattern; a folder that vanishes meanwhile has none."""
+    found = [Path(folder) / name for folder, _, names in os.walk(project / ".work") for name in names]
+    return [path for path in found if path.match(pattern)]
+
+
 def committed_in(project: Path) -> Iterator[Path]:
     """The files of the shards that have a record."""
-    for record in (project / ".work").rglob("records/*.json"):
+    for record in work_files(project, "records/*.json"):
         yield from (record.parents[1] / name for name in json.loads(record.read_text())["files"])
 
 
 def lost_in(project: Path) -> list[Path]:
     """The locks of the shards that were begun and have no record: what is made again."""
-    return [
-        lock for lock in (project / ".work").rglob("records/*.lock") if not lock.with_suffix(".json").exists()
-    ]
+    return [lock for lock in work_files(project, "records/*.lock") if not lock.with_suffix(".json").exists()]
 
 
 def killed_run(
@@ -133,7 +137,7 @@ def killed_run(
         )
     while process.poll() is None:
         if worth_a_kill:
-            found = list((project / ".work").rglob(worth_a_kill))
+            found = work_files(project, worth_a_kill)
             if len(found) >= wanted:
                 break
         elif any(has_begun(child) for child in descendants(process)):
@@ -232,7 +236,7 @@ def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -
             )
             kept: dict[str, int] = {}
             for worker, share in enumerate((chance.uniform(0.0, 0.3), chance.uniform(0.4, 0.7))):
-                while len(list((project / ".work").rglob("records/*.json"))) <= share * shards:
+                while len(work_files(project, "records/*.json")) <= share * shards:
                     assert process.poll() is None
                     time.sleep(0.001)
                 for path in committed_in(project):
