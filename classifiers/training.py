@@ -204,8 +204,9 @@ def train_in_phases(
 ) -> Trained:
     """Train a network; its state survives a kill in the file `checkpoint`.
 
-    A phase takes over the network's weights and nothing else: the optimizer and the schedule of the
-    learning rate start anew. Evaluations are spread evenly over the steps of all phases.
+    A phase takes over the network's weights and nothing else: the optimizer, the schedule of the learning
+    rate and the average of the weights start anew. Evaluations are spread evenly over the steps of all
+    phases; what is evaluated and kept is the average of the weights so far, where the settings say so.
 
     Every process of several computes all scores of validation: their weights are the same.
 
@@ -228,6 +229,7 @@ def train_in_phases(
             )
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
     network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    evaluated = copy.deepcopy(network) if settings.average > 0 else network
     steps = sum(phase.steps for phase in phases)
     evaluate_after = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
     result = Trained(best={}, history=[])
@@ -239,6 +241,7 @@ def train_in_phases(
     state = load_checkpoint(checkpoint)
     if state is not None:
         network.load_state_dict(state["network"])
+        evaluated.load_state_dict(state["evaluated"])
         sums.copy_(state["sums"])
         result, best_values, done = Trained(**state["result"]), state["best_values"], state["done"]
 
@@ -257,6 +260,8 @@ def train_in_phases(
                 rate = learning_rate(settings.optimizer, step - start, phase.steps)
                 # Reduced at every step, so that the main process's state is that of all.
                 sums += _descend(network, objective, optimizer, rate, batch, accelerator)
+                if evaluated is not network:
+                    average_in(evaluated, network, memory_of(settings.average, step - start, phase.steps))
                 advance(1)
                 is_evaluated = step + 1 in evaluate_after
                 if is_evaluated:
@@ -264,13 +269,13 @@ def train_in_phases(
                     mean_loss = float(sums[0]) / (step + 1 - last_evaluation)
                     separation = _separation(sums)
                     sums.zero_()
-                    scores = predict(network, validation.read, len(validation), accelerator)
+                    scores = predict(evaluated, validation.read, len(validation), accelerator)
                     _refuse_divergence(description, mean_loss, scores, step)
                     values = {name: float(select(scores, validation)) for name, select in selections.items()}
                     for name, value in values.items():
                         if value > best_values[name]:
                             best_values[name] = value
-                            result.best[name] = copy_of_weights(network)
+                            result.best[name] = copy_of_weights(evaluated)
                     q = {f"q_{g}": float(v) for g, v in enumerate(getattr(objective, "q", []))}
                     seen = {"step": step + 1, "loss": mean_loss, "separation": separation}
                     result.history.append({**seen, **values, **q})
@@ -281,6 +286,7 @@ def train_in_phases(
                         {
                             "done": step + 1,
                             "network": network.state_dict(),
+                            "evaluated": evaluated.state_dict(),
                             "objective": objective.state_dict(),
                             "optimizer": optimizer.state_dict(),
                             "sums": sums,
@@ -291,6 +297,26 @@ def train_in_phases(
                     last_saved = time.monotonic()
             start += phase.steps
     return result
+
+
+def memory_of(average: float, step: int, steps: int) -> float:
+    """The share of the average of the weights that a step, 0 to steps - 1 of a phase, leaves of the last one.
+
+    It halves what a step counts for after `average` of the phase's steps. Early in a phase it is less, so
+    that the first weights, which are random, are soon forgotten: all of it at step 0.
+    """
+    return min(0.5 ** (1 / (average * steps)), step / (step + 10))
+
+
+@torch.no_grad()
+def average_in(average: nn.Module, network: nn.Module, memory: float) -> None:
+    """Move the weights of `average` towards the network's, in place: `memory` of them stays.
+
+    Buffers, which count what was seen, are copied.
+    """
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - memory)
+    for copied, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        copied.copy_(buffer)
 
 
 def _new_optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:

@@ -132,6 +132,18 @@ def group_weights(groups: NDArray[np.int_]) -> NDArray[np.float64]:
     return np.asarray(weights * len(groups) / max(weights.sum(), 1e-12), dtype=np.float64)
 
 
+def with_both_labels(labels: NDArray[np.int_], scores: FloatArray) -> NDArray[np.int64]:
+    """The labels [n] as they are, or, where all are the same, 1 for the upper half of the scores [n].
+
+    A plane through labels of one kind does not exist. One between lower and higher scores says at least which
+    latents the labeller finds more like it; who fits it has to say that it is no more (`plane_trust`).
+    """
+    if len(np.unique(labels)) != 1:
+        return labels.astype(np.int64)
+    upper = np.argsort(np.argsort(scores, kind="stable"), kind="stable") >= len(scores) / 2
+    return upper.astype(np.int64)
+
+
 def fit_hyperplane(
     name: str,
     latents: FloatArray,

@@ -22,6 +22,10 @@ FEWEST = 20  # latents, for a share of them to say anything
 # the angle times as long as at a right angle: twice at 30°, and 3.9 times at 15°, which leaves what the
 # generator knows.
 USELESS_ANGLE, DOUBTFUL_ANGLE = 15.0, 30.0
+REMEDY = (
+    "Look at the labels of G(z) (out/labels/z) and at their labeller first; then more latents (sample.fit) "
+    "or a longer training of the generator may help."
+)
 
 
 def group_accuracies(
@@ -68,10 +72,6 @@ def plane_judgement(
         crossed: whether complements are to cross it, as they do a protected attribute's.
     """
     step = f"hyperplane of {name}"
-    remedy = (
-        "Look at the labels of G(z) (out/labels/z) and at their labeller first; then more latents "
-        "(sample.fit) or a longer training of the generator may help."
-    )
     enough = counts >= FEWEST
     judged = np.where(enough, accuracies, math.nan)
     worst = int(np.nanargmin(judged)) if enough.any() else None
@@ -90,7 +90,7 @@ def plane_judgement(
             if total
             else "there is no latent to validate it with."
         )
-        return Judgement(step, "useless", sentence, remedy, figures)
+        return Judgement(step, "useless", sentence, REMEDY, figures)
     sentence = (
         f"it is right for {_percent(balanced_accuracy)} of {sum(label_counts):,} latents that it was not "
         "fitted on, either label counting half, where chance is 50 %"
@@ -105,7 +105,26 @@ def plane_judgement(
     if min(label_counts) < FEWEST:
         rarer = int(np.argmin(label_counts))
         sentence += f"; only {label_counts[rarer]} have the label {rarer}"
-    return Judgement(step, level, f"{sentence}.", "" if level == "fine" else remedy, figures)
+    return Judgement(step, level, f"{sentence}.", "" if level == "fine" else REMEDY, figures)
+
+
+def one_label_judgement(name: str, label: int, n: int) -> Judgement:
+    """Of a hyperplane that all n latents to fit it with have the same label for: useless.
+
+    It stands between lower and higher scores (`hyperplanes.with_both_labels`), so that a run that goes on has
+    something to go on with.
+    """
+    sentence = (
+        f"all {n:,} latents to fit it with are labelled {label}: the generator makes none of the other kind, "
+        "or the labeller finds none. The plane parts higher from lower scores, which may mean nothing."
+    )
+    figures: dict[str, float | None] = {
+        "balanced_accuracy": None,
+        "worst_group_accuracy": None,
+        "label_0_n": float(n if label == 0 else 0),
+        "label_1_n": float(n if label == 1 else 0),
+    }
+    return Judgement(f"hyperplane of {name}", "useless", sentence, REMEDY, figures)
 
 
 def angle_judgement(angles: Mapping[tuple[str, str], float]) -> Judgement:

@@ -87,6 +87,9 @@ class Budget(Parameters):
     # Move every image at random by up to this share of its side, down or up and to the left or right; what
     # comes in at an edge repeats the edge.
     shift: float = Field(0.0, ge=0, le=0.5)
+    # What is evaluated and kept: the exponential average of the weights, in which a step counts half after
+    # this share of the steps; 0: the weights as they are.
+    average: float = Field(0.05, ge=0, lt=1)
 
 
 class Training(Budget):

@@ -19,10 +19,11 @@ from generators.hyperplanes import (
     fit_hyperplane,
     group_weights,
     save_hyperplanes,
+    with_both_labels,
     with_rare_share,
 )
 from generators.latents import to_sphere
-from generators.plane_trust import angle_judgement, group_accuracies, plane_judgement
+from generators.plane_trust import angle_judgement, group_accuracies, one_label_judgement, plane_judgement
 from pipeline.errors import UserError
 from pipeline.groups import group_names, protected_groups
 from pipeline.parameters import AllParameters, read_parameters
@@ -50,6 +51,10 @@ class Part:
         """The labels [n] of an attribute, in {0, 1}."""
         return self.rows[attribute].to_numpy(np.int64)
 
+    def labelled(self, attribute: str, labels: NDArray[np.int64]) -> "Part":
+        """The same latents with other labels [n] of an attribute."""
+        return Part(self.rows.assign(**{attribute: labels}), self.latents)
+
     def domains(self, protected: list[str]) -> NDArray[np.int64]:
         """The domains [n], as the labels say."""
         return protected_groups(self.rows[protected].to_numpy(np.int64))[0]
@@ -69,8 +74,13 @@ class Fitted:
 
 
 def fit_plane(name: str, attribute: str, fit: Part, validation: Part, parameters: AllParameters) -> Fitted:
-    """One hyperplane, fitted on what the ablations leave of `fit`, and its metrics on all of `validation`."""
+    """One hyperplane, fitted on what the ablations leave of `fit`, and its metrics on all of `validation`.
+
+    Where all latents to fit with have one label, it parts their scores, and is judged useless.
+    """
     section = parameters.fit_hyperplanes
+    given = fit.labels(attribute)
+    fit = fit.labelled(attribute, with_both_labels(given, fit.rows[f"{attribute}_score"].to_numpy()))
     chosen = fit
     if section.confidence > 0.5:
         chosen = fit.where(confident(fit.rows[f"{attribute}_score"].to_numpy(), section.confidence))
@@ -95,9 +105,11 @@ def fit_plane(name: str, attribute: str, fit: Part, validation: Part, parameters
         **{key: _or_none(value) for key, value in accuracies.items()},
         "group_accuracies": [_or_none(value) for value in of_groups],
         "group_n": counts.tolist(),
-        "positives": float(np.mean(fit.labels(attribute))),
+        "positives": float(np.mean(given)),
         "latents": {"0": negative, "1": positive},
     }
+    if len(given) > 0 and given.min() == given.max():
+        return Fitted(plane, metrics, one_label_judgement(name, int(given[0]), len(given)))
     judgement = plane_judgement(
         name,
         accuracies["balanced_accuracy"],

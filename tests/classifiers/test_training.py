@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from classifiers import training as classifier_training
 from classifiers.backbones import SmallResNet, new_backbone
@@ -22,7 +23,10 @@ from classifiers.training import (
     Phase,
     Trained,
     _batch,
+    average_in,
+    copy_of_weights,
     learning_rate,
+    memory_of,
     predict,
     shifted,
     train_in_phases,
@@ -65,6 +69,7 @@ def settings_of(**changes) -> Training:
         "evaluations": 4,
         "sampler": "uniform",
         "flip": True,
+        "average": 0.0,
         "seed": 0,
     }
     return Training(**(values | changes))
@@ -393,6 +398,46 @@ def test_weight_decay_shrinks_the_weights(accelerator, tmp_path):
     assert norms[1] < 0.9 * norms[0]
 
 
+# The average of the weights
+
+
+def test_the_memory_of_the_average_by_hand():
+    # Half-life 0.05 of 1,000 steps: 50; before, step / (step + 10): the first weights are soon forgotten.
+    assert memory_of(0.05, 999, 1000) ** 50 == pytest.approx(0.5)
+    assert memory_of(0.1, 0, 100) == 0.0
+    assert memory_of(0.5, 10, 100) == pytest.approx(0.5)
+
+
+def test_an_average_moves_towards_the_weights_and_takes_the_buffers():
+    average, network = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    with torch.no_grad():
+        average.weight.copy_(torch.tensor([1.0, 2.0]))
+        network.weight.copy_(torch.tensor([3.0, -2.0]))
+        network.running_mean.copy_(torch.tensor([5.0, 6.0]))
+    average_in(average, network, memory=0.75)
+    assert average.weight.tolist() == pytest.approx([1.5, 1.0])
+    assert average.running_mean.tolist() == [5.0, 6.0]
+    assert network.weight.tolist() == [3.0, -2.0]
+
+
+def test_what_is_kept_is_the_average_of_the_weights_of_every_step(accelerator, tmp_path, monkeypatch):
+    seen = []
+    true_average = classifier_training.average_in
+
+    def watched(average, network, memory):
+        seen.append(copy_of_weights(network))
+        true_average(average, network, memory)
+
+    monkeypatch.setattr(classifier_training, "average_in", watched)
+    _, _, result = trained(accelerator, tmp_path / "s.pt", new_objective("erm"), average=0.25, evaluations=1)
+    expected = seen[0]
+    for step, weights in enumerate(seen[1:], start=1):
+        memory = min(0.5 ** (1 / 3), step / (step + 10))  # a quarter of 12 steps
+        expected = {name: memory * expected[name] + (1 - memory) * weights[name] for name in weights}
+    for name, weights in result.best["accuracy"].items():
+        torch.testing.assert_close(weights, expected[name], rtol=1e-5, atol=1e-7)
+
+
 # Resumption
 
 
@@ -539,12 +584,14 @@ def test_a_training_that_was_really_killed_resumes_to_the_same_bits(objective, a
 
 @pytest.mark.parametrize("objective", ["erm", "group_dro"])
 @pytest.mark.parametrize("sampler", ["uniform", "group_balanced"])
-@pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer(name="adam", learning_rate=5e-3)])
+@pytest.mark.parametrize(
+    ("optimizer", "average"), [(Optimizer(), 0.2), (Optimizer(name="adam", learning_rate=5e-3), 0.0)]
+)
 def test_an_interrupted_training_resumes_to_the_same_bits(
-    objective, sampler, optimizer, accelerator, tmp_path
+    objective, sampler, optimizer, average, accelerator, tmp_path
 ):
     """Killed before the first evaluation, right after one, and between two."""
-    changes = {"sampler": sampler, "optimizer": optimizer}
+    changes = {"sampler": sampler, "optimizer": optimizer, "average": average}
     whole = trained(accelerator, tmp_path / "whole.pt", new_objective(objective), **changes)
     for batches in (2, 3, 5):
         with pytest.raises(Killed):

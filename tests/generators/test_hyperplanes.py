@@ -20,6 +20,7 @@ from generators.hyperplanes import (
     load_hyperplanes,
     planes_of,
     save_hyperplanes,
+    with_both_labels,
     with_rare_share,
 )
 from pipeline.errors import UserError
@@ -115,6 +116,15 @@ def test_a_domain_of_one_label_is_refused_and_named():
     assert "all 7 images of the domain Male=1, Eyeglasses=0 to fit with are labelled Blond_Hair=0" in message
     assert "out/attributes/Blond_Hair;" in message
     assert "domain_dependent false" in message
+
+
+def test_labels_of_one_kind_part_the_scores_and_others_stay():
+    scores = np.array([0.9, 0.6, 0.8, 0.7, 0.95])
+    assert with_both_labels(np.ones(5, int), scores).tolist() == [1, 0, 0, 0, 1]
+    assert with_both_labels(np.zeros(4, int), np.full(4, 0.2)).tolist() == [0, 0, 1, 1]  # equal scores
+    labels = np.array([0, 0, 0, 1, 0])
+    assert with_both_labels(labels, scores).tolist() == labels.tolist()
+    assert with_both_labels(np.zeros(0, int), np.zeros(0)).tolist() == []
 
 
 def test_a_domain_without_latents_is_refused_and_named():

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from generators.hyperplanes import Hyperplane
-from generators.plane_trust import angle_judgement, group_accuracies, plane_judgement
+from generators.plane_trust import (
+    angle_judgement,
+    group_accuracies,
+    one_label_judgement,
+    plane_judgement,
+)
 
 NAMES = ["t=0, a=0", "t=0, a=1", "t=1, a=0", "t=1, a=1"]
 GOOD, MANY = np.array([0.95, 0.9, 0.85, 0.88]), np.array([400, 300, 250, 50])
@@ -85,6 +90,16 @@ def test_one_label_among_the_latents_is_useless():
     )
     none = plane_judgement("Male", math.nan, [0, 0], GOOD, MANY, NAMES)
     assert (none.level, none.sentence) == ("useless", "there is no latent to validate it with.")
+
+
+def test_a_plane_fitted_to_labels_of_one_kind_is_useless():
+    found = one_label_judgement("Blond_Hair in Male=1", 1, 7200)
+    assert (found.level, found.step) == ("useless", "hyperplane of Blond_Hair in Male=1")
+    assert found.sentence.startswith(
+        "all 7,200 latents to fit it with are labelled 1: the generator makes none"
+    )
+    assert found.figures["label_0_n"] == 0.0
+    assert found.figures["label_1_n"] == 7200.0
 
 
 @pytest.mark.parametrize(
