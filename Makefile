@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DELETE_ON_ERROR:
 
 repro: install  ## run the pipeline on params.yaml, or on presets/$(PRESET).yaml
-	$(if $(PRESET),$(BIN)/python -m pipeline.preset $(PRESET))
+	$(if $(PRESET),$(BIN)/python -m zprime.preset $(PRESET))
 	$(BIN)/dvc repro
 
 test: install  ## lint, type check, test
@@ -20,7 +20,7 @@ bench: install  ## measure what is fast against baselines; benchmarks/results.js
 	$(BIN)/python -m benchmarks
 
 results: install  ## put what the pipeline found into docs/results.md
-	$(BIN)/python -m stages.results
+	$(BIN)/python -m stages.reporting.results
 
 install: .venv/installed
 

@@ -15,9 +15,9 @@ from benchmarks.measuring import Result, compare, peak_bytes, seconds
 from generators.complements import Constraints, complement, flips_of
 from generators.hyperplanes import Hyperplane, Planes
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.parameters import Cluster
-from pipeline.stores import Store, commit_shard, finish_store, shard_sizes
-from stages.paths import LABELS, LATENTS
+from stages.shared.paths import LABELS, LATENTS
 
 VECTORS, DIM = 160_000, 512  # the paper's
 FEW, MANY, STREAMED_DIM = 100_000, 10_000_000, 16  # latents; memory is taken by the shard, whatever its width

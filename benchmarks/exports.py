@@ -22,11 +22,13 @@ from benchmarks.measuring import ROUNDS, Result, own_bytes, peak_bytes
 from data.balancing import manifest_columns
 from data.exports import EXPORTS, export_of
 from pipeline.cluster import make_shards
+from pipeline.content.files import write_json
+from pipeline.content.stores import RECORDS, Store, commit_shard, finish_store
+from pipeline.content.tables import write_table
 from pipeline.parameters import Cluster, Export
-from pipeline.stores import RECORDS, Store, commit_shard, finish_store, write_json, write_table
 from pipeline.work import WORK
 from stages.export import new_exporter
-from stages.paths import BALANCED, REAL
+from stages.shared.paths import BALANCED, REAL
 
 IMAGES, WORKERS, PIECES = 4096, 2, 16
 QUALITY = 95

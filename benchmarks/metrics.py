@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measuring import Result, compare
-from classifiers.divergences import KL_BINS, KL_EPSILON
-from classifiers.metrics import ECE_BINS, HALF
-from pipeline.seeds import generator_for
+from classifiers.measures.divergences import KL_BINS, KL_EPSILON
+from classifiers.measures.metrics import ECE_BINS
+from classifiers.selection import HALF
+from pipeline.content.seeds import generator_for
 from stages.evaluate import MATCHED, Predictions, Values, Weights, metrics_of_attributes, with_bootstrap
 
 SAMPLES, RESAMPLES = 20_000, 500

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
-from classifiers.backbones import new_backbone
 from classifiers.labellers import Labeller, save_labeller
-from generators.loading import save_generator
-from generators.networks import Generator
+from classifiers.networks.backbones import new_backbone
+from generators.networks.loading import save_generator
+from generators.networks.progressive import Generator
 from pipeline.cluster import make_shards
+from pipeline.content.stores import finish_store, shard_sizes
 from pipeline.parameters import Backbone, Cluster, Runtime, Sample
 from pipeline.runtime import resolve_device
-from pipeline.stores import finish_store, shard_sizes
-from stages.paths import ATTRIBUTES, GENERATOR, LATENTS
 from stages.sample import SHARD, new_sampler
+from stages.shared.paths import ATTRIBUTES, GENERATOR, LATENTS
 
 ATTRIBUTE = "target"  # one is enough to measure the labelling by
 

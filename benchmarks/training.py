@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.measuring import Result, compare, resident_bytes
-from classifiers.backbones import new_backbone
-from classifiers.objectives import ERM, GroupDRO
-from classifiers.samplers import UniformSampler
-from classifiers.training import LabelledImages, train_classifier
+from classifiers.networks.backbones import new_backbone
+from classifiers.networks.images import LabelledImages
+from classifiers.training.loop import train_classifier
+from classifiers.training.objectives import ERM, GroupDRO
+from classifiers.training.samplers import UniformSampler
+from pipeline.content.seeds import generator_for
+from pipeline.content.stores import Store, commit_shard, finish_store
+from pipeline.content.tensors import images_to_tensor
 from pipeline.parameters import Backbone, Optimizer, Runtime, Training
-from pipeline.runtime import images_to_tensor, new_accelerator
-from pipeline.seeds import generator_for
-from pipeline.stores import Store, commit_shard, finish_store
+from pipeline.runtime import new_accelerator
 
 RUNTIME = Runtime()
 IMAGES, RESOLUTION, BATCH = 4096, 64, 128  # images, px, images

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.groups import protected_groups
+from pipeline.content.groups import protected_groups
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]

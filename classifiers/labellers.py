@@ -30,10 +30,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classifiers.backbones import BACKBONES, CPU, Classifier, load_saved, save_network
-from classifiers.metrics import SATURATED, log_odds
+from classifiers.networks.backbones import BACKBONES, CPU, Classifier, load_saved, save_network
+from classifiers.selection import SATURATED, log_odds
+from pipeline.content.seeds import generator_for
 from pipeline.parameters import Backbone
-from pipeline.seeds import generator_for
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from data.controls import sampled_rows
 from data.gates import BoolArray
 from data.sources.base import SPLITS
+from pipeline.content.groups import protected_columns, protected_groups
+from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
-from pipeline.groups import protected_columns, protected_groups
-from pipeline.seeds import generator_for
 
 BASE_COLUMNS = ("id", "store", "target", "protected", "split", "source", "pair_id")
 SYNTHETIC_SOURCES = ("z", "z_prime", "real_prime")

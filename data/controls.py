@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.seeds import generator_for
+from pipeline.content.seeds import generator_for
 
 IntArray = NDArray[np.integer[Any]]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.manifest import read_manifest
-from pipeline.stores import Store
+from pipeline.content.stores import Store
 
 LABELS = ("y", "a", "group")
 

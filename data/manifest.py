@@ -9,9 +9,10 @@ import pandas as pd
 
 from data.balancing import BASE_COLUMNS, SYNTHETIC_SOURCES, manifest_columns
 from data.sources.base import SPLITS
+from pipeline.content.groups import protected_columns
+from pipeline.content.stores import Store
+from pipeline.content.tables import check_table, read_table
 from pipeline.errors import UserError
-from pipeline.groups import protected_columns
-from pipeline.stores import Store, check_table, read_table
 
 # What may be asked for by origin: the name, and the values of the column `source` that it stands for.
 ORIGINS = {

@@ -14,9 +14,9 @@ import pandas as pd
 
 from data.balancing import Added
 from data.gates import BoolArray, flips_of
-from pipeline.groups import protected_groups
-from pipeline.stores import join_by_id
-from pipeline.trust import Judgement, Level
+from pipeline.content.groups import protected_groups
+from pipeline.content.tables import join_by_id
+from pipeline.content.trust import Judgement, Level
 
 HALVES = (0, 1)  # of the images: the labels by their checkers stand in the columns NAME_0 and NAME_1
 # Shares of the complements whose target stays, and whose protected attributes flip.

@@ -1,7 +1,7 @@
 """Linear directions of attributes in latent space: s(z) = w·z + b with a unit normal w.
 
 A domain is a protected group a in 0 ... 2^k - 1: one combination of the k protected attributes' values
-(pipeline/groups.py). Of labelled latents the labels say which; of any latent the signs of the protected
+(pipeline/content/groups.py). Of labelled latents the labels say which; of any latent the signs of the protected
 hyperplanes' distances do, so that a move is a function of the latent alone.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.content.files import write_json
+from pipeline.content.groups import protected_columns, protected_groups
+from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
-from pipeline.groups import protected_columns, protected_groups
-from pipeline.seeds import generator_for
-from pipeline.stores import write_json
 
 FloatArray = NDArray[np.floating[Any]]
 

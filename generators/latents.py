@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.seeds import derived_seed
+from pipeline.content.seeds import derived_seed
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most that import this do without
     from torch import Tensor

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators.hyperplanes import FloatArray, Hyperplane
-from pipeline.trust import Judgement, Level
+from pipeline.content.trust import Judgement, Level
 
 IntArray = NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.latents import project
-from pipeline.batches import evened, in_batches
+from pipeline.content.batches import evened, in_batches
 from pipeline.parameters import Refinement
 
 ADAM_BETAS = (0.9, 0.99)

@@ -1,4 +1,4 @@
-"""Rendering latents: images in batches, by a generator that `generators/loading.py` loaded."""
+"""Rendering latents: images in batches, by a generator that `generators/networks/loading.py` loaded."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from pipeline.batches import ImagesToHost, alike, in_batches
+from pipeline.content.batches import ImagesToHost, alike, in_batches
 
 
 def render(

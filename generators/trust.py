@@ -2,7 +2,7 @@
 whether they are copies.
 
 Images are compared as such, shrunk to 8 x 8 px: no classifier is asked, as one trained on biased data would
-share the bias. Pure functions of arrays; `pipeline.trust` says what becomes of a judgement.
+share the bias. Pure functions of arrays; `pipeline.content.trust` says what becomes of a judgement.
 
 The thresholds below were set by these generators (coverage, the lowest of a group that can be told, nearest,
 diversity: see `Figures`), whose data were 10,000 avatars, groups of 4401, 4108, 1406 and 85, and 1,100 digits
@@ -40,8 +40,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from generators.latents import sample_latents
-from pipeline.seeds import generator_for
-from pipeline.trust import Judgement
+from pipeline.content.seeds import generator_for
+from pipeline.content.trust import Judgement
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]

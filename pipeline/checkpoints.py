@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from pipeline.content.files import committed
 from pipeline.errors import UserError
-from pipeline.stores import committed
 
 CHECKPOINT = "state.pt"  # the name of every such file
 DIGEST_BYTES = 32

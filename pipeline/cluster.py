@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from pipeline.content.stores import RECORDS, committed_shard, committed_shards
 from pipeline.errors import UserError, sentence_of_os_error
 from pipeline.parameters import Cluster, Runtime
 from pipeline.progress import Advance, progress
-from pipeline.stores import RECORDS, committed_shard, committed_shards
 from pipeline.work import making
 
 Record = dict[str, Any]

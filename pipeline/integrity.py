@@ -6,16 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.stores import (
-    INDEX,
-    RECORDS,
-    check_files,
-    checked_index,
-    read_index,
-    sha256_of_file,
-    shard_name,
-    write_json,
-)
+from pipeline.content.files import sha256_of_file, write_json
+from pipeline.content.stores import INDEX, RECORDS, check_files, checked_index, read_index, shard_name
 
 
 def faulty_files(folder: Path) -> dict[str, str]:

@@ -400,7 +400,7 @@ class AllParameters(Parameters):
 
     attributes: list[str]  # the target, then the protected attributes
     latent_space: Literal["euclidean", "sphere"] = "euclidean"  # of hyperplanes and complements
-    # What a run does where a step's output is useless (pipeline/trust.py): no stage depends on it.
+    # What a run does where a step's output is useless (pipeline/content/trust.py): no stage depends on it.
     on_useless: Literal["stop", "go_on"] = "stop"
     runtime: Runtime = Runtime()
     cluster: Cluster = Cluster()

@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline import is_orphan
-from pipeline.errors import UserError
-from pipeline.integrity import reopen_store
-from pipeline.stores import (
+from pipeline.content.files import sha256_of_file
+from pipeline.content.stores import (
     INDEX,
     RECORDS,
     committed_shards,
     read_index,
     remove_temporaries,
-    sha256_of_file,
     shard_name,
     write_index,
 )
+from pipeline.errors import UserError
+from pipeline.integrity import reopen_store
 
 WORK = Path(".work")
 LOCK_SECONDS = 10.0  # an orphan of a killed `dvc repro` ends within one

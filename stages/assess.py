@@ -16,27 +16,30 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classifiers.fidelity import INCEPTION_BATCH, Inception, features_of, frechet_distance
 from classifiers.labellers import load_labeller
-from classifiers.probe import separation
-from classifiers.training import EVALUATION_BATCH, LabelledImages
-from classifiers.trust import probe_judgement
+from classifiers.measures.fidelity import INCEPTION_BATCH, Inception, features_of, frechet_distance
+from classifiers.measures.probe import separation
+from classifiers.measures.trust import probe_judgement
+from classifiers.networks.images import LabelledImages
+from classifiers.networks.inference import EVALUATION_BATCH
 from data.sources import source_of
 from data.sources.base import JUDGE_SPLIT, ORACLE_SPLIT
+from pipeline.content.files import committed, write_json
+from pipeline.content.groups import group_names, protected_groups
+from pipeline.content.seeds import derived_seed, generator_for
+from pipeline.content.stores import Store
+from pipeline.content.tables import join_by_id, write_table
+from pipeline.content.trust import settle
 from pipeline.errors import UserError
-from pipeline.groups import group_names, protected_groups
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.progress import Advance, progress
 from pipeline.runtime import new_accelerator
-from pipeline.seeds import derived_seed, generator_for
 from pipeline.stage import run_stage
-from pipeline.stores import Store, committed, join_by_id, write_json, write_table
-from pipeline.trust import settle
 from pipeline.work import publish, work_folder
-from stages.assess_judged import JUDGED_INPUTS, judged_figures, judges_of
-from stages.inputs import real_images
-from stages.paths import ATTRIBUTES, BALANCED, JUDGES, LABELS, LATENTS, QUALITY, REAL, SYNTHETIC
-from stages.training_data import MANIFESTS, training_images
+from stages.shared.inputs import real_images
+from stages.shared.judged import JUDGED_INPUTS, judged_figures, judges_of
+from stages.shared.paths import ATTRIBUTES, BALANCED, JUDGES, LABELS, LATENTS, QUALITY, REAL, SYNTHETIC
+from stages.shared.training_data import MANIFESTS, training_images
 
 LEAST = 2  # images that a covariance can be taken of
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from classifiers.divergences import kl_joint, kl_uniform
+from classifiers.measures.divergences import kl_joint, kl_uniform
 from data.balancing import (
     added_rows,
     candidates_of,
@@ -22,13 +22,15 @@ from data.balancing import (
 )
 from data.gates import dropped_counts, judged_complements, kept_by, passed_gates, shares_of
 from data.trust import balance_judgement, complements_judgement, cross_checks
-from pipeline.groups import group_names
+from pipeline.content.files import write_json
+from pipeline.content.groups import group_names
+from pipeline.content.stores import Store
+from pipeline.content.tables import join_by_id, read_table, write_table
+from pipeline.content.trust import settle
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import Store, join_by_id, read_table, write_json, write_table
-from pipeline.trust import settle
 from pipeline.work import publish, work_folder
-from stages.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
+from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
 
 # How each complement was judged: what is kept of that beside the manifest.
 JUDGED_COLUMNS = [

@@ -11,7 +11,6 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
-from generators.cards import read_card
 from generators.complements import (
     Flip,
     angle_to_what_is_kept,
@@ -22,15 +21,18 @@ from generators.complements import (
 )
 from generators.hyperplanes import Planes, load_hyperplanes, planes_of
 from generators.latents import to_sphere
+from generators.networks.cards import read_card
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.files import write_json
+from pipeline.content.groups import protected_groups
+from pipeline.content.stores import Store, commit_shard, finish_store
+from pipeline.content.tables import join_by_id
 from pipeline.errors import UserError
-from pipeline.groups import protected_groups
 from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import Store, commit_shard, finish_store, join_by_id, write_json
 from pipeline.work import publish, work_folder
-from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL
-from stages.refining import Refine, new_refiner, original_labels
+from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL
+from stages.shared.refining import Refine, new_refiner, original_labels
 
 # Lengths of moves are counted in bins, so that any number of latents takes the same memory.
 LENGTHS = np.linspace(0.0, 64.0, 6401)

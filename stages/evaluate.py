@@ -14,21 +14,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from classifiers import metrics
-from classifiers.bootstrap import bootstrapped, median_and_deviation
+from classifiers import selection
 from classifiers.counts import count_table, group_counts
-from classifiers.divergences import kl_scores, kl_scores_published
+from classifiers.measures import metrics
+from classifiers.measures.bootstrap import bootstrapped, median_and_deviation
+from classifiers.measures.divergences import kl_scores, kl_scores_published
 from data.controls import duplicated_rows
+from pipeline.content.files import committed, write_json
+from pipeline.content.groups import protected_groups
+from pipeline.content.seeds import generator_for
+from pipeline.content.tables import read_table, write_table
+from pipeline.content.trust import Judgement, read_judgements
 from pipeline.errors import UserError
-from pipeline.groups import protected_groups
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.progress import progress
-from pipeline.seeds import generator_for
 from pipeline.stage import run_stage
-from pipeline.stores import committed, read_table, write_json, write_table
-from pipeline.trust import Judgement, read_judgements
 from stages.balance import summary_of
-from stages.choices import (
+from stages.reporting.choices import (
     SELECTION,
     cells_of,
     chosen_recipes,
@@ -37,7 +39,10 @@ from stages.choices import (
     seeds_of,
     summary_table,
 )
-from stages.paths import (
+from stages.reporting.plateaus import Plateau, plateaus_of, write_plateaus
+from stages.reporting.recommendation import Recommendation
+from stages.reporting.recommending import USABLE, Run, recommend
+from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
     EVALUATION,
@@ -48,10 +53,7 @@ from stages.paths import (
     REAL,
     RECOMMENDATION,
     RUNS,
-)  # fmt: skip
-from stages.plateaus import Plateau, plateaus_of, write_plateaus
-from stages.recommendation import Recommendation
-from stages.recommending import USABLE, Run, recommend
+)
 
 MATCHED = "_count_matched"  # what the names of metrics at the matched threshold end in
 
@@ -61,11 +63,11 @@ Values = dict[str, NDArray[np.float64]]
 
 # A metric of confusion counts is one line in one of these; those of scores stand in the functions below.
 ACCURACIES: dict[str, CountMetric] = {  # that know of no groups
-    "accuracy": metrics.accuracy,
+    "accuracy": selection.accuracy,
     "balanced_accuracy": metrics.balanced_accuracy,
 }
 GROUP_ACCURACIES: dict[str, CountMetric] = {
-    "worst_group_accuracy": metrics.worst_group_accuracy,
+    "worst_group_accuracy": selection.worst_group_accuracy,
 }
 PARITIES: dict[str, CountMetric] = {
     "deo": metrics.difference_in_equality_of_opportunity,
@@ -91,7 +93,7 @@ class Predictions:
 
     targets: NDArray[np.int64]  # [n]
     scores: NDArray[np.float64]  # P(y=1), [n]
-    protected: NDArray[np.int64]  # groups [n], or binary columns [n, k]: `pipeline.groups`
+    protected: NDArray[np.int64]  # groups [n], or binary columns [n, k]: `pipeline.content.groups`
     threshold: float  # the count-matching one
     n_protected: int | None = None  # of groups [n]; None for two
 
@@ -105,7 +107,7 @@ class Predictions:
                 self.n_protected,
                 weights,
             )
-            for ending, cut in (("", metrics.HALF), (MATCHED, self.threshold))
+            for ending, cut in (("", selection.HALF), (MATCHED, self.threshold))
         }
 
 
@@ -122,7 +124,7 @@ def overall_metrics(
     values = {name + e: metric(table) for e, table in counts.items() for name, metric in ACCURACIES.items()}
     if proportions is not None:
         values["reweighted_accuracy"] = metrics.reweighted_accuracy(counts[""], proportions)
-    values["average_precision"] = metrics.average_precision(samples.scores, samples.targets, weights)
+    values["average_precision"] = selection.average_precision(samples.scores, samples.targets, weights)
     nobody = np.zeros_like(samples.targets)
     errors = metrics.calibration_errors(samples.scores, samples.targets, nobody, 1, weights)
     values["calibration_error"] = errors[..., 0]
@@ -155,7 +157,7 @@ def group_metrics(
     errors = metrics.calibration_errors(samples.scores, *columns, samples.n_protected, weights)
     values |= {f"protected_{g}_calibration_error": errors[..., g] for g in range(errors.shape[-1])}
     for ending, table in counts.items():
-        accuracies = metrics.group_accuracies(table)
+        accuracies = selection.group_accuracies(table)
         values |= {f"group_{k}_accuracy{ending}": accuracies[..., k] for k in range(accuracies.shape[-1])}
     return values
 
@@ -251,8 +253,8 @@ def validation_metrics(samples: Predictions, weights: Weights = None) -> Values:
     """The figures of the validation set that weights and recipes are chosen by: validation_NAME -> [...]."""
     counts = samples.counts(weights)[""]
     return {
-        "validation_accuracy": metrics.accuracy(counts),
-        "validation_worst_group_accuracy": metrics.worst_group_accuracy(counts),
+        "validation_accuracy": selection.accuracy(counts),
+        "validation_worst_group_accuracy": selection.worst_group_accuracy(counts),
     }
 
 

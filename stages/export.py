@@ -8,12 +8,12 @@ import typer
 
 from data.exports import EXPORTS, ExportFormat, ImageReader, export_of
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.stores import commit_files
 from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import commit_files
 from pipeline.work import publish, work_folder
-from stages.paths import BALANCED, EXPORT, RECOMMENDATION
-from stages.recommendation import read_recommendation
+from stages.reporting.recommendation import read_recommendation
+from stages.shared.paths import BALANCED, EXPORT, RECOMMENDATION
 
 # Of what the code makes of the same inputs and settings. Raise it where a piece gets other rows or bytes:
 # what an earlier version has begun is not gone on with then.

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from generators.cards import read_card
 from generators.hyperplanes import (
     Hyperplane,
     angle_between,
@@ -23,15 +22,18 @@ from generators.hyperplanes import (
     with_rare_share,
 )
 from generators.latents import to_sphere
+from generators.networks.cards import read_card
 from generators.plane_trust import angle_judgement, group_accuracies, one_label_judgement, plane_judgement
+from pipeline.content.files import write_json
+from pipeline.content.groups import group_names, protected_groups
+from pipeline.content.stores import Store
+from pipeline.content.tables import join_by_id
+from pipeline.content.trust import Judgement, settle
 from pipeline.errors import UserError
-from pipeline.groups import group_names, protected_groups
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import Store, join_by_id, write_json
-from pipeline.trust import Judgement, settle
 from pipeline.work import publish, work_folder
-from stages.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
+from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
 
 
 @dataclass(frozen=True)

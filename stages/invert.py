@@ -12,24 +12,25 @@ import typer
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from generators.cards import read_card
-from generators.encoders import Encoder, load_encoder, train_encoder
-from generators.inversion import Inversion, invert, latent_distances, refuse_without_gradients
+from generators.inversion.encoders import Encoder, load_encoder, train_encoder
+from generators.inversion.latents import Inversion, invert, latent_distances, refuse_without_gradients
 from generators.latents import sample_latents, to_sphere
-from generators.loading import LoadedGenerator, load_generator
+from generators.networks.cards import read_card
+from generators.networks.loading import LoadedGenerator, load_generator
 from generators.synthesis import render
 from pipeline.checkpoints import CHECKPOINT
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.files import write_json
+from pipeline.content.pictures import save_grid
+from pipeline.content.seeds import generator_for
+from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.errors import UserError
 from pipeline.parameters import Invert, Runtime, read_parameters
-from pipeline.pictures import save_grid
 from pipeline.runtime import new_accelerator
-from pipeline.seeds import generator_for
 from pipeline.stage import run_stage
-from pipeline.stores import Store, commit_shard, finish_store, shard_sizes, write_json
 from pipeline.work import publish, work_folder
-from stages.inputs import real_images
-from stages.paths import GENERATOR, LATENTS, REAL
+from stages.shared.inputs import real_images
+from stages.shared.paths import GENERATOR, LATENTS, REAL
 
 GENERATED = 256  # the generator's own images, whose latents are known, to measure with
 COLUMNS = 16  # of samples.png

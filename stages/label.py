@@ -17,15 +17,16 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
-from classifiers.metrics import log_odds
-from classifiers.trust import share_judgement
+from classifiers.labeller_trust import share_judgement
+from classifiers.selection import log_odds
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.stores import Store, commit_shard, finish_store
+from pipeline.content.tables import read_table
+from pipeline.content.trust import Judgement, settle
 from pipeline.parameters import AllParameters, Label, Runtime, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import Store, commit_shard, finish_store, read_table
-from pipeline.trust import Judgement, settle
 from pipeline.work import publish, work_folder
-from stages.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
+from stages.shared.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,7 @@ def logits_of(
     advance: Advancing,
 ) -> FloatArray:
     """The logits of a shard's images, [n, columns]: the same to the last bit whatever the batch size."""
-    from classifiers.training import per_image
+    from classifiers.networks.inference import per_image
 
     batch_size = max(section.batch_size // BATCH_UNIT, 1) * BATCH_UNIT
 

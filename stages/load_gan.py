@@ -6,31 +6,32 @@ from typing import Any
 
 import torch
 
-from generators.cards import CARD
 from generators.latents import sample_latents
-from generators.loading import import_generator, load_generator
-from generators.probing import probe
-from generators.programs import import_factory, import_file
+from generators.networks.cards import CARD
+from generators.networks.loading import import_generator, load_generator
+from generators.networks.probing import probe
+from generators.networks.programs import import_factory, import_file
+from generators.networks.zoo import import_checkpoint
 from generators.synthesis import render
 from generators.trust import judge_generator
-from generators.zoo import import_checkpoint
+from pipeline.content.files import write_json
+from pipeline.content.groups import group_names
+from pipeline.content.pictures import save_grid
+from pipeline.content.stores import Store
+from pipeline.content.trust import settle
 from pipeline.errors import UserError
-from pipeline.groups import group_names
 from pipeline.parameters import LoadGAN, read_parameters
-from pipeline.pictures import save_grid
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.stores import Store, write_json
-from pipeline.trust import settle
 from pipeline.work import publish, work_folder
-from stages.inputs import real_images
-from stages.paths import GENERATOR, REAL
+from stages.shared.inputs import real_images
+from stages.shared.paths import GENERATOR, REAL
 
 GRID = 64  # images in the sample grid
 BATCH = 16  # images
 
 # Each writes what a generator needs into a folder, and gives what its card must say: kind, latent_dim,
-# resolution, source, and what `generators/loading.py` loads that kind with.
+# resolution, source, and what `generators/networks/loading.py` loads that kind with.
 IMPORTERS: dict[str, Callable[[LoadGAN, Path, torch.device], dict[str, Any]]] = {
     "zprime": import_generator,
     "gan_zoo": import_checkpoint,

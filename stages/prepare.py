@@ -9,12 +9,14 @@ import pandas as pd
 
 from data.sources import BadImage, check_groups, source_of
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.files import write_json
+from pipeline.content.stores import commit_shard, finish_store, shard_sizes
+from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.parameters import Prepare, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import commit_shard, finish_store, shard_sizes, write_json, write_table
 from pipeline.work import publish, work_folder
-from stages.paths import REAL
+from stages.shared.paths import REAL
 
 
 def new_preparer(section: Prepare, table: pd.DataFrame, work: Path) -> MakeShard:

@@ -12,18 +12,17 @@ import jinja2
 import pandas as pd
 import yaml
 
-from pipeline.groups import group_names, protected_groups
+from pipeline.content.groups import group_names, protected_groups
+from pipeline.content.pictures import save_grid
+from pipeline.content.stores import Store
+from pipeline.content.tables import join_by_id, read_table
+from pipeline.content.trust import worst_level
 from pipeline.parameters import AllParameters, read_parameters
-from pipeline.pictures import save_grid
 from pipeline.stage import run_stage
-from pipeline.stores import Store, join_by_id, read_table
-from pipeline.trust import worst_level
-from stages import report_figures as figures
-from stages import report_pictures as pictures
-from stages import report_steps as steps
-from stages import report_tables as tables
-from stages import report_trust as trust
-from stages.paths import (
+from stages.reporting import figures, pictures, steps, tables, trust
+from stages.reporting.plateaus import plateau_sentence, read_plateaus
+from stages.reporting.recommendation import read_recommendation
+from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
     EVALUATION,
@@ -36,11 +35,9 @@ from stages.paths import (
     REPORT,
     RUNS,
     SYNTHETIC,
-)  # fmt: skip
-from stages.plateaus import plateau_sentence, read_plateaus
-from stages.recommendation import read_recommendation
+)
 
-TEMPLATES = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "reporting"
 PREFIXES = {"z": "", "z_prime": "prime_"}  # of the columns of each source in `all_pairs`
 PACKAGES = ("zprime", "torch", "torchvision", "accelerate", "numpy", "scikit-learn")
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from generators.cards import CARD, read_card
 from generators.latents import sample_latents
+from generators.networks.cards import CARD, read_card
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.stores import commit_shard, finish_store, shard_sizes
 from pipeline.parameters import Sample, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import commit_shard, finish_store, shard_sizes
 from pipeline.work import publish, work_folder
-from stages.paths import GENERATOR, LATENTS
+from stages.shared.paths import GENERATOR, LATENTS
 
 SHARD = 65536  # latents
 

@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from generators.cards import read_card
+from generators.networks.cards import read_card
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.parameters import Runtime, Synthesize, read_parameters
 from pipeline.stage import run_stage
-from pipeline.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.work import publish, work_folder
-from stages.paths import GENERATOR, LATENTS, SYNTHETIC
+from stages.shared.paths import GENERATOR, LATENTS, SYNTHETIC
 
 
 def new_renderer(latents: str, section: Synthesize, runtime: Runtime, work: Path) -> MakeShard:
     """What renders the images of a shard, with the generator on the device."""
-    from generators.loading import load_generator
+    from generators.networks.loading import load_generator
     from generators.synthesis import render
     from pipeline.runtime import new_accelerator
 

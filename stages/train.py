@@ -12,26 +12,29 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
-from classifiers.backbones import new_backbone, save_network
 from classifiers.counts import count_table
-from classifiers.last_layer import halves, refit_last_layer
-from classifiers.metrics import HALF, accuracy, worst_group_accuracy
-from classifiers.recipes import phases_of
-from classifiers.training import LabelledImages, predict, train_in_phases
-from classifiers.trust import training_judgement
+from classifiers.networks.backbones import new_backbone, save_network
+from classifiers.networks.images import LabelledImages
+from classifiers.networks.inference import predict
+from classifiers.selection import HALF, accuracy, worst_group_accuracy
+from classifiers.training.last_layer import halves, refit_last_layer
+from classifiers.training.loop import train_in_phases
+from classifiers.training.plateau import training_judgement
+from classifiers.training.recipes import phases_of
 from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.seeds import derived_seed
+from pipeline.content.stores import Store
+from pipeline.content.tables import write_table
+from pipeline.content.trust import settle
 from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.parameters import DATA, Training, read_parameters
 from pipeline.runtime import new_accelerator
-from pipeline.seeds import derived_seed
 from pipeline.stage import run_stage
-from pipeline.stores import Store, write_table
-from pipeline.trust import settle
 from pipeline.work import publish, work_folder
-from stages.inputs import protected_of, real_images
-from stages.paths import REAL, RUNS
-from stages.training_data import training_images
+from stages.shared.inputs import protected_of, real_images
+from stages.shared.paths import REAL, RUNS
+from stages.shared.training_data import training_images
 
 SELECTIONS = {"worst_group_accuracy": worst_group_accuracy, "accuracy": accuracy}
 

@@ -18,25 +18,28 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classifiers.backbones import Classifier, new_backbone
+from classifiers.labeller_trust import labeller_judgement
 from classifiers.labellers import HALVES, Labeller, balanced_weights, calibration, half_of_each, save_labeller
-from classifiers.metrics import average_precision, f1_threshold, worst_group_threshold
-from classifiers.objectives import ERM
-from classifiers.training import LabelledImages, Selection, per_image, train_classifier
-from classifiers.trust import labeller_judgement
+from classifiers.networks.backbones import Classifier, new_backbone
+from classifiers.networks.images import LabelledImages
+from classifiers.networks.inference import per_image
+from classifiers.selection import average_precision, f1_threshold, worst_group_threshold
+from classifiers.training.loop import Selection, train_classifier
+from classifiers.training.objectives import ERM
 from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.files import write_json
+from pipeline.content.groups import group_names
+from pipeline.content.seeds import derived_seed
+from pipeline.content.stores import Store
+from pipeline.content.trust import settle
 from pipeline.errors import UserError
-from pipeline.groups import group_names
 from pipeline.launch import in_processes
 from pipeline.parameters import AllParameters, read_parameters
 from pipeline.runtime import new_accelerator
-from pipeline.seeds import derived_seed
 from pipeline.stage import run_stage
-from pipeline.stores import Store, write_json
-from pipeline.trust import settle
 from pipeline.work import publish, work_folder
-from stages.inputs import real_images
-from stages.paths import ATTRIBUTES, REAL
+from stages.shared.inputs import real_images
+from stages.shared.paths import ATTRIBUTES, REAL
 
 Scores = NDArray[np.float64]
 

@@ -6,22 +6,22 @@ import pandas as pd
 import torch
 
 from generators.latents import sample_latents
-from generators.loading import load_generator, save_generator
+from generators.networks.loading import load_generator, save_generator
 from generators.synthesis import render
-from generators.training import GANTraining, train
+from generators.training.loop import GANTraining, train
 from generators.trust import judge_generator
 from pipeline.checkpoints import CHECKPOINT
-from pipeline.groups import group_names
+from pipeline.content.groups import group_names
+from pipeline.content.pictures import save_grid
+from pipeline.content.stores import Store
+from pipeline.content.trust import settle
 from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters
-from pipeline.pictures import save_grid
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.stores import Store
-from pipeline.trust import settle
 from pipeline.work import publish, work_folder
-from stages.inputs import real_images
-from stages.paths import GENERATOR, REAL
+from stages.shared.inputs import real_images
+from stages.shared.paths import GENERATOR, REAL
 
 GRID = 64  # images in a sample grid
 

@@ -14,26 +14,29 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from classifiers.backbones import new_backbone, save_network
-from classifiers.judging import agreement
-from classifiers.metrics import HALF
-from classifiers.objectives import ERM
-from classifiers.training import LabelledImages, predict, train_classifier
-from classifiers.trust import training_judgement
+from classifiers.measures.judging import agreement
+from classifiers.networks.backbones import new_backbone, save_network
+from classifiers.networks.images import LabelledImages
+from classifiers.networks.inference import predict
+from classifiers.selection import HALF
+from classifiers.training.loop import train_classifier
+from classifiers.training.objectives import ERM
+from classifiers.training.plateau import training_judgement
 from data.sources import source_of
 from data.sources.base import JUDGE_SPLIT, Measure, measured_in_batches
 from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.files import write_json
+from pipeline.content.seeds import derived_seed, generator_for
+from pipeline.content.stores import Store
+from pipeline.content.trust import settle
 from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.parameters import read_parameters
 from pipeline.runtime import new_accelerator
-from pipeline.seeds import derived_seed, generator_for
 from pipeline.stage import run_stage
-from pipeline.stores import Store, write_json
-from pipeline.trust import settle
 from pipeline.work import publish, work_folder
-from stages.inputs import real_images
-from stages.paths import JUDGES, REAL
+from stages.shared.inputs import real_images
+from stages.shared.paths import JUDGES, REAL
 
 SELECTION = "accuracy"
 HELD_OUT = 0.1  # share of the judge's images that the best weights are chosen on

@@ -10,9 +10,11 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from pipeline.stores import Store, commit_shard, finish_store, write_json, write_table
+from pipeline.content.files import write_json
+from pipeline.content.stores import Store, commit_shard, finish_store
+from pipeline.content.tables import write_table
 from stages import balance
-from stages.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
+from stages.shared.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
 
 PROJECT = Path(__file__).parents[1]
 NAMES = ("Blond_Hair", "Male")

@@ -22,7 +22,7 @@ from typing import IO
 import pandas as pd
 
 from data.exports.base import SPLIT_NUMBERS, ImageFiles, safe_name
-from pipeline.stores import Store
+from pipeline.content.stores import Store
 
 LANDMARKS = [f"{place}_{axis}" for place in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
              for axis in "xy"]  # fmt: skip

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from data.exports.base import NAME, ExportFormat, Piece
-from pipeline.groups import group_names
-from pipeline.stores import committed
+from pipeline.content.files import committed
+from pipeline.content.groups import group_names
 
 DATA = "data"  # a folder of its own: pandas and pyarrow read it as one table
 ROW_GROUP = 256  # images: what a reader of one row reads with it

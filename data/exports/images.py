@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.stores import Store
+from pipeline.content.stores import Store
 
 BATCH = 256  # images in memory
 

@@ -18,8 +18,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from data.manifest import Manifest
+from pipeline.content.files import committed
+from pipeline.content.stores import Store
 from pipeline.errors import NO_ROOM, UserError
-from pipeline.stores import Store, committed
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -193,7 +194,7 @@ def _duckdb(manifest: Manifest, memory: int = MEMORY, spilled: str = "") -> Iter
                 raise OSError(number, os.strerror(number), spilled) from error
         raise UserError(
             f"{manifest.path} or the rows of its stores cannot be read ({' '.join(str(error).split())}): "
-            "`python -m pipeline.verify` says whether one of them is damaged, and mends it."
+            "`python -m zprime.verify` says whether one of them is damaged, and mends it."
         ) from error
     except RuntimeError as error:
         if "interrupted" in str(error):  # DuckDB's word for Ctrl-C

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pandas as pd
 
 from data.exports.base import NAME, ExportFormat, Piece
-from pipeline.stores import committed
+from pipeline.content.files import committed
 
 PARTS = Path("parts")
 FINISHED = Path("finished")

@@ -15,7 +15,7 @@ from typing import IO
 import pandas as pd
 
 from data.exports.base import NAME, ExportFormat, Piece, records_of
-from pipeline.stores import committed
+from pipeline.content.files import committed
 
 BLANK = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
 

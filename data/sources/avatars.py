@@ -32,7 +32,7 @@ from PIL import Image
 from pydantic import Field
 
 from data.sources.base import JUDGE_SPLIT, ORACLE_SPLIT, Source
-from pipeline.seeds import generator_for
+from pipeline.content.seeds import generator_for
 
 # CelebA's own counts of Blond_Hair x Male (METHODS 5), in the order of the groups 2 t + g.
 CELEBA_COUNTS = {

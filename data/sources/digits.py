@@ -17,8 +17,8 @@ from PIL import Image
 from pydantic import Field
 
 from data.sources.base import JUDGE_SPLIT, ORACLE_SPLIT, Measure, Source
+from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
-from pipeline.seeds import generator_for
 
 DIGITS = 1_797
 TRAIN, VALIDATION = 1_100, 297  # digits, in the seeded order; the other 400 are for testing

@@ -8,8 +8,8 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from data.sources.files import FileSource, binary, check_ids, check_inside, read_table, splits
+from pipeline.content.seeds import derived_seed
 from pipeline.parameters import Parameters
-from pipeline.seeds import derived_seed
 
 Split = Literal["train", "validation", "test"]
 

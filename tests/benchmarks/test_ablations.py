@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from benchmarks import ablations
-from benchmarks.ablation_variants import PRESENT, VARIANTS, changed
+from pipeline.content.files import write_json
+from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE, AllParameters
-from pipeline.stores import write_json, write_table
-from stages.paths import ABLATIONS, BALANCED, QUALITY, RUNS
+from stages.reporting import ablations
+from stages.reporting.ablation_variants import PRESENT, VARIANTS, changed
+from stages.shared.paths import ABLATIONS, BALANCED, QUALITY, RUNS
 
 AVATARS = yaml.safe_load((Path(__file__).parents[2] / "presets/avatars.yaml").read_text())
 SELECTION = "worst_group_accuracy"

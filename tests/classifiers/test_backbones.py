@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from classifiers.backbones import WEIGHTS, SmallResNet, load_network, new_backbone, save_network
+from classifiers.networks.backbones import WEIGHTS, SmallResNet, load_network, new_backbone, save_network
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from classifiers import bootstrap
-from classifiers.bootstrap import bootstrap_weights, bootstrapped, median_and_deviation
+from classifiers.measures import bootstrap
+from classifiers.measures.bootstrap import bootstrap_weights, bootstrapped, median_and_deviation
 from tests.classifiers.samples import random_sample
 
 

@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 
-from classifiers.trust import (
-    interval_of,
-    labeller_judgement,
-    probe_judgement,
-    share_judgement,
-    training_judgement,
-)
+from classifiers.labeller_trust import interval_of, labeller_judgement, share_judgement
+from classifiers.measures.trust import probe_judgement
+from classifiers.training.plateau import training_judgement
 
 NAMES = ["y=0, a=0", "y=0, a=1", "y=1, a=0", "y=1, a=1"]
 

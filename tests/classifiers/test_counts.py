@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifiers import counts as counting
-from classifiers.bootstrap import bootstrap_weights
 from classifiers.counts import bins_of, count_table, group_counts, ratio, reweighted
-from classifiers.divergences import kl_scores, kl_scores_published
-from classifiers.metrics import calibration_errors
-from pipeline.groups import protected_groups
+from classifiers.measures.bootstrap import bootstrap_weights
+from classifiers.measures.divergences import kl_scores, kl_scores_published
+from classifiers.measures.metrics import calibration_errors
+from pipeline.content.groups import protected_groups
 from tests.classifiers.samples import BY_HAND, PREDICTIONS, PROTECTED, TARGETS, random_sample
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from classifiers.divergences import kl_joint, kl_scores, kl_scores_published, kl_uniform
+from classifiers.measures.divergences import kl_joint, kl_scores, kl_scores_published, kl_uniform
 from tests.classifiers.samples import random_sample
 
 # Of scores

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from pytorch_fid import fid_score, inception
 
-from classifiers.backbones import new_backbone
-from classifiers.fidelity import Inception, features_of, frechet_distance
+from classifiers.measures.fidelity import Inception, features_of, frechet_distance
+from classifiers.networks.backbones import new_backbone
+from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone, Runtime
-from pipeline.runtime import images_to_tensor, new_accelerator
+from pipeline.runtime import new_accelerator
 
 
 def sample_with(mean, covariance, n: int = 50, seed: int = 0) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from classifiers.judging import agreement, flip_rates, label_noise, shares_by_group
+from classifiers.measures.judging import agreement, flip_rates, label_noise, shares_by_group
 
 NAMES = ["Blond_Hair", "Male"]
 

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifiers.backbones import CARD, WEIGHTS, new_backbone
 from classifiers.labellers import (
     Labeller,
     balanced_weights,
@@ -19,6 +18,7 @@ from classifiers.labellers import (
     prior_shift,
     save_labeller,
 )
+from classifiers.networks.backbones import CARD, WEIGHTS, new_backbone
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone
 

@@ -7,13 +7,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from classifiers.backbones import SmallResNet
-from classifiers.last_layer import PENALTIES, SUBSETS, balanced_fit, halves, refit_last_layer
-from classifiers.training import LabelledImages
+from classifiers.networks.backbones import SmallResNet
+from classifiers.networks.images import LabelledImages
+from classifiers.training.last_layer import PENALTIES, SUBSETS, balanced_fit, halves, refit_last_layer
+from pipeline.content.seeds import generator_for
+from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
-from pipeline.runtime import images_to_tensor, new_accelerator
-from pipeline.seeds import generator_for
+from pipeline.runtime import new_accelerator
 
 SIZES = {0: 60, 1: 41, 2: 7, 5: 2}  # of groups; 3, 4, 6 and 7 have no image
 

@@ -13,13 +13,11 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from classifiers.bootstrap import bootstrap_weights
 from classifiers.counts import count_table
-from classifiers.divergences import kl_scores, kl_scores_published
-from classifiers.metrics import (
-    accuracy,
+from classifiers.measures.bootstrap import bootstrap_weights
+from classifiers.measures.divergences import kl_scores, kl_scores_published
+from classifiers.measures.metrics import (
     average_odds_difference,
-    average_precision,
     balanced_accuracy,
     bias_amplification,
     bias_amplification_reweighted,
@@ -28,11 +26,15 @@ from classifiers.metrics import (
     difference_in_equality_of_opportunity,
     disparate_impact,
     equal_opportunity_difference,
-    f1_threshold,
-    group_accuracies,
     positive_rates,
     reweighted_accuracy,
     statistical_parity_difference,
+)
+from classifiers.selection import (
+    accuracy,
+    average_precision,
+    f1_threshold,
+    group_accuracies,
     worst_group_accuracy,
     worst_group_threshold,
 )

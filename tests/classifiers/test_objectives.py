@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from classifiers.objectives import ERM, OBJECTIVES, Batch, GroupDRO, one_process
+from classifiers.training.objectives import ERM, OBJECTIVES, Batch, GroupDRO, one_process
 from pipeline.parameters import Recipe
 
 LOG2, LOG3 = math.log(2), math.log(3)

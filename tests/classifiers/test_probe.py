@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifiers.probe import area_under_curve, both_kinds, halves, separation
-from classifiers.training import LabelledImages
+from classifiers.measures.probe import area_under_curve, both_kinds, halves, separation
+from classifiers.networks.images import LabelledImages
 from pipeline.parameters import Backbone, Optimizer, Probe, Runtime
 from pipeline.runtime import new_accelerator
 

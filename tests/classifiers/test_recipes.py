@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from classifiers.backbones import SmallResNet
-from classifiers.objectives import ERM, GroupDRO, one_process
-from classifiers.recipes import grouped_by_source, phases_of
-from classifiers.training import LabelledImages, train_in_phases
+from classifiers.networks.backbones import SmallResNet
+from classifiers.networks.images import LabelledImages
+from classifiers.training.loop import train_in_phases
+from classifiers.training.objectives import ERM, GroupDRO, one_process
+from classifiers.training.recipes import grouped_by_source, phases_of
 from pipeline.parameters import Recipe, Runtime, Training
 from pipeline.runtime import new_accelerator
 

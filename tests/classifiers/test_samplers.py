@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from classifiers.samplers import GroupBalancedSampler, SourceShareSampler, UniformSampler
+from classifiers.training.samplers import GroupBalancedSampler, SourceShareSampler, UniformSampler
 
 GROUPS = np.array([0] * 70 + [1] * 20 + [2] * 9 + [3])
 SYNTHETIC = np.arange(100) % 10 >= 2  # 80 of 100: group 0 has 14 real images, 1 has 4, 2 has 2, 3 has none

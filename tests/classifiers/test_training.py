@@ -14,12 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from classifiers import training as classifier_training
-from classifiers.backbones import SmallResNet, new_backbone
-from classifiers.objectives import ERM, GroupDRO
-from classifiers.samplers import UniformSampler
-from classifiers.training import (
-    LabelledImages,
+from classifiers.networks.backbones import SmallResNet, new_backbone
+from classifiers.networks.images import LabelledImages
+from classifiers.networks.inference import predict
+from classifiers.training import loop as classifier_training
+from classifiers.training.loop import (
     Phase,
     Trained,
     _batch,
@@ -27,14 +26,16 @@ from classifiers.training import (
     copy_of_weights,
     learning_rate,
     memory_of,
-    predict,
     shifted,
     train_in_phases,
 )
+from classifiers.training.objectives import ERM, GroupDRO
+from classifiers.training.samplers import UniformSampler
 from pipeline.checkpoints import load_checkpoint
+from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone, Optimizer, Runtime, Training
-from pipeline.runtime import images_to_tensor, new_accelerator
+from pipeline.runtime import new_accelerator
 
 # A state after every evaluation, and at no other time.
 train_classifier = partial(classifier_training.train_classifier, checkpoint_seconds=3600.0)

@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from data import BalancedDataset
+from pipeline.content.stores import Store
 from pipeline.errors import UserError
-from pipeline.stores import Store
 from tests.balanced import SIDE, expected_images, make_project, manifest
 
 BALANCED = "out/balanced"

@@ -22,8 +22,10 @@ from data.balancing import manifest_columns
 from data.exports import rows as rows_module
 from data.exports.rows import image_counts, read_rows, write_rows
 from data.manifest import Manifest, read_manifest
+from pipeline.content.files import write_json
+from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
+from pipeline.content.tables import write_table
 from pipeline.errors import UserError, sentence_of_os_error
-from pipeline.stores import Store, commit_shard, finish_store, shard_sizes, write_json, write_table
 
 STORES = ["out/real", "out/synthetic/z"]
 SHARD = 4096  # items
@@ -215,7 +217,7 @@ def test_a_damaged_table_is_named(tmp_path: Path, name: str) -> None:
     manifest = make_manifest(tmp_path, ["a", "b", "c", "d"])
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[:40] + bytes(len(content) - 40))
-    with pytest.raises(UserError, match=r"cannot be read .* pipeline\.verify") as raised:
+    with pytest.raises(UserError, match=r"cannot be read .* zprime\.verify") as raised:
         written(manifest)
     assert name in str(raised.value)
     assert "\n" not in str(raised.value)

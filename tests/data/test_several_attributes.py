@@ -11,8 +11,8 @@ import pytest
 from data import BalancedDataset
 from data.exports import EXPORTS
 from data.manifest import read_manifest
+from pipeline.content.stores import Store
 from pipeline.errors import UserError
-from pipeline.stores import Store
 from stages import balance, export
 from tests.balanced import leave_training_images, make_project, manifest, write_parameters
 

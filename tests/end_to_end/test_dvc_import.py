@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.stores import write_json
-from stages.paths import RECOMMENDATION
-from stages.recommending import recommend
+from pipeline.content.files import write_json
+from stages.reporting.recommending import recommend
+from stages.shared.paths import RECOMMENDATION
 from tests.balanced import PROJECT, make_project, manifest, write_parameters
 from tests.end_to_end.running import checked, edit, environment, run
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@localhost")
 CODE = (  # what the stage export depends on
-    "stages/export.py", "stages/recommendation.py", "data/exports", "data/manifest.py",
+    "stages/export.py", "stages/reporting/recommendation.py", "data/exports", "data/manifest.py",
 )  # fmt: skip
 VERDICT = "Train erm on the augmented data."
 INPUTS = ("out/balanced", "out/evaluation", "out/real", "out/synthetic")

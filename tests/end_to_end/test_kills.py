@@ -17,7 +17,7 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from pipeline.stores import sha256_of_file
+from pipeline.content.files import sha256_of_file
 from tests.end_to_end.running import checked, edit, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from generators.hyperplanes import load_hyperplanes
+from pipeline.content.stores import Store
 from pipeline.integrity import faulty_files
-from pipeline.stores import Store
 from tests.end_to_end.running import checked, edit, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -30,7 +30,7 @@ def test_every_store_is_whole_and_no_state_is_left(repository: Path) -> None:
     assert [fault for output in outputs for fault in faulty_files(output)] == []
     assert not list(repository.rglob("*.tmp"))
     assert not [path for path in (repository / ".work").rglob("*") if path.is_file()]
-    assert "are whole" in checked(repository, sys.executable, "-m", "pipeline.verify", "out")
+    assert "are whole" in checked(repository, sys.executable, "-m", "zprime.verify", "out")
 
 
 def test_complements_flip_protected_and_keep_target(repository: Path) -> None:

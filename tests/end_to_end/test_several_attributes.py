@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from generators.hyperplanes import domain_names
-from pipeline.groups import group_names
+from pipeline.content.groups import group_names
+from pipeline.content.stores import Store
 from pipeline.integrity import faulty_files
-from pipeline.stores import Store
 from tests.end_to_end.running import checked, edit, new_repository, replace
 from tests.stages.pages import tables_of
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from generators.augmentation import augment, change_color, cut_out, translate
+from generators.training.augmentation import augment, change_color, cut_out, translate
 from pipeline.parameters import DiffAugment
 
 

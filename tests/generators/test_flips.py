@@ -18,8 +18,8 @@ from generators.complements import (
 )
 from generators.hyperplanes import Hyperplane, Planes
 from generators.latents import to_sphere
+from pipeline.content.groups import protected_columns
 from pipeline.errors import UserError
-from pipeline.groups import protected_columns
 from tests.generators.planes import (
     all_changed,
     distances,

@@ -11,15 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generators.encoders import (
-    Encoder,
-    encode,
-    load_encoder,
-    new_encoder,
-    project,
-    train_encoder,
-)
-from generators.inversion import (
+from generators.inversion.encoders import Encoder, encode, load_encoder, new_encoder, project, train_encoder
+from generators.inversion.latents import (
     invert,
     latent_distances,
     pixel_errors,
@@ -28,12 +21,13 @@ from generators.inversion import (
     refuse_without_gradients,
 )
 from generators.latents import sample_latents, to_sphere
-from generators.networks import Generator
-from generators.programs import Program, open_exported, open_factory, open_torchscript
+from generators.networks.programs import Program, open_exported, open_factory, open_torchscript
+from generators.networks.progressive import Generator
 from generators.synthesis import render
+from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Invert, Refine, Runtime, TrainEncoder
-from pipeline.runtime import images_to_tensor, new_accelerator
+from pipeline.runtime import new_accelerator
 
 CPU = torch.device("cpu")
 FP32 = Runtime(device="cpu", precision="fp32")

@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generators.networks import SLOPE, Generator, pixel_norm, upsample
+from generators.networks.progressive import SLOPE, Generator, pixel_norm, upsample
 from generators.synthesis import render
-from pipeline.batches import UNIT
+from pipeline.content.batches import UNIT
+from pipeline.content.seeds import generator_for
+from pipeline.content.tensors import tensor_to_images
 from pipeline.parameters import Runtime
-from pipeline.runtime import new_accelerator, tensor_to_images
-from pipeline.seeds import generator_for
+from pipeline.runtime import new_accelerator
 
-kernels = pytest.importorskip("generators.kernels", reason="needs Triton", exc_type=ImportError)
+kernels = pytest.importorskip("generators.networks.kernels", reason="needs Triton", exc_type=ImportError)
 finish = kernels.finish
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -75,7 +76,7 @@ def test_the_network_finishes_every_convolution_by_it(resolution, monkeypatch):
             torch.nn.init.normal_(layer.bias)
     z = numbers(3, 8).to(DEVICE)
     expected = network(z, resolution)
-    monkeypatch.setattr("generators.networks._takes_kernel", lambda x: True)
+    monkeypatch.setattr("generators.networks.progressive._takes_kernel", lambda x: True)
     torch.testing.assert_close(network(z, resolution), expected, rtol=1e-4, atol=1e-5)
 
 

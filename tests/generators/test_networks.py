@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from generators.networks import (
+from generators.networks.progressive import (
     Discriminator,
     EqualizedConv2d,
     EqualizedLinear,

@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from generators.objectives import LOSSES, squared_gradient_norm, wasserstein_penalty, zero_centred_penalty
+from generators.training.objectives import (
+    LOSSES,
+    squared_gradient_norm,
+    wasserstein_penalty,
+    zero_centred_penalty,
+)
 
 LOG3 = math.log(3)
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from generators.latents import sample_latents
-from generators.loading import load_generator, save_generator
-from generators.networks import Generator
+from generators.networks.loading import load_generator, save_generator
+from generators.networks.progressive import Generator
 from generators.synthesis import render
+from pipeline.content.tensors import tensor_to_images
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
-from pipeline.runtime import new_accelerator, tensor_to_images
+from pipeline.runtime import new_accelerator
 
 CPU = torch.device("cpu")
 FP32 = Runtime(device="cpu", precision="fp32")

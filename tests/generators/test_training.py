@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from generators import training as gan_training
-from generators.networks import upsample
-from generators.training import GANTraining, Step, sampling_weights, schedule, shrink
+from generators.networks.progressive import upsample
+from generators.training import loop as gan_training
+from generators.training.loop import GANTraining, Step, sampling_weights, schedule, shrink
 from pipeline.checkpoints import load_checkpoint
+from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import DiffAugment, Runtime, TrainGAN
-from pipeline.runtime import images_to_tensor, new_accelerator
+from pipeline.runtime import new_accelerator
 
 CPU = torch.device("cpu")
 FP32 = Runtime(device="cpu", precision="fp32")
@@ -322,7 +323,7 @@ def test_a_finished_training_is_not_run_again(undisturbed, tmp_path):
 def test_between_checkpoints_only_the_steps_since_the_last_one_are_lost(undisturbed, tmp_path, monkeypatch):
     """A clock of one second per look at it, and a checkpoint every 2.5 s: after the third step, of five."""
     clock = iter(range(1000))
-    monkeypatch.setattr("generators.training.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("generators.training.loop.time", SimpleNamespace(monotonic=lambda: next(clock)))
     training = new_training(tiny())
     interrupt_after(training, 5)
     with pytest.raises(Killed):

@@ -30,7 +30,7 @@ from generators.trust import (
     nearest_distances,
     variety_judgement,
 )
-from pipeline.trust import Judgement
+from pipeline.content.trust import Judgement
 
 NAMES = ["t=0, a=0", "t=0, a=1", "t=1, a=0", "t=1, a=1"]
 SHARES = np.array([0.45, 0.3, 0.2, 0.05])

@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators.cards import CARD
-from generators.loading import load_generator
-from generators.zoo import import_checkpoint, read_checkpoint
+from generators.networks.cards import CARD
+from generators.networks.loading import load_generator
+from generators.networks.zoo import import_checkpoint, read_checkpoint
+from pipeline.content.files import sha256_of_file, write_json
 from pipeline.errors import UserError
 from pipeline.parameters import LoadGAN
-from pipeline.stores import sha256_of_file, write_json
 
 CPU = torch.device("cpu")
 FIXTURE = Path(__file__).parent / "fixtures" / "gan_zoo_pgan_32.pth"

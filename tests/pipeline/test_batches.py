@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.batches import UNIT, ImagesToHost, alike, in_batches
+from pipeline.content.batches import UNIT, ImagesToHost, alike, in_batches
+from pipeline.content.tensors import tensor_to_images
 from pipeline.errors import UserError
-from pipeline.runtime import tensor_to_images
 
 CPU = torch.device("cpu")
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from classifiers.backbones import new_backbone, save_network
-from generators.loading import save_generator
-from generators.networks import Generator
+from classifiers.networks.backbones import new_backbone, save_network
+from generators.networks.loading import save_generator
+from generators.networks.progressive import Generator
 from pipeline.checkpoints import fault_of_checkpoint, load_checkpoint, save_checkpoint
+from pipeline.content.stores import write_index
 from pipeline.errors import NO_ROOM, UserError
 from pipeline.parameters import Backbone
-from pipeline.stores import write_index
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_failure_while_a_checkpoint_is_written_leaves_the_old_one(path, monkey
     def die(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.stores.os.fsync", die)
+    monkeypatch.setattr("pipeline.content.stores.os.fsync", die)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(path, {"done": 2})
     assert load_checkpoint(path)["done"] == 1

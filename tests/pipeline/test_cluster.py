@@ -24,11 +24,11 @@ from distributed import Client, LocalCluster
 
 from pipeline import dask_cluster
 from pipeline.cluster import Worker, _Shown, gpus_of, make_shards
+from pipeline.content.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
 from pipeline.dask_cluster import START_SECONDS, ShardPlugin
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Cluster, Runtime
-from pipeline.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
 from pipeline.work import WORK, publish, work_folder
 
 PROJECT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline import preset
 from pipeline.errors import UserError
 from pipeline.parameters import AllParameters, Recipe, TrainGAN, read_parameters
+from zprime import preset
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))

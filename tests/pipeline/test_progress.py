@@ -15,9 +15,9 @@ from rich.console import Console
 
 from pipeline import progress as progress_module
 from pipeline.cluster import make_shards
+from pipeline.content.stores import commit_shard, committed_shards
 from pipeline.parameters import Cluster
 from pipeline.progress import _plain_line, progress
-from pipeline.stores import commit_shard, committed_shards
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

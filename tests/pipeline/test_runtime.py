@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.content.seeds import derived_seed, generator_for
+from pipeline.content.tensors import images_to_tensor, tensor_to_images
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
-from pipeline.runtime import (
-    computes_in_bf16,
-    images_to_tensor,
-    new_accelerator,
-    resolve_device,
-    tensor_to_images,
-)
-from pipeline.seeds import derived_seed, generator_for
+from pipeline.runtime import computes_in_bf16, new_accelerator, resolve_device
 
 CPU = torch.device("cpu")
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

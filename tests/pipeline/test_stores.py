@@ -16,28 +16,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import UserError
-from pipeline.integrity import faulty_files, reopen_store
-from pipeline.stores import (
+from pipeline.content.files import committed, sha256_of_file, write_json
+from pipeline.content.stores import (
     INDEX,
     RECORDS,
     ROWS,
     Store,
     commit_files,
     commit_shard,
-    committed,
     committed_shard,
     committed_shards,
     finish_store,
-    join_by_id,
-    read_table,
     remove_temporaries,
-    sha256_of_file,
     shard_sizes,
     write_index,
-    write_json,
-    write_table,
 )
+from pipeline.content.tables import join_by_id, read_table, write_table
+from pipeline.errors import UserError
+from pipeline.integrity import faulty_files, reopen_store
 
 PROJECT = Path(__file__).parents[2]
 N = 10  # items
@@ -380,7 +376,7 @@ def test_a_disk_that_fails_to_sync_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(descriptor: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("pipeline.stores.os.fsync", fail)
+    monkeypatch.setattr("pipeline.content.stores.os.fsync", fail)
     before = files_of(tmp_path)
     with pytest.raises(OSError, match="Input/output error") as raised:
         commit(tmp_path, 1)
@@ -390,7 +386,7 @@ def test_a_disk_that_fails_to_sync_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
     there = []
-    monkeypatch.setattr("pipeline.stores.os.fsync", lambda fd: there.append(list(files_of(tmp_path))))
+    monkeypatch.setattr("pipeline.content.stores.os.fsync", lambda fd: there.append(list(files_of(tmp_path))))
     write_json(tmp_path / "file", 1)
     ((name,),) = there
     assert name.startswith("file.")
@@ -690,7 +686,7 @@ def test_a_damaged_array_is_named_with_the_command_that_mends_it(damage, tmp_pat
     for read in (lambda: store.read(np.arange(N)), lambda: store.read_between(3, 8)):
         sentence = sentence_of(read)
         assert sentence.startswith(f"{folder / 'shard-00001.h5'} is damaged (")
-        assert sentence.endswith(f": `python -m pipeline.verify --mend {folder}` makes it again.")
+        assert sentence.endswith(f": `python -m zprime.verify --mend {folder}` makes it again.")
 
 
 def with_a_row_less(path: Path) -> None:
@@ -711,7 +707,7 @@ def test_a_damaged_table_is_named(damage, tmp_path):
         sentence = sentence_of(read)
         assert str(folder / ROWS_1) in sentence
         if damage in (truncated, cut_to_a_header, with_a_row_less):
-            assert "`python -m pipeline.verify" in sentence
+            assert "`python -m zprime.verify" in sentence
 
 
 def test_what_is_no_store_is_named(tmp_path):
@@ -815,7 +811,7 @@ def test_a_kill_while_json_is_written_leaves_the_old_one(tmp_path, monkeypatch):
     def die(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.stores.os.fsync", die)
+    monkeypatch.setattr("pipeline.content.stores.os.fsync", die)
     with pytest.raises(KeyboardInterrupt):
         write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipeline.content.trust import TRUST, Judgement, read_judgements, settle, worst_level
 from pipeline.errors import UserError
-from pipeline.trust import TRUST, Judgement, read_judgements, settle, worst_level
 
 FINE = Judgement("generator", "fine", "it covers 90 % of the real images.", "", {"coverage": 0.9})
 DOUBTFUL = Judgement("labeller of Male", "doubtful", "it is right for 60 %.", "Get more.", {"n": None})

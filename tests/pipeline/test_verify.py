@@ -13,17 +13,18 @@ import pytest
 import torch
 import yaml
 
-from classifiers.backbones import new_backbone, save_network
-from generators.cards import CARD
-from generators.loading import save_generator
-from generators.networks import Generator
+from classifiers.networks.backbones import new_backbone, save_network
+from generators.networks.cards import CARD
+from generators.networks.loading import save_generator
+from generators.networks.progressive import Generator
 from pipeline.checkpoints import save_checkpoint
+from pipeline.content.files import write_json
+from pipeline.content.stores import INDEX, Store, commit_shard, finish_store, read_index, write_index
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Backbone
-from pipeline.stores import INDEX, Store, commit_shard, finish_store, read_index, write_index, write_json
-from pipeline.verify import main
 from pipeline.work import WORK, publish, reopen, work_folder
+from zprime.verify import main
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -241,7 +242,7 @@ def test_a_file_that_cannot_be_read_is_named_in_one_sentence(name, outputs, caps
 
 def test_the_command_ends_with_status_1_and_one_line_on_stderr(outputs):
     (REAL / "shard-00000.h5").unlink()
-    process = run_module("pipeline.verify", "out")
+    process = run_module("zprime.verify", "out")
     assert process.returncode == 1
     assert process.stdout == "out/real/shard-00000.h5: missing\n"
     assert process.stderr == (
@@ -275,7 +276,7 @@ def test_mending_makes_that_shard_again_and_touches_no_other(damage, name, fault
 
 def test_mending_by_the_command_ends_with_status_0(outputs):
     flip_a_bit(Path("out/latents/z/shard-00000.h5"))
-    process = run_module("pipeline.verify", "out", "--mend")
+    process = run_module("zprime.verify", "out", "--mend")
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.startswith("out/latents/z/shard-00000.h5: its sha256 differs")
     assert process.stdout.endswith("3 outputs are whole\n")
@@ -378,7 +379,7 @@ def test_a_work_folder_that_is_none_is_not_followed(work, shards, outputs, preci
     assert stats_of(Path()) == before
 
 
-@pytest.mark.parametrize("stage", ["../precious", "stages.prepare", "pipeline.verify", "rm", "", None])
+@pytest.mark.parametrize("stage", ["../precious", "stages.prepare", "zprime.verify", "rm", "", None])
 def test_a_stage_that_zprime_has_not_is_not_run(stage, outputs, precious):
     flip_a_bit(REAL / "summary.json")
     write_index(REAL, read_index(REAL) | {"made_by": stage, "work": f"{stage}/{'0' * 16}"})

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 from pipeline import work
+from pipeline.content.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
-from pipeline.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
 from pipeline.work import WORK, digest_of, making, publish, reopen, work_folder
 
 PROJECT = Path(__file__).parents[2]

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from pipeline.groups import group_names, protected_columns
-from pipeline.stores import commit_shard, finish_store, write_json, write_table
+from pipeline.content.files import write_json
+from pipeline.content.groups import group_names, protected_columns
+from pipeline.content.stores import commit_shard, finish_store
+from pipeline.content.tables import write_table
 from stages.balance import summary_of
-from stages.paths import (
+from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
     GENERATOR,
@@ -24,7 +26,7 @@ from stages.paths import (
     REAL,
     RUNS,
     SYNTHETIC,
-)  # fmt: skip
+)
 
 PROJECT = Path(__file__).parents[2]
 TARGET = "Blond_Hair"

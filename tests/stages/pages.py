@@ -3,7 +3,7 @@
 import re
 from html import unescape
 
-from stages.report_tables import FIGURE_SPACE
+from stages.reporting.tables import FIGURE_SPACE
 
 
 def tables_of(page: str) -> dict[str, list[list[str]]]:

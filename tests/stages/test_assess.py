@@ -11,20 +11,23 @@ import torch
 import yaml
 from torch import nn
 
-from classifiers.backbones import new_backbone
 from classifiers.labellers import Labeller, save_labeller
-from classifiers.training import LabelledImages
+from classifiers.networks.backbones import new_backbone
+from classifiers.networks.images import LabelledImages
 from data.sources.avatars import Avatars
 from data.sources.digits import Digits, red_ink
 from generators.hyperplanes import Hyperplane, save_hyperplanes
+from pipeline.content.files import write_json
+from pipeline.content.stores import Store, commit_shard, finish_store
+from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone, Runtime
 from pipeline.runtime import new_accelerator
-from pipeline.stores import Store, commit_shard, finish_store, write_json, write_table
-from stages import assess, assess_judged, prepare, train_judge
+from stages import assess, prepare, train_judge
 from stages.assess import Extractor, disjoint_samples, distances_of
-from stages.assess_judged import complement_figures, label_figures, sides_of
-from stages.paths import (
+from stages.shared import judged as assess_judged
+from stages.shared.judged import complement_figures, label_figures, sides_of
+from stages.shared.paths import (
     ATTRIBUTES,
     BALANCED,
     GENERATOR,

@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from pipeline import work
+from pipeline.content.files import write_json
+from pipeline.content.stores import Store, commit_shard, finish_store
+from pipeline.content.trust import Judgement, read_judgements
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
-from pipeline.stores import Store, commit_shard, finish_store, write_json
-from pipeline.trust import Judgement, read_judgements
 from stages import balance
-from stages.paths import ATTRIBUTES, BALANCED, LABELS, SYNTHETIC
+from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, SYNTHETIC
 from tests.balanced import NAMES, leave_training_images, make_project, write_labels, write_parameters
 
 

@@ -5,12 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from stages.choices import (
-    chosen_recipes,
-    gap_of,
-    mean_and_deviation,
-    summary_table,
-)
+from stages.reporting.choices import chosen_recipes, gap_of, mean_and_deviation, summary_table
 
 
 def run(data: str, recipe: str, seed: int, validation: float, test: float, **values: object) -> dict:

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from generators.cards import CARD
 from generators.hyperplanes import (
     Hyperplane,
     angle_between,
@@ -22,14 +21,16 @@ from generators.hyperplanes import (
     save_hyperplanes,
 )
 from generators.latents import sample_latents, to_sphere
+from generators.networks.cards import CARD
+from pipeline.content.files import write_json
+from pipeline.content.groups import protected_groups
+from pipeline.content.stores import INDEX, Store, commit_shard, finish_store
+from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
-from pipeline.groups import protected_groups
 from pipeline.integrity import faulty_files
-from pipeline.stores import INDEX, Store, commit_shard, finish_store, write_json
-from pipeline.trust import read_judgements
 from pipeline.work import publish, work_folder
 from stages import complement, fit_hyperplanes
-from stages.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
+from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
 
 PROJECT = Path(__file__).parents[2]
 D, SHARD = 12, 1500
@@ -208,9 +209,14 @@ def test_a_domain_with_one_target_label_is_named(project):
     labels.loc[(labels["Male"] == 1) & (labels["Eyeglasses"] == 0), "Blond_Hair"] = 0
     write_store(LABELS / "z", labels)
     fit_hyperplanes.main()
-    write_parameters(fit_hyperplanes={"domain_dependent": True})
-    with pytest.raises(UserError, match=r"domain Male=1, Eyeglasses=0 to fit with are .*Blond_Hair=0"):
+    write_parameters(fit_hyperplanes={"domain_dependent": True}, on_useless="stop")
+    where = r"Male=1, Eyeglasses=0 is useless: all \d+ latents to fit it with are labelled 0"
+    with pytest.raises(UserError, match=where):
         fit_hyperplanes.main()
+    write_parameters(fit_hyperplanes={"domain_dependent": True})  # which goes on
+    fit_hyperplanes.main()
+    named = metrics(HYPERPLANES)["Blond_Hair in Male=1, Eyeglasses=0"]
+    assert named["latents"]["0"] == named["latents"]["1"]  # the halves of the scores
 
 
 def test_accuracy_without_both_labels_in_validation_is_null(project):

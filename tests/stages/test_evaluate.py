@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from classifiers import divergences, metrics
 from classifiers.counts import count_table
+from classifiers.measures import divergences, metrics
+from classifiers.selection import group_accuracies
 from pipeline.errors import UserError
-from stages import evaluate, evaluate_predictions
+from stages import evaluate
 from stages.evaluate import (
     Predictions,
     evaluate_run,
@@ -26,6 +27,7 @@ from stages.evaluate import (
     with_bootstrap,
 )
 from tests.stages.evaluated import make_trained, read_metrics
+from zprime import evaluate as evaluate_predictions
 
 PROPORTIONS = np.array([0.4, 0.4, 0.15, 0.05])
 
@@ -61,7 +63,7 @@ def test_a_run_has_every_metric_with_its_bootstrap() -> None:
         counts = count_table(targets, protected, (scores >= threshold).astype(int))
         assert record[f"accuracy{ending}"] == metrics.accuracy(counts)
         accuracies = [record[f"group_{k}_accuracy{ending}"] for k in range(4)]
-        np.testing.assert_array_equal(accuracies, metrics.group_accuracies(counts))
+        np.testing.assert_array_equal(accuracies, group_accuracies(counts))
         assert record[f"worst_group_accuracy{ending}"] == min(accuracies)
     assert record["deo"] == metrics.difference_in_equality_of_opportunity(counts)
     assert record["disparate_impact"] == metrics.disparate_impact(counts)
@@ -311,7 +313,7 @@ def test_the_command_takes_several_columns_and_says_what_is_wrong(
     elsewhere: pd.DataFrame, tmp_path: Path
 ) -> None:
     elsewhere.rename(columns={"score": "scores"}).to_csv(tmp_path / "theirs.csv", index=False)
-    command = [sys.executable, "-m", "stages.evaluate_predictions", str(tmp_path / "theirs.csv")]
+    command = [sys.executable, "-m", "zprime.evaluate", str(tmp_path / "theirs.csv")]
     options = ["--resamples", "5", "--protected", "Sex"]
     done = subprocess.run([*command, *options, "Young"], capture_output=True, text=True, check=True)
     assert "gaps by Sex x Young" in done.stdout

@@ -18,14 +18,15 @@ from data.exports import base as base_module
 from data.exports import images as images_module
 from data.exports import rows as rows_module
 from data.manifest import Manifest
+from pipeline.content.files import sha256_of_file, write_json
+from pipeline.content.stores import INDEX
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Export, read_parameters
-from pipeline.stores import INDEX, sha256_of_file, write_json
 from pipeline.work import WORK
 from stages import export
-from stages.paths import BALANCED, EXPORT, RECOMMENDATION
-from stages.recommending import recommend
+from stages.reporting.recommending import recommend
+from stages.shared.paths import BALANCED, EXPORT, RECOMMENDATION
 from tests.balanced import PROJECT, make_project, write_parameters
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -215,7 +216,7 @@ def test_what_is_damaged_is_mended_piece_by_piece(project: Path) -> None:
     (EXPORT / "stylegan-zip/balanced.zip").unlink()
     kept = ["webdataset/balanced-train-000000.tar", "celeba/img_align_celeba/z-00000029.png"]
     untouched = [(EXPORT / name).stat().st_ino for name in kept]
-    command = [sys.executable, "-m", "pipeline.verify", "--mend", str(EXPORT)]
+    command = [sys.executable, "-m", "zprime.verify", "--mend", str(EXPORT)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert content_of(EXPORT) == before

@@ -13,19 +13,20 @@ import torch
 import yaml
 from PIL import Image
 
-from generators.cards import CARD
-from generators.inversion import pixel_errors
+from generators.inversion.latents import pixel_errors
 from generators.latents import sample_latents
-from generators.loading import load_generator, save_generator
-from generators.networks import Generator
+from generators.networks.cards import CARD
+from generators.networks.loading import load_generator, save_generator
+from generators.networks.progressive import Generator
 from generators.synthesis import render
+from pipeline.content.stores import INDEX, Store, commit_shard, finish_store
+from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Runtime, read_parameters
 from pipeline.runtime import new_accelerator
-from pipeline.stores import INDEX, Store, commit_shard, finish_store, write_table
 from stages import invert
-from stages.paths import GENERATOR, LATENTS, REAL
+from stages.shared.paths import GENERATOR, LATENTS, REAL
 
 PROJECT = Path(__file__).parents[2]
 ARCHITECTURE = {

@@ -14,14 +14,16 @@ import torch
 import yaml
 from PIL import Image
 
-from generators.cards import CARD
-from generators.loading import load_generator, save_generator
-from generators.networks import Generator
+from generators.networks.cards import CARD
+from generators.networks.loading import load_generator, save_generator
+from generators.networks.progressive import Generator
+from pipeline.content.files import sha256_of_file, write_json
+from pipeline.content.stores import commit_shard, finish_store
+from pipeline.content.tables import write_table
+from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
-from pipeline.stores import commit_shard, finish_store, sha256_of_file, write_json, write_table
-from pipeline.trust import read_judgements
 from stages import load_gan, train_gan
-from stages.paths import GENERATOR, REAL
+from stages.shared.paths import GENERATOR, REAL
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "generators" / "fixtures" / "gan_zoo_pgan_32.pth"

@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from classifiers.backbones import new_backbone
-from classifiers.objectives import ERM
-from classifiers.training import LabelledImages, predict, train_classifier
+from classifiers.networks.backbones import new_backbone
+from classifiers.networks.images import LabelledImages
+from classifiers.networks.inference import predict
+from classifiers.training.loop import train_classifier
+from classifiers.training.objectives import ERM
 from data.controls import duplicated_rows
 from data.sources.digits import Digits
 from pipeline.parameters import Backbone, Optimizer, Runtime, Training
 from pipeline.runtime import new_accelerator
-from stages.recommending import Run, recommend
+from stages.reporting.recommending import Run, recommend
 
 SIDE = 8  # px
 SEEDS = (0, 1)

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifiers.backbones import new_backbone
-from classifiers.objectives import ERM
-from classifiers.training import LabelledImages, train_classifier
-from classifiers.trust import PLATEAU
+from classifiers.networks.backbones import new_backbone
+from classifiers.networks.images import LabelledImages
+from classifiers.training.loop import train_classifier
+from classifiers.training.objectives import ERM
+from classifiers.training.plateau import PLATEAU
 from data.sources.digits import Digits
 from pipeline.parameters import Backbone, Runtime, Training
 from pipeline.runtime import new_accelerator

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from pipeline.content.stores import INDEX, Store, committed_shards
 from pipeline.integrity import faulty_files
-from pipeline.stores import INDEX, Store, committed_shards
 
 PROJECT = Path(__file__).parents[2]
 

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from pipeline.content.files import write_json
+from pipeline.content.tables import read_table, write_table
+from pipeline.content.trust import TRUST, Judgement
 from pipeline.errors import UserError
-from pipeline.stores import read_table, write_json, write_table
-from pipeline.trust import TRUST, Judgement
-from stages import __main__ as commands
-from stages import evaluate, report, results
-from stages.paths import BALANCED, EVALUATION, GENERATOR, HYPERPLANES, RECOMMENDATION, RUNS
-from stages.plateaus import read_plateaus
-from stages.recommendation import Recommendation, percent, read_recommendation
-from stages.recommending import (
+from stages import evaluate, report
+from stages.reporting import results
+from stages.reporting.plateaus import read_plateaus
+from stages.reporting.recommendation import Recommendation, percent, read_recommendation
+from stages.reporting.recommending import (
     ASSUMED_DEVIATION,
     NOTHING,
     PROBABILITY_ASKED,
@@ -30,8 +30,10 @@ from stages.recommending import (
     seed_variances,
     worst_group_accuracies,
 )
+from stages.shared.paths import BALANCED, EVALUATION, GENERATOR, HYPERPLANES, RECOMMENDATION, RUNS
 from tests.stages.evaluated import make_synthesised, make_trained, read_metrics
 from tests.stages.pages import tables_of
+from zprime import __main__ as commands
 
 PROTECTED = ["Male"]
 
@@ -166,7 +168,9 @@ def test_a_resample_is_made_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatc
         [of_shares("original", "erm", 0, 0.6), of_shares("augmented", "erm", 0, 0.7)], PROTECTED
     )
     whole = worst_group_accuracies(answers, 50, seed=0)[1]
-    monkeypatch.setattr("stages.recommending.BLOCK_BYTES", 4 * 100 * 7)  # seven resamples of a group
+    monkeypatch.setattr(
+        "stages.reporting.recommending.BLOCK_BYTES", 4 * 100 * 7
+    )  # seven resamples of a group
     np.testing.assert_array_equal(worst_group_accuracies(answers, 50, seed=0)[1], whole)
 
 

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from classifiers.backbones import new_backbone
 from classifiers.labellers import Labeller, load_labeller, save_labeller
+from classifiers.networks.backbones import new_backbone
+from pipeline.content.stores import commit_shard, finish_store
+from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.parameters import Backbone
-from pipeline.stores import commit_shard, finish_store, write_table
-from stages.paths import LABELS, REAL
-from stages.refining import _classifier, original_labels, wanted_labels
+from stages.shared.paths import LABELS, REAL
+from stages.shared.refining import _classifier, original_labels, wanted_labels
 
 NAMES = ["Blond_Hair", "Male", "Eyeglasses"]
 

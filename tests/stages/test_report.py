@@ -13,9 +13,9 @@ import yaml
 
 from stages import evaluate, report
 from stages.report import TEMPLATES, generator_losses, without_folders
-from stages.report_figures import group_colours
-from stages.report_steps import gates, hyperplanes, inversion, quality
-from stages.report_tables import (
+from stages.reporting.figures import group_colours
+from stages.reporting.steps import gates, hyperplanes, inversion, quality
+from stages.reporting.tables import (
     ACCURACIES,
     DISTANCES,
     FIGURE_SPACE,
@@ -370,7 +370,7 @@ def test_dvc_plots_have_a_file_for_each_group(reported: tuple[int, Path]) -> Non
     assert scores["protected_0"].sum() == pytest.approx(100, abs=1e-3)
     # Of blond women 18 of 20 have a score of 0.9.
     assert scores["protected_0"].max() == pytest.approx(90)
-    entries = yaml.safe_load((TEMPLATES.parent / "dvc.yaml").read_text())["plots"]
+    entries = yaml.safe_load((TEMPLATES.parents[1] / "dvc.yaml").read_text())["plots"]
     assert any("out/report/plots/group_accuracies" in entry for entry in entries if isinstance(entry, dict))
 
 

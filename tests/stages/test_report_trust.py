@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.content.trust import Judgement, Level, settle
 from pipeline.parameters import AllParameters, read_parameters
-from pipeline.trust import Judgement, Level, settle
 from stages import evaluate, report
-from stages.paths import ATTRIBUTES, BALANCED, GENERATOR, HYPERPLANES, LABELS, QUALITY, RUNS
-from stages.report_trust import mirroring, overall, trust_rows
+from stages.reporting.trust import mirroring, overall, trust_rows
+from stages.shared.paths import ATTRIBUTES, BALANCED, GENERATOR, HYPERPLANES, LABELS, QUALITY, RUNS
 from tests.stages.evaluated import make_synthesised, make_trained, write_parameters
 from tests.stages.pages import tables_of
 

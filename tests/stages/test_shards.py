@@ -13,21 +13,22 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 
-from classifiers.backbones import new_backbone
 from classifiers.labellers import Labeller, prior_of, prior_shift, save_labeller
-from classifiers.training import predict
-from generators.cards import CARD
+from classifiers.networks.backbones import new_backbone
+from classifiers.networks.inference import predict
 from generators.latents import sample_latents
-from generators.loading import load_generator, save_generator
-from generators.networks import Generator
+from generators.networks.cards import CARD
+from generators.networks.loading import load_generator, save_generator
+from generators.networks.progressive import Generator
 from generators.synthesis import render
+from pipeline.content.stores import INDEX, Store
+from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Backbone, Runtime
 from pipeline.runtime import new_accelerator
-from pipeline.stores import INDEX, Store, write_table
 from stages import complement, fit_hyperplanes, label, sample, synthesize
-from stages.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL, SYNTHETIC
+from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL, SYNTHETIC
 
 PROJECT = Path(__file__).parents[2]
 NAMES = ("Blond_Hair", "Male")

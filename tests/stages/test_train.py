@@ -9,18 +9,20 @@ import pytest
 import torch
 import yaml
 
-from classifiers.backbones import load_network
 from classifiers.labellers import half_of_each, load_labeller
-from classifiers.training import LabelledImages, per_image, predict
+from classifiers.networks.backbones import load_network
+from classifiers.networks.images import LabelledImages
+from classifiers.networks.inference import per_image, predict
+from pipeline.content.stores import Store
+from pipeline.content.tables import write_table
+from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
 from pipeline.parameters import AllParameters, Runtime, read_parameters
 from pipeline.runtime import new_accelerator
-from pipeline.stores import Store, write_table
-from pipeline.trust import read_judgements
 from stages import train, train_attribute
-from stages.paths import ATTRIBUTES, BALANCED, REAL, RUNS
+from stages.shared.paths import ATTRIBUTES, BALANCED, REAL, RUNS
+from stages.shared.training_data import training_images
 from stages.train_attribute import SELECTIONS, group_accuracies, validation_metrics
-from stages.training_data import training_images
 from tests.balanced import expected_images, make_project
 
 TWO = ("Blond_Hair", "Male")

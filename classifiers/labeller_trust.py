@@ -1,0 +1,118 @@
+"""Whether classifiers may be trusted: judgements of trainings, labellers, labels and the probe.
+
+Pure functions of figures; `pipeline.content.trust` says what becomes of a judgement.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.selection import log_odds
+from classifiers.training.plateau import PLATEAU
+from pipeline.content.trust import Judgement, Level
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# --- Trainings -------------------------------------------------------------------------------------------
+
+
+# --- Labellers -------------------------------------------------------------------------------------------
+
+CHANCE = 0.5
+FAIR = 0.7  # a worst group that is right less often sends three labels in ten to the wrong group
+CONFIDENCE = 0.95
+
+
+def interval_of(correct: int, n: int) -> tuple[float, float]:
+    """Where a share of `correct` of n lies with 95 % confidence: Wilson's interval; [0, 1] for n = 0."""
+    if not n:
+        return 0.0, 1.0
+    from scipy.stats import binomtest  # half a second to import
+
+    found = binomtest(correct, n).proportion_ci(CONFIDENCE, "wilson")
+    return float(found.low), float(found.high)
+
+
+def labeller_judgement(
+    attribute: str, accuracies: FloatArray, counts: Sequence[int], names: Sequence[str], separation: float
+) -> Judgement:
+    """Whether the classifier of an attribute may label: its worst group on validation, against chance.
+
+    A group that it gets wrong as often as right will be filled with images of another, so the worst group
+    decides, not the average.
+
+    Args:
+        accuracies: of every group of real validation images, [n_groups]; NaN without images.
+        counts: how many images these are, [n_groups].
+        names: of the groups.
+        separation: the lowest of the last separations of the networks that label.
+    """
+    worst = int(np.nanargmin(accuracies))
+    accuracy, n = float(accuracies[worst]), counts[worst]
+    low, high = interval_of(round(accuracy * n), n)
+    level: Level = "fine"
+    if accuracy <= CHANCE or separation < PLATEAU:
+        level = "useless"
+    elif low <= CHANCE or accuracy < FAIR:
+        level = "doubtful"
+    return Judgement(
+        step=f"labeller of {attribute}",
+        level=level,
+        sentence=(
+            f"in its worst group, {names[worst]}, it is right for {100 * accuracy:.0f} % of {n:,} validation "
+            f"images (95 % confidence: {100 * low:.0f} to {100 * high:.0f} %), where chance is 50 %."
+        ),
+        remedy="Get more real images of that group, or train on group_balanced batches, with more steps or "
+        "networks, and choose by worst_group_accuracy (train_attribute).",
+        figures={
+            "worst_group_accuracy": accuracy,
+            "n": float(n),
+            "low": low,
+            "high": high,
+            "separation": separation,
+        },
+    )
+
+
+# --- Labels of synthetic images --------------------------------------------------------------------------
+
+# Differences of log odds. Generators lean towards rare groups on purpose, by a factor of two or three; a
+# factor of 16 takes a half to 94 %, or to 6 %.
+SHIFTED, ANOTHER = math.log(4), math.log(16)
+FEWEST = 20  # images with the rarer label: a hyperplane in 64 dimensions has no fewer
+
+
+def share_judgement(attribute: str, real: float, n_positive: int, n: int) -> Judgement:
+    """Whether the labels of an attribute among G(z) are about as frequent as among real images.
+
+    A generator learns what is frequent: where nearly all its images get one label, the labeller is wrong.
+
+    Args:
+        real: the share of positives among real training images, in (0, 1).
+        n_positive: how many of n images G(z) are labelled 1.
+    """
+
+    share = n_positive / n
+    known = min(max(real, 0.5 / n), 1 - 0.5 / n)  # finer than n images can tell is nothing
+    distance = abs(float(log_odds((n_positive + 0.5) / (n + 1)) - log_odds(known)))
+    level: Level = "fine"
+    if distance > ANOTHER or min(n_positive, n - n_positive) < FEWEST:
+        level = "useless"
+    elif distance > SHIFTED:
+        level = "doubtful"
+    return Judgement(
+        step=f"labels of {attribute} among G(z)",
+        level=level,
+        sentence=(
+            f"{100 * share:.1f} % of {n:,} synthetic images are labelled {attribute}, of the real training "
+            f"images {100 * real:.1f} %."
+        ),
+        remedy=f"Look at the labeller of {attribute} and at the generator's images (out/generator/samples).",
+        figures={"share": share, "real_share": real, "log_odds_distance": distance},
+    )
+
+
+# --- Probe -----------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""What only measures: metrics, divergences, bootstrap, judging, fidelity, the probe."""

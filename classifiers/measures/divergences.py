@@ -1,0 +1,158 @@
+"""Kullback-Leibler divergences, in nats: between the scores of protected groups, and of a data set's labels.
+
+Weights and protected groups are given as in `classifiers.counts`.
+"""
+
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.counts import FloatArray, IntArray, bins_of, ratio, weighted_sums
+from pipeline.content.groups import protected_groups
+
+KL_BINS = 50
+KL_EPSILON = 1e-6
+
+# --- Of scores -------------------------------------------------------------------------------------------
+
+
+def kl_scores(
+    scores: FloatArray,
+    targets: IntArray,
+    protected: IntArray,
+    weights: NDArray[Any] | None = None,
+    n_protected: int | None = None,
+) -> FloatArray:
+    """KL between the score distributions of the protected groups: [...], in nats, from 0 to 13.8.
+
+    Histograms of 50 bins over [0, 1] within each true class, Gaussian smoothing σ = 1, normalised,
+    + 1e-6; both directions and both classes, the median (METHODS 2). NaN where one of two groups has no
+    samples of a class.
+
+    Args:
+        scores: in [0, 1], [n]; targets: in {0, 1}, [n].
+        protected, n_protected: as in `protected_groups`; of more than two groups, all pairs are pooled.
+        weights: how often each sample counts, [..., n].
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    groups, n_groups = protected_groups(protected, n_protected)
+    cells = (targets * n_groups + groups) * KL_BINS + bins_of(scores, KL_BINS)
+    histograms = weighted_sums(cells, (2, n_groups, KL_BINS), weights)
+    return _median_divergence(gaussian_filter1d(histograms, sigma=1.0, axis=-1))
+
+
+def kl_scores_published(
+    scores: FloatArray,
+    targets: IntArray,
+    protected: IntArray,
+    weights: NDArray[Any] | None = None,
+    n_protected: int | None = None,
+) -> FloatArray:
+    """The KL of the published tables: [...], in nats, from 0 to 13.8; to compare with them alone.
+
+    As `kl_scores`, but each histogram spans its own set's range, so that distributions that are the same but
+    for their place and width count as equal; and whole counts are smoothed to whole counts, rounded down, so
+    that a bin with few samples vanishes, and a set where all bins have few is NaN (METHODS 2).
+
+    Args:
+        scores: [n]; targets: in {0, 1}, [n].
+        protected, n_protected: as in `protected_groups`; of more than two groups, all pairs are pooled.
+        weights: how often each sample counts, whole numbers, [..., n].
+
+    Source: Ramaswamy et al., 2021. Their ± pools the resamples of all four divergences; a bootstrap of this
+    is of their median.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    groups, n_groups = protected_groups(protected, n_protected)
+    if weights is None:
+        weights = np.ones(len(scores))
+    order = np.argsort(scores, kind="stable")
+    cells = (targets * n_groups + groups)[order]
+    sets = [order[cells == cell] for cell in range(2 * n_groups)]
+    histograms = np.stack([_own_range_histogram(scores[s], weights[..., s]) for s in sets], axis=-2)
+    smooth = gaussian_filter1d(histograms, sigma=1.0, axis=-1)  # of whole numbers: whole numbers
+    return _median_divergence(smooth.reshape(*weights.shape[:-1], 2, n_groups, KL_BINS).astype(np.float64))
+
+
+def _own_range_histogram(scores: FloatArray, weights: NDArray[Any]) -> NDArray[np.int64]:
+    """numpy.histogram of one set for each row of weights, over the range of what it drew: [..., KL_BINS].
+
+    Args:
+        scores: in ascending order, [m].
+        weights: how often each counts, [..., m].
+    """
+    if not len(scores):
+        return np.zeros((*weights.shape[:-1], KL_BINS), dtype=np.int64)
+    is_drawn = weights > 0
+    lowest = scores[is_drawn.argmax(axis=-1)].astype(np.float64)
+    highest = scores[len(scores) - 1 - is_drawn[..., ::-1].argmax(axis=-1)].astype(np.float64)
+    margin = np.where(lowest == highest, 0.5, 0.0)  # what NumPy does with a range of nothing
+    edges = np.linspace(lowest - margin, highest + margin, KL_BINS + 1, axis=-1)
+    below = np.searchsorted(scores, edges)
+    below[..., -1] = len(scores)  # the last bin has its upper edge
+    cumulative = np.zeros((*weights.shape[:-1], len(scores) + 1))
+    np.cumsum(weights, axis=-1, out=cumulative[..., 1:])
+    counted = np.diff(np.take_along_axis(cumulative, below, axis=-1), axis=-1)
+    return np.rint(counted).astype(np.int64)
+
+
+def _median_divergence(histograms: FloatArray) -> FloatArray:
+    """The median KL of all ordered pairs of groups in both classes: histograms [..., t, g, bins] -> [...]."""
+    total = np.broadcast_to(histograms.sum(axis=-1, keepdims=True), histograms.shape)
+    density = ratio(histograms, total) + KL_EPSILON
+    logarithm = np.log(density)
+    n_groups = histograms.shape[-2]
+    pairs = [
+        (density[..., p, :] * (logarithm[..., p, :] - logarithm[..., q, :])).sum(axis=-1)
+        for p, q in permutations(range(n_groups), 2)
+    ]
+    divergences = np.concatenate(pairs, axis=-1)
+    if n_groups > 2:  # pairs with a set that is empty are left out
+        return _median_of_present(divergences)
+    median: FloatArray = np.median(divergences, axis=-1)
+    return median
+
+
+def _median_of_present(values: FloatArray) -> FloatArray:
+    """The median over the last axis of what is not NaN; NaN where nothing is."""
+    nothing = np.expand_dims(np.isnan(values).all(axis=-1), -1)
+    median: FloatArray = np.nanmedian(np.where(nothing, 0.0, values), axis=-1)
+    return np.where(nothing[..., 0], np.nan, median)
+
+
+# --- Of the labels of a data set -------------------------------------------------------------------------
+
+
+def kl_joint(counts: IntArray) -> float:
+    """D(p(t, g) || p(t) p(g)) of a data set, in nats, from 0 (t and g are independent) to ln 2.
+
+    Args:
+        counts: of the groups t * n_g + g, [2 n_g].
+
+    Source: METHODS 2; it is the mutual information of the labels.
+    """
+    joint = counts.reshape(2, -1) / counts.sum()
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    return _divergence(joint, independent)
+
+
+def kl_uniform(counts: IntArray) -> float:
+    """D(p(t, g) || uniform) of a data set, in nats, from 0 (all groups have one size) to ln(2 n_g).
+
+    Args:
+        counts: of the groups t * n_g + g, [2 n_g].
+
+    Source: METHODS 2.
+    """
+    joint = counts / counts.sum()
+    return _divergence(joint, np.full_like(joint, 1.0 / len(joint)))
+
+
+def _divergence(p: FloatArray, q: FloatArray) -> float:
+    present = p > 0
+    # Rounding may leave a hair below zero.
+    return max(0.0, float((p[present] * np.log(p[present] / q[present])).sum()))

@@ -1,0 +1,134 @@
+"""How near synthetic images are to real ones: Fréchet distances between the features of networks.
+
+Of Inception's features, by pytorch-fid's network and the weights that its users have in common, it is the
+Fréchet Inception distance, FID (Heusel et al., 2017). Of another network's features it is not an FID, and
+goes by another name: `classifier_frechet_distance`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from classifiers.networks.inference import EVALUATION_BATCH, per_image
+from pipeline.content.files import sha256_of_file
+from pipeline.errors import UserError
+
+INCEPTION_DIM = 2048  # of the features that an FID is of
+INCEPTION_BATCH = 50  # images, of 299 px
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+def frechet_distance(features_a: FloatArray, features_b: FloatArray) -> float:
+    """The Fréchet distance between normal distributions with the means and covariances of two samples.
+
+    |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), in squared units of the features, 0 or more. Few samples
+    make it too large: only distances of as many samples can be compared.
+
+    With a sample's centred features X / √(n - 1) = Q R, Σ = RᵀR. The eigenvalues of Σ_a Σ_b are the squares
+    of the singular values of R_a R_bᵀ, so that the trace of the root is the sum of these: no root is taken of
+    a product of covariances, which loses half the digits, and all of them where one is singular.
+
+    Args:
+        features_a: [n, D], at least two samples.
+        features_b: [m, D], at least two samples.
+    """
+    (mean_a, root_a), (mean_b, root_b) = _mean_and_root(features_a), _mean_and_root(features_b)
+    trace_of_root = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    difference = mean_a - mean_b
+    distance = difference @ difference + (root_a**2).sum() + (root_b**2).sum() - 2.0 * trace_of_root
+    return max(float(distance), 0.0)  # of the same sample twice rounding may leave -1e-12
+
+
+def _mean_and_root(features: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean [D] of features [n, D], and R [min(n, D), D] with RᵀR their covariance, unbiased."""
+    if len(features) < 2:
+        raise ValueError(f"a covariance needs two samples or more, not {len(features)}")
+    exact = features.astype(np.float64)
+    mean = exact.mean(axis=0)
+    scaled = (exact - mean) / np.sqrt(len(exact) - 1)
+    root: NDArray[np.float64] = np.linalg.qr(scaled, mode="r")  # type: ignore[assignment]  # a stub's mistake
+    return mean, root
+
+
+def features_of(
+    network: nn.Module,
+    extract: Callable[[Tensor], Tensor],
+    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    count: int,
+    accelerator: Accelerator,
+    batch_size: int = EVALUATION_BATCH,
+    on_batch: Callable[[int], object] = lambda images: None,
+) -> NDArray[np.float64]:
+    """What `extract` makes of images 0 to count - 1: [count, D].
+
+    In float32 whatever the runtime's precision is: a covariance is made of small differences.
+
+    Args:
+        network: what is put into evaluation mode.
+        extract: images [n, 3, H, W] in [-1, 1] on the network's device to features [n, D].
+        read: positions [n] to uint8 [n, H, W, 3].
+        batch_size: images; less where memory does not suffice.
+    """
+
+    def extract_exactly(images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            return extract(images)
+
+    return per_image(network, extract_exactly, read, count, accelerator, batch_size, on_batch)
+
+
+class Inception(nn.Module):
+    """pytorch-fid's Inception: images [n, 3, H, W] in [-1, 1] to features [n, dim].
+
+    Args:
+        weights: its state_dict, a file; pytorch-fid would download it.
+        sha256: of that file.
+        dim: which features: 2048, the last, are those of an FID; 64, 192 and 768 are cheaper.
+
+    Raises `UserError` where the file is missing, another one, or no such state_dict.
+    """
+
+    def __init__(self, weights: Path, sha256: str, dim: int = INCEPTION_DIM) -> None:
+        super().__init__()
+        from pytorch_fid import inception  # seconds to import, and most runs do without
+
+        state = _tensors_of(weights, sha256)
+        block = inception.InceptionV3.BLOCK_INDEX_BY_DIM[dim]
+        try:
+            # The one way to give its constructor weights: it asks this function for them.
+            with patch.object(inception, "load_state_dict_from_url", lambda url, progress: state):
+                self.network = inception.InceptionV3([block])
+        except (AttributeError, RuntimeError, TypeError) as error:
+            raise UserError(
+                f"assess.inception_weights: {weights} is not the state_dict of pytorch-fid's Inception."
+            ) from error
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.network((images + 1) / 2)[0]
+        return maps.mean(dim=(2, 3))
+
+
+def _tensors_of(path: Path, sha256: str) -> Any:
+    """What `torch.save` wrote into a file with a known sha256, read as tensors only."""
+    if not path.is_file():
+        raise UserError(f"assess.inception_weights: there is no file {path}.")
+    digest = sha256_of_file(path)
+    if digest != sha256:
+        raise UserError(f"assess.inception_weights: {path} has sha256 {digest}, expected {sha256}.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds, all meaning that the file is no state_dict
+        # Not torch's own message: it has many lines, and says how to run an unsafe file after all.
+        raise UserError(
+            f"assess.inception_weights: {path} is no state_dict that can be read as tensors only "
+            f"({type(error).__name__})."
+        ) from error

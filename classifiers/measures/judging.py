@@ -1,0 +1,92 @@
+"""What synthetic images show by an independent judge, against what others say of them.
+
+Pure functions of binary columns [n, 1 + k]: the target, then the k protected attributes. A row spells its
+group t * n_g + a (`pipeline.content.groups`) as a binary number; there are G = 2^(1 + k) groups. A share of an empty
+group is None, which JSON writes as null. A judge errs too: whoever reports these figures reports its accuracy
+on real images beside them.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.content.groups import protected_groups
+
+IntArray = NDArray[np.int64]
+Shares = list[float | None]
+
+
+def shares_by_group(events: NDArray[np.bool_], groups: IntArray, n_groups: int) -> Shares:
+    """In what share of each group's samples [n] the event happened: n_groups of them."""
+    n = np.bincount(groups, minlength=n_groups)
+    happened = np.bincount(groups, weights=events, minlength=n_groups)
+    return [float(h / m) if m else None for h, m in zip(happened, n, strict=True)]
+
+
+def agreement(truth: IntArray, said: IntArray, groups: IntArray, n_groups: int) -> dict[str, Any]:
+    """How often what is said of an attribute is true: truth, said [n] in {0, 1}, and the true groups [n].
+
+    Gives accuracy; balanced_accuracy, (TPR + TNR) / 2, None where only one value is true;
+    worst_group_accuracy, of the groups that there are; group_accuracies and group_n, n_groups each.
+    """
+    right = said == truth
+    by_class = [share for share in shares_by_group(right, truth, 2) if share is not None]
+    by_group = shares_by_group(right, groups, n_groups)
+    return {
+        "accuracy": float(right.mean()) if len(right) else None,
+        "balanced_accuracy": sum(by_class) / 2 if len(by_class) == 2 else None,
+        "worst_group_accuracy": min((share for share in by_group if share is not None), default=None),
+        "group_accuracies": by_group,
+        "group_n": np.bincount(groups, minlength=n_groups).tolist(),
+    }
+
+
+def label_noise(given: IntArray, judged: IntArray, attributes: list[str]) -> dict[str, Any]:
+    """How wrong given labels [n, 1 + k] are by the judge's [n, 1 + k].
+
+    Gives images, group_n (by given group), confusion (given groups by judged ones, [G][G] counts), noise (by
+    attribute, the share of each given group where it is wrong), group_noise (the share of each given group
+    that belongs to another) and group_noise_average (of all images).
+    """
+    (groups, n_groups), (true_groups, _) = protected_groups(given), protected_groups(judged)
+    wrong = groups != true_groups
+    counts = np.bincount(groups * n_groups + true_groups, minlength=n_groups**2)
+    return {
+        "images": len(given),
+        "group_n": np.bincount(groups, minlength=n_groups).tolist(),
+        "confusion": counts.reshape(n_groups, n_groups).tolist(),
+        "noise": {
+            name: shares_by_group(given[:, j] != judged[:, j], groups, n_groups)
+            for j, name in enumerate(attributes)
+        },
+        "group_noise": shares_by_group(wrong, groups, n_groups),
+        "group_noise_average": float(wrong.mean()) if len(wrong) else None,
+    }
+
+
+def flip_rates(
+    before: IntArray, after: IntArray, asked: NDArray[np.bool_], attributes: list[str]
+) -> dict[str, Any]:
+    """What complements that were to flip the same attributes changed: before, after [n, 1 + k] by the judge.
+
+    Args:
+        asked: which attributes were to flip, [1 + k]; the others were to be kept.
+
+    Gives pairs; changed (by attribute, the share of pairs whose value differs: the flip rate of those that
+    were to flip, 1 - the keep rate of the others); as_asked, the share that changed what was asked and
+    nothing else; and the same by the group of `before`: group_n, group_changed, group_as_asked.
+    """
+    groups, n_groups = protected_groups(before)
+    changed = before != after
+    as_asked = (changed == asked).all(axis=1)
+    return {
+        "pairs": len(before),
+        "changed": {name: float(changed[:, j].mean()) for j, name in enumerate(attributes)},
+        "as_asked": float(as_asked.mean()),
+        "group_n": np.bincount(groups, minlength=n_groups).tolist(),
+        "group_changed": {
+            name: shares_by_group(changed[:, j], groups, n_groups) for j, name in enumerate(attributes)
+        },
+        "group_as_asked": shares_by_group(as_asked, groups, n_groups),
+    }

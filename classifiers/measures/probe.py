@@ -1,0 +1,125 @@
+"""The real-versus-synthetic probe: can a small classifier tell them apart?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from classifiers.networks.backbones import new_backbone
+from classifiers.networks.images import LabelledImages
+from classifiers.networks.inference import predict
+from classifiers.training.loop import train_classifier
+from classifiers.training.objectives import ERM
+from pipeline.content.seeds import derived_seed, generator_for
+from pipeline.parameters import Probe, Training
+
+IntArray = NDArray[np.int64]
+
+LAST = "last"  # the weights after the last step
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well a probe separates what it was not trained on.
+
+    Attributes:
+        auc: area under its ROC curve, 0 to 1: 0.5 where synthetic images cannot be told from real ones.
+        apart: the mean score of the synthetic images less that of the real ones, in [-1, 1]: near 0 where the
+            probe has learned nothing, or there is nothing to learn.
+        images: how many of each kind it was measured on.
+        group_auc: the same among the images of one group [n_groups]; NaN where a kind has none.
+        group_real, group_synthetic: how many images these are of, [n_groups].
+    """
+
+    auc: float
+    apart: float
+    images: int
+    group_auc: NDArray[np.float64]
+    group_real: IntArray
+    group_synthetic: IntArray
+
+
+def area_under_curve(scores: NDArray[np.float64], kinds: IntArray) -> float:
+    """P(score of kind 1 > score of kind 0), ties half, of scores, kinds [n]; NaN where a kind is absent."""
+    from sklearn.metrics import roc_auc_score  # a second to import, and most stages do without
+
+    return float(roc_auc_score(kinds, scores)) if 0 < kinds.sum() < len(kinds) else float("nan")
+
+
+def halves(count: int, seed: int) -> tuple[IntArray, IntArray]:
+    """0 to count - 1 in two random halves, sorted; the second has the odd one."""
+    order = generator_for(seed, "halves").permutation(count)
+    return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
+
+
+def both_kinds(real: LabelledImages, synthetic: LabelledImages) -> LabelledImages:
+    """The real images and then the synthetic ones; what is to be predicted is 1 for synthetic."""
+    sets, starts = (real, synthetic), (0, len(real))
+    kinds = np.repeat([0, 1], [len(images) for images in sets])
+
+    def read(chosen: IntArray) -> NDArray[np.uint8]:
+        parts = [images.read(chosen[kinds[chosen] == k] - starts[k]) for k, images in enumerate(sets)]
+        pixels = np.empty((len(chosen), *parts[0].shape[1:]), np.uint8)
+        for kind, part in enumerate(parts):
+            pixels[kinds[chosen] == kind] = part
+        return pixels
+
+    return LabelledImages(
+        ids=np.concatenate([images.ids for images in sets]),
+        read=read,
+        targets=kinds,
+        groups=np.concatenate([images.groups for images in sets]),
+    )
+
+
+def separation(
+    description: str,
+    real: LabelledImages,
+    synthetic: LabelledImages,
+    n_groups: int,
+    settings: Probe,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoint: Path,
+    checkpoint_seconds: float,
+) -> Separation:
+    """Train a probe on one half of the real and of the synthetic images, and measure it on the other.
+
+    Real and synthetic images go the same way: uint8 from a store, and no file format between. As many of
+    each kind make 0.5 what guessing gives. Nothing is chosen on the half that it is measured on: the
+    training ends with the last step.
+
+    Args:
+        real, synthetic: as many images; their `groups` are only what the result is broken down by.
+        checkpoint: a file for the state of the training, which goes on there after a kill.
+    """
+    if len(real) != len(synthetic):
+        raise ValueError(f"a probe of {len(real)} real and {len(synthetic)} synthetic images")
+    first, second = halves(len(real), seed)
+    measured = both_kinds(real.subset(second), synthetic.subset(second))
+    network = new_backbone(settings.backbone, derived_seed(seed, "weights"))
+    trained = train_classifier(
+        description,
+        network,
+        ERM(),
+        both_kinds(real.subset(first), synthetic.subset(first)),
+        measured,
+        Training(**dict(settings), sampler="uniform", evaluations=1, seed=seed),
+        {LAST: lambda scores, images: 0.0},
+        accelerator,
+        checkpoint,
+        checkpoint_seconds,
+    )
+    network.load_state_dict(trained.best[LAST])
+    scores = predict(network, measured.read, len(measured), accelerator)
+    members = [measured.groups == group for group in range(n_groups)]
+    return Separation(
+        auc=area_under_curve(scores, measured.targets),
+        apart=float(scores[measured.targets == 1].mean() - scores[measured.targets == 0].mean()),
+        images=len(second),
+        group_auc=np.array([area_under_curve(scores[m], measured.targets[m]) for m in members]),
+        group_real=np.array([(measured.targets[m] == 0).sum() for m in members]),
+        group_synthetic=np.array([(measured.targets[m] == 1).sum() for m in members]),
+    )

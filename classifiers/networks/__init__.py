@@ -1,0 +1,1 @@
+"""Classifier networks, the images that they see, and what they say of them."""

@@ -1,0 +1,213 @@
+"""Networks from images [n, 3, H, W] in [-1, 1] to one logit [n]."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from pipeline.content.files import committed, sha256_of_file, write_json
+from pipeline.errors import UserError
+from pipeline.parameters import Backbone
+
+WEIGHTS = "network.safetensors"
+CARD = "card.json"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CPU = torch.device("cpu")
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of every pixel: x [n, C, H, W].
+
+    Not batch norm: an image's score must depend neither on the groups of its neighbours nor on how a
+    batch is split over processes. In channels_last it is as quick; group norm takes twice the time.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with `ChannelNorm` beside a shortcut (He et al., 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.first_norm = ChannelNorm(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.second_norm = ChannelNorm(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), ChannelNorm(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = F.relu(self.first_norm(self.first(x)))
+        residual = self.second_norm(self.second(residual))
+        return F.relu(residual + self.shortcut(x))
+
+
+class Classifier(nn.Module):
+    """A network whose last layer is linear: images [n, 3, H, W] in [-1, 1] to one logit [n]."""
+
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer, from features [n, D] to [n, 1]."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees of images [n, 3, H, W] in [-1, 1]: [n, D]."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.features(images))
+        return logits[:, 0]
+
+
+class SmallResNet(Classifier):
+    """A residual network of three stages for small images.
+
+    Args:
+        width: channels of the first stage; the others have two and four times as many.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, 2, 1, bias=False)
+        self.stem_norm = ChannelNorm(width)
+        self.stages = nn.Sequential(
+            _ResidualBlock(width, width, 1),
+            _ResidualBlock(width, 2 * width, 2),
+            _ResidualBlock(2 * width, 4 * width, 2),
+        )
+        self.logit = nn.Linear(4 * width, 1)
+
+    @property
+    def last(self) -> nn.Linear:
+        return self.logit
+
+    def features(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.stages(F.relu(self.stem_norm(self.stem(images))))
+        return maps.mean(dim=(2, 3))
+
+
+class TorchvisionResNet(Classifier):
+    """torchvision's ResNet-18 or ResNet-50 with one logit; normalises its input as ImageNet's is.
+
+    Args:
+        name: "resnet18" or "resnet50".
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        import torchvision.models  # takes seconds to import, and most runs do without
+
+        self.network = getattr(torchvision.models, name)(weights=None)
+        self.network.fc = nn.Linear(self.network.fc.in_features, 1)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
+
+    @property
+    def last(self) -> nn.Linear:
+        layer: nn.Linear = self.network.fc
+        return layer
+
+    def features(self, images: Tensor) -> Tensor:
+        network = self.network
+        maps = network.conv1(((images + 1) / 2 - self.mean) / self.std)
+        maps = network.maxpool(network.relu(network.bn1(maps)))
+        maps = network.layer4(network.layer3(network.layer2(network.layer1(maps))))
+        return torch.flatten(network.avgpool(maps), 1)
+
+
+BACKBONES: dict[str, Callable[[Backbone], Classifier]] = {
+    "small": lambda parameters: SmallResNet(parameters.width),
+    "resnet18": lambda parameters: TorchvisionResNet("resnet18"),
+    "resnet50": lambda parameters: TorchvisionResNet("resnet50"),
+}
+
+
+def new_backbone(parameters: Backbone, seed: int) -> Classifier:
+    """The network that the parameters describe: random weights from `seed`, then the file's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = BACKBONES[parameters.name](parameters)
+    if parameters.weights is not None:
+        _load_pretrained(network, parameters)
+    return network
+
+
+def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
+    """Load torchvision's weights, all but those of the last layer, from a file with a known sha256."""
+    path = parameters.weights
+    assert path is not None
+    if not path.is_file():
+        raise UserError(f"backbone.weights: there is no file {path}.")
+    digest = sha256_of_file(path)
+    if digest != parameters.sha256:
+        raise UserError(f"backbone.weights: {path} has sha256 {digest}, expected {parameters.sha256}.")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
+        missing, unexpected = network.network.load_state_dict(weights, strict=False)  # type: ignore[union-attr]
+    except Exception as error:  # torch raises a dozen kinds, all meaning that the file is no state_dict
+        # Not torch's own message: it has many lines, and says how to run an unsafe file after all.
+        raise UserError(
+            f"backbone.weights: {path} is no state_dict of torchvision's {parameters.name}, readable as "
+            f"tensors only ({type(error).__name__})."
+        ) from error
+    if set(missing) != {"fc.weight", "fc.bias"} or unexpected:
+        raise UserError(f"backbone.weights: {path} is not a state_dict of torchvision's {parameters.name}.")
+
+
+def save_network(folder: Path, network: nn.Module, parameters: Backbone, card: dict[str, Any]) -> None:
+    """Commit a network's weights, and a card: the backbone's parameters, and what else."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # Not by safetensors' own writing: that is not synced, and a full disk no OSError.
+    with committed(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(weights))
+    # Where pretrained weights came from is no part of the architecture: the file may be gone.
+    backbone = parameters.model_dump(include={"name", "width"})
+    write_json(folder / CARD, {"backbone": backbone, **card})
+
+
+def load_network(folder: Path, device: torch.device = CPU) -> tuple[Classifier, dict[str, Any]]:
+    """Read a network that `save_network` wrote, in evaluation mode, and its card."""
+    return load_saved(folder, lambda backbone, card: BACKBONES[backbone.name](backbone), device)
+
+
+def load_saved(
+    folder: Path, make: Callable[[Backbone, dict[str, Any]], Network], device: torch.device = CPU
+) -> tuple[Network, dict[str, Any]]:
+    """Read what `save_network` wrote, in evaluation mode, and its card.
+
+    Args:
+        make: the network without its weights, of the backbone's parameters and the card.
+
+    Raises:
+        UserError: the folder holds no such network.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text())
+        with device:
+            network = make(Backbone.model_validate(card["backbone"]), card)
+        # Not mapped into memory: there, a disk's I/O error ends the process without a word.
+        network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{folder} holds no classifier that zprime wrote: {' '.join(str(error).split())}."
+        ) from error
+    network.eval().requires_grad_(False)
+    return network.to(device).to(memory_format=torch.channels_last), card

@@ -1,0 +1,114 @@
+"""What weights and thresholds are selected by: accuracies, average precision, thresholds of scores."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.counts import FloatArray, IntArray, ratio
+
+SATURATED = 1e-7  # shares nearer to 0 or 1 than this are taken to it: their log odds are finite
+
+
+HALF = 0.5  # the score from which on 1 is predicted, wherever no other threshold is named
+
+
+CACHE_BYTES = 2**20  # of an array that is gone over again and again
+
+
+def log_odds(shares: FloatArray | float) -> FloatArray:
+    """ln(p / (1 - p)) of shares or scores in [0, 1], of any shape: within ± ln(1 / `SATURATED`), 16.1."""
+    p = np.clip(np.asarray(shares, dtype=np.float64), SATURATED, 1 - SATURATED)
+    return np.log(p / (1 - p))
+
+
+def f1_threshold(scores: FloatArray, targets: IntArray) -> float:
+    """The score from which on to predict 1 for the best F1: scores, targets [n]; one of the scores.
+
+    Source: METHODS 1 (Ramaswamy et al., 2021, choose the thresholds of their classifiers so).
+    """
+    from sklearn.metrics import precision_recall_curve  # a second to import, and most stages do without
+
+    precision, recall, thresholds = precision_recall_curve(targets, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(thresholds[int(np.argmax(f1[:-1]))])
+
+
+def worst_group_threshold(scores: FloatArray, targets: IntArray, groups: IntArray) -> float:
+    """The score from which on to predict 1 for the best worst-group accuracy: all are [n].
+
+    Half way between two scores that follow one another, or the lowest score. Of equally good ones the nearest
+    to 0.5: what labels other images than these is not to stand at the edge of what is good. Source: this
+    project's own, for the figure of Sagawa et al., 2020.
+    """
+    values = np.unique(scores)
+    between = (values[:-1] + values[1:]) / 2
+    thresholds = np.append(values[0], np.where(between > values[:-1], between, values[1:]))
+    worst = np.ones(len(thresholds))
+    for group in np.unique(groups):
+        members = groups == group
+        positive, negative = (np.sort(scores[members & (targets == target)]) for target in (1, 0))
+        correct = (
+            len(positive) - np.searchsorted(positive, thresholds) + np.searchsorted(negative, thresholds)
+        )
+        worst = np.minimum(worst, correct / members.sum())
+    best = thresholds[worst == worst.max()]
+    return float(best[int(np.argmin(np.abs(best - HALF)))])
+
+
+def group_accuracies(counts: FloatArray) -> FloatArray:
+    """The accuracy of each group t * n_g + g: [..., 2 n_g], in [0, 1]; NaN for a group without samples.
+
+    Source: Sagawa et al., 2020.
+    """
+    correct = np.stack([counts[..., 0, :, 0], counts[..., 1, :, 1]], axis=-2)
+    accuracy = ratio(correct, counts.sum(axis=-1))
+    return accuracy.reshape(*accuracy.shape[:-2], -1)
+
+
+def worst_group_accuracy(counts: FloatArray) -> FloatArray:
+    """The lowest accuracy of the groups that have samples: [...], in [0, 1]. Source: Sagawa et al., 2020."""
+    worst: FloatArray = np.fmin.reduce(group_accuracies(counts), axis=-1)  # which ignores NaN
+    return worst
+
+
+def accuracy(counts: FloatArray) -> FloatArray:
+    """The share of correct predictions: [...], in [0, 1]. Source: Sagawa et al., 2020 (average accuracy)."""
+    correct = counts[..., 0, :, 0].sum(axis=-1) + counts[..., 1, :, 1].sum(axis=-1)
+    return ratio(correct, counts.sum(axis=(-3, -2, -1)))
+
+
+def average_precision(
+    scores: FloatArray, targets: IntArray, weights: NDArray[Any] | None = None
+) -> FloatArray:
+    """AP = Σ (R_k - R_{k-1}) P_k over the distinct scores: [...], in [0, 1]; NaN without positives.
+
+    Args:
+        scores, targets: [n].
+        weights: how often each sample counts, [..., n].
+
+    Source: as scikit-learn's `average_precision_score`, with which the published values were computed.
+    """
+    if weights is None:
+        weights = np.ones(len(scores))
+    order = np.argsort(-scores, kind="stable")
+    # Equal scores are predicted together: each run of them is one point of the curve.
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
+    rows = weights.reshape(-1, len(scores))
+    block = max(1, CACHE_BYTES // (8 * len(scores)))
+    values = [
+        _average_precision(rows[start : start + block][:, order], targets[order], starts)
+        for start in range(0, len(rows), block)
+    ]
+    return np.concatenate(values).reshape(weights.shape[:-1])
+
+
+def _average_precision(weights: NDArray[Any], targets: IntArray, starts: IntArray) -> FloatArray:
+    """AP of samples in falling order of their scores: weights [r, n], the starts of equal scores -> [r]."""
+    gained, drawn = weights * targets.astype(np.float64), weights.astype(np.float64)
+    if len(starts) < len(targets):
+        gained, drawn = np.add.reduceat(gained, starts, axis=1), np.add.reduceat(drawn, starts, axis=1)
+    positives, predicted = np.cumsum(gained, axis=1), np.cumsum(drawn, axis=1)
+    # Where nothing has been predicted yet, nothing is gained either.
+    precision = positives / np.maximum(predicted, np.finfo(np.float64).tiny)
+    return ratio(np.einsum("rk,rk->r", gained, precision), positives[:, -1])

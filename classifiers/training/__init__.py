@@ -1,0 +1,1 @@
+"""What trains classifiers and selects their weights."""

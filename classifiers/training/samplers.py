@@ -1,0 +1,90 @@
+"""Which images a batch is made of: functions of (seed, step number) only.
+
+A sampler is made of groups [N], a batch size and a seed, and gives for a step the positions of its batch.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.content.seeds import derived_seed, generator_for
+
+IntArray = NDArray[np.int64]
+Sampler = Callable[[int], IntArray]
+
+
+class UniformSampler:
+    """Every image once per epoch, in an order from (seed, epoch)."""
+
+    def __init__(self, groups: IntArray, batch_size: int, seed: int) -> None:
+        self.count, self.batch_size, self.seed = len(groups), batch_size, seed
+        self._order = lru_cache(maxsize=2)(self._new_order)
+
+    def __call__(self, step: int) -> IntArray:
+        """The positions of the batch of a step: [batch_size]."""
+        start = step * self.batch_size
+        wanted = np.arange(start, start + self.batch_size)
+        return np.array([self._order(k // self.count)[k % self.count] for k in wanted.tolist()])
+
+    def _new_order(self, epoch: int) -> IntArray:
+        return generator_for(self.seed, "epoch", epoch).permutation(self.count)
+
+
+class GroupBalancedSampler:
+    """Groups with the same probability, and images of a group too: inverse to group frequency."""
+
+    def __init__(self, groups: IntArray, batch_size: int, seed: int) -> None:
+        self.members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+        self.batch_size, self.seed = batch_size, seed
+
+    def __call__(self, step: int) -> IntArray:
+        """The positions of the batch of a step: [batch_size]."""
+        random = generator_for(self.seed, "step", step)
+        groups = random.integers(len(self.members), size=self.batch_size)
+        within = random.random(self.batch_size)
+        return np.array(
+            [self.members[g][int(u * len(self.members[g]))] for g, u in zip(groups, within, strict=True)]
+        )
+
+
+SAMPLERS: dict[str, Callable[[IntArray, int, int], Sampler]] = {
+    "uniform": UniformSampler,
+    "group_balanced": GroupBalancedSampler,
+}
+
+
+class SourceShareSampler:
+    """A fixed number of real images in every batch, the others synthetic: few real ones are not drowned.
+
+    The real and the synthetic part are drawn by a sampler each, with a seed of its own.
+
+    Args:
+        name: of that sampler, a key of `SAMPLERS`.
+        groups: [N], of real and synthetic images.
+        synthetic: which of them are synthetic, [N]; some are, and some are not.
+        real_share: of the batch, rounded to whole images.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        groups: IntArray,
+        synthetic: NDArray[np.bool_],
+        real_share: float,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        real = round(real_share * batch_size)
+        self.parts: list[tuple[IntArray, Sampler]] = []
+        for source, members, size in (
+            ("real", np.flatnonzero(~synthetic), real),
+            ("synthetic", np.flatnonzero(synthetic), batch_size - real),
+        ):
+            sampler = SAMPLERS[name](groups[members], size, derived_seed(seed, source))
+            self.parts.append((members, sampler))
+
+    def __call__(self, step: int) -> IntArray:
+        """The positions of the batch of a step, the real images first: [batch_size]."""
+        return np.concatenate([members[sampler(step)] for members, sampler in self.parts])

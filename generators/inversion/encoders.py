@@ -1,0 +1,171 @@
+"""An encoder: from images to the latents that a generator makes them of, learnt from its samples."""
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from generators.latents import project
+from generators.networks.loading import LoadedGenerator
+from generators.networks.progressive import SLOPE, resolutions_up_to
+from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.content.batches import evened, in_batches
+from pipeline.content.seeds import derived_seed, generator_for
+from pipeline.content.tensors import images_to_tensor
+from pipeline.errors import UserError
+from pipeline.parameters import TrainEncoder
+from pipeline.progress import progress
+
+ADAM_BETAS = (0.9, 0.99)
+HIDDEN = 256  # features between the convolutions and the latents
+LARGEST_WIDTH = 4  # first widths: no convolution has more channels
+
+
+class Encoder(nn.Module):
+    """Images [n, 3, R, R] in [-1, 1] to latents [n, latent_dim], float32; each by itself.
+
+    Args:
+        resolution: R, a power of two, 4 px or more; convolutions halve it down to 4 px.
+        latent_dim: D of the latents.
+        width: channels after the first halving; twice, then four times as many after the next ones.
+
+    Raises `UserError` where the resolution is another.
+    """
+
+    def __init__(self, resolution: int, latent_dim: int, width: int) -> None:
+        super().__init__()
+        if resolution < 4 or resolution & (resolution - 1):
+            raise UserError(
+                f"the generator's images have {resolution} px, and inverting real images needs a power of "
+                "two, 4 px or more: set inverted to []."
+            )
+        halvings = len(resolutions_up_to(resolution)) - 1
+        widths = [3, *(width * min(2**k, LARGEST_WIDTH) for k in range(halvings))]
+        self.halving = nn.ModuleList(
+            nn.Conv2d(widths[k], widths[k + 1], 3, 2, padding=1) for k in range(halvings)
+        )
+        self.following = nn.ModuleList(nn.Conv2d(size, size, 3, padding=1) for size in widths[1:])
+        self.hidden = nn.Linear(widths[-1] * 16, HIDDEN)
+        self.latents = nn.Linear(HIDDEN, latent_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images
+        for halving, following in zip(self.halving, self.following, strict=True):
+            x = F.leaky_relu(halving(x), SLOPE, inplace=True)
+            x = F.leaky_relu(following(x), SLOPE, inplace=True)
+        latents: Tensor = self.latents(F.leaky_relu(self.hidden(x.flatten(1)), SLOPE, inplace=True))
+        return latents.float()
+
+
+def new_encoder(generator: LoadedGenerator, settings: TrainEncoder, seed: int) -> Encoder:
+    """The encoder for a generator, its weights random from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "encoder"))
+        return Encoder(generator.resolution, generator.latent_dim, settings.width)
+
+
+def train_encoder(
+    generator: LoadedGenerator,
+    normalises: bool,
+    settings: TrainEncoder,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoint: Path,
+    checkpoint_seconds: float,
+) -> Encoder:
+    """Train an encoder to give back the latents of a generator's samples, or what an interrupted run left.
+
+    The loss is the squared error of the latents: no gradient goes through the generator. The samples of a
+    step come from (seed, step number).
+
+    Args:
+        normalises: whether the generator normalises its latents; then their projections are learnt.
+        checkpoint: a file for the state, written at the end and every `checkpoint_seconds`.
+
+    Raises `UserError` where the loss is not finite.
+    """
+    device = accelerator.device
+    encoder = new_encoder(generator, settings, seed)
+    encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate, betas=ADAM_BETAS)
+    state, done = load_checkpoint(checkpoint), 0
+    if state is not None:
+        encoder.load_state_dict(state["encoder"])
+        optimizer.load_state_dict(state["optimizer"])
+        done = state["done"]
+
+    last_saved = time.monotonic()
+    with progress("invert: the encoder", settings.steps, "steps", done) as advance:
+        for step in range(done, settings.steps):
+            random = generator_for(seed, "encoder step", step)
+            drawn = random.standard_normal((settings.batch_size, generator.latent_dim), dtype=np.float32)
+            z = torch.from_numpy(drawn).to(device)
+            with torch.no_grad(), accelerator.autocast():
+                images = generator(z)
+            with accelerator.autocast():
+                guessed = encoder(images)
+            loss = (guessed - (project(z) if normalises else z)).square().mean()
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            is_last = step + 1 == settings.steps
+            if is_last or time.monotonic() - last_saved > checkpoint_seconds:
+                _refuse_divergence(loss, step)
+                state = {"encoder": encoder.state_dict(), "optimizer": optimizer.state_dict()}
+                save_checkpoint(checkpoint, {**state, "done": step + 1})
+                last_saved = time.monotonic()
+            advance(1)
+    return encoder.eval().requires_grad_(False)
+
+
+def load_encoder(
+    checkpoint: Path, generator: LoadedGenerator, settings: TrainEncoder, accelerator: Accelerator
+) -> Encoder:
+    """The encoder that `train_encoder` left in a checkpoint."""
+    state = load_checkpoint(checkpoint)
+    if state is None:
+        raise FileNotFoundError(f"{checkpoint} is missing: train_encoder writes it")
+    encoder = new_encoder(generator, settings, seed=0)
+    encoder.load_state_dict(state["encoder"])
+    encoder.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return encoder.eval().requires_grad_(False)
+
+
+def encode(
+    encoder: Encoder,
+    images: NDArray[np.uint8],
+    normalises: bool,
+    batch_size: int,
+    accelerator: Accelerator,
+) -> NDArray[np.float32]:
+    """The encoder's latents of images [n, R, R, 3]: float32 [n, D], projected where the generator normalises.
+
+    A batch that memory does not suffice for is halved.
+    """
+    latents = np.empty((len(images), encoder.latents.out_features), dtype=np.float32)
+
+    def encode_batch(start: int, stop: int) -> None:
+        batch = evened(images_to_tensor(images[start:stop], accelerator.device))
+        with accelerator.autocast():
+            guessed = encoder(batch)[: stop - start]
+        latents[start:stop] = (project(guessed) if normalises else guessed).cpu().numpy()
+
+    with torch.inference_mode():
+        in_batches(encode_batch, len(images), batch_size)
+    return latents
+
+
+def _refuse_divergence(loss: Tensor, step: int) -> None:
+    if not loss.isfinite():
+        raise UserError(
+            f"invert: the encoder's loss is not finite at step {step + 1}: lower "
+            "invert.encoder.learning_rate."
+        )

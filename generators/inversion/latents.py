@@ -1,0 +1,157 @@
+"""Inversion: the latents whose images are nearest to given ones, refined by gradient steps through G.
+
+An encoder (`generators/inversion/encoders.py`) says where to start. Every image is by itself: its latent depends on
+the others of its batch by no more than the rounding of floats.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generators.inversion.encoders import ADAM_BETAS, Encoder, encode
+from generators.latents import project
+from generators.networks.loading import LoadedGenerator
+from generators.synthesis import render
+from pipeline.content.batches import evened, in_batches
+from pipeline.content.tensors import images_to_tensor
+from pipeline.errors import UserError
+from pipeline.parameters import Invert, Refine
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Latents of n images, and how near the images that G makes of them are.
+
+    Attributes:
+        latents: float32 [n, D].
+        error: the mean absolute difference of pixels, [n] in [0, 255].
+        psnr: the peak signal-to-noise ratio, [n] in dB.
+    """
+
+    latents: NDArray[np.float32]
+    error: NDArray[np.float64]
+    psnr: NDArray[np.float64]
+
+
+def invert(
+    generator: LoadedGenerator,
+    encoder: Encoder,
+    normalises: bool,
+    images: NDArray[np.uint8],
+    settings: Invert,
+    accelerator: Accelerator,
+    on_batch: Callable[[int], object] = lambda count: None,
+) -> tuple[Inversion, Inversion]:
+    """What the encoder gives for images [n, R, R, 3], and that refined.
+
+    Args:
+        normalises: whether the generator normalises its latents: then all are on the sphere of radius √D.
+    """
+    batch_size = settings.batch_size
+
+    def inversion_of(latents: NDArray[np.float32]) -> Inversion:
+        reconstructions = render(generator, latents, batch_size, accelerator)
+        return Inversion(latents, pixel_errors(images, reconstructions), psnr(images, reconstructions))
+
+    encoded = encode(encoder, images, normalises, batch_size, accelerator)
+    refined = refine(
+        generator, normalises, images, encoded, settings.refine, batch_size, accelerator, on_batch
+    )
+    return inversion_of(encoded), inversion_of(refined)
+
+
+def refuse_without_gradients(generator: LoadedGenerator, device: torch.device) -> None:
+    """Raises `UserError` where an image's gradient does not reach its latent."""
+    z = torch.randn(2, generator.latent_dim, generator=torch.Generator().manual_seed(0)).to(device)
+    try:
+        (gradient,) = torch.autograd.grad(generator(z.requires_grad_()).square().sum(), z)
+        flows = bool(gradient.isfinite().all() and gradient.any())
+    except RuntimeError:  # torch's, where the images come of no differentiable operations on z
+        flows = False
+    if not flows:
+        raise UserError(
+            "the generator gives images without gradients, and inverting real images needs them: take "
+            "torch.no_grad, torch.inference_mode, rounding and NumPy out of it, or set inverted to []."
+        )
+
+
+def refine(
+    generator: LoadedGenerator,
+    normalises: bool,
+    images: NDArray[np.uint8],
+    latents: NDArray[np.float32],
+    settings: Refine,
+    batch_size: int,
+    accelerator: Accelerator,
+    on_batch: Callable[[int], object] = lambda count: None,
+) -> NDArray[np.float32]:
+    """Latents [n, D] nearer to those of the images [n, R, R, 3], by Adam on each from where it starts.
+
+    An image's loss is |G(z) - x|², averaged over its values in [-1, 1], plus `settings.prior_weight` times
+    |z|²/D, the log-density of N(0, I): z is to stay where G was trained. Where the generator normalises, z
+    is projected to the sphere of radius √D after every step instead, on which all directions are as likely.
+    Of all latents on the way, the one of the lowest loss is given: never one that is worse than the start.
+
+    A batch that memory does not suffice for is halved.
+    """
+    refined = np.empty_like(latents)
+
+    def losses(z: Tensor, wanted: Tensor) -> Tensor:
+        with accelerator.autocast():
+            images = generator(z)
+        errors = (images.float() - wanted).square().mean(dim=(1, 2, 3))
+        return errors if normalises else errors + settings.prior_weight * z.square().mean(dim=1)
+
+    def refine_batch(start: int, stop: int) -> None:
+        wanted = evened(images_to_tensor(images[start:stop], accelerator.device))
+        z = evened(torch.from_numpy(latents[start:stop]).to(accelerator.device)).clone().requires_grad_()
+        best, lowest = z.detach().clone(), torch.full((len(z),), math.inf, device=z.device)
+        optimizer = torch.optim.Adam([z], lr=settings.learning_rate, betas=ADAM_BETAS)
+        for step in range(settings.steps + 1):
+            loss = losses(z, wanted)
+            best = torch.where((loss < lowest)[:, None], z, best).detach()
+            lowest = torch.minimum(loss, lowest).detach()
+            if step == settings.steps:
+                break
+            # The sum, so that an image's gradient is its own whatever the batch size.
+            (z.grad,) = torch.autograd.grad(loss.sum(), z)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+            optimizer.step()
+            if normalises:
+                with torch.no_grad():
+                    z.copy_(project(z))
+        refined[start:stop] = best[: stop - start].cpu().numpy()
+
+    in_batches(refine_batch, len(images), batch_size, on_batch)
+    return refined
+
+
+def pixel_errors(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The mean absolute difference of pairs of images [n, H, W, 3]: [n] in [0, 255]."""
+    difference = images.astype(np.int16) - others
+    mean: NDArray[np.float64] = np.abs(difference).mean(axis=(1, 2, 3))
+    return mean
+
+
+def psnr(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The peak signal-to-noise ratio of pairs of images [n, H, W, 3], 20 log₁₀(255 / √MSE): [n] in dB.
+
+    The mean squared error is taken as no less than rounding's own, 1/12: 58.9 dB at most.
+    """
+    squared = ((images.astype(np.float64) - others) ** 2).mean(axis=(1, 2, 3))
+    ratio: NDArray[np.float64] = 10 * np.log10(255.0**2 / np.maximum(squared, 1 / 12))
+    return ratio
+
+
+def latent_distances(latents: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far pairs of latents [n, D] are apart, as a share of √(2 D), two random latents' distance: [n]."""
+    distances = np.linalg.norm(latents.astype(np.float64) - others, axis=1)
+    shares: NDArray[np.float64] = distances / math.sqrt(2 * latents.shape[1])
+    return shares

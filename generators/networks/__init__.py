@@ -1,0 +1,1 @@
+"""Generator networks, their files, and how they are loaded."""

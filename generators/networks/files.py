@@ -1,0 +1,107 @@
+"""Files from elsewhere: only the one that the parameters name is opened, a checkpoint as tensors only."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pipeline.content.files import sha256_of_file
+from pipeline.errors import UserError
+
+ZIP = b"PK\x03\x04"  # how torch tells its two formats apart
+
+
+class Record:
+    """Takes the place of a class that a checkpoint names: attributes without behaviour."""
+
+
+def refuse_another_file(path: Path, sha256: str) -> None:
+    """Raise `UserError` unless `path` is a file with this sha256."""
+    if not path.is_file():
+        raise UserError(f"load_gan.path: there is no file {path}.")
+    digest = sha256_of_file(path)
+    if digest != sha256:
+        raise UserError(f"load_gan.path: {path} has sha256 {digest}, expected {sha256}.")
+
+
+def read_tensors(path: Path, record_class: str) -> Any:
+    """What `torch.save` wrote, of the zip or the older format: tensors, plain values and `Record`s.
+
+    No code of the file runs, and no file fills the memory: what it declares must fit into its own size.
+
+    Args:
+        record_class: the full name of the one class of its own that the file may name.
+
+    Raises `UserError` where the file is broken, or wants to be more than that.
+    """
+    try:
+        _refuse_strange_archive(path)
+        with FakeTensorMode():  # shapes alone: nothing is allocated
+            _refuse_hollow_tensors(path, _load(path, record_class))
+        return _load(path, record_class)
+    except UserError:
+        raise
+    except Exception as error:  # torch raises a dozen kinds, all meaning that the file is no such thing
+        # Not torch's own message: it has many lines, and says how to run an unsafe file after all.
+        raise UserError(
+            f"load_gan.path: {path} is no checkpoint that can be read as tensors only "
+            f"({type(error).__name__}): it is broken, or holds code."
+        ) from error
+
+
+def _load(path: Path, record_class: str) -> Any:
+    with torch.serialization.safe_globals([(Record, record_class)]):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _refuse_strange_archive(path: Path) -> None:
+    """Refuse what `torch.save` does not write: compressed members (bombs), names that leave a folder."""
+    with path.open("rb") as file:
+        if file.read(len(ZIP)) != ZIP:
+            return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    for member in members:
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts:
+            raise UserError(f"load_gan.path: {path} has a member outside its folder, {member.filename!r}.")
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise UserError(
+                f"load_gan.path: {path} has a compressed member, {member.filename!r}: torch.save writes none."
+            )
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise UserError(f"load_gan.path: {path} has members that are larger together than the file.")
+
+
+def _refuse_hollow_tensors(path: Path, content: Any) -> None:
+    """Refuse tensors that claim more memory than the file has bytes.
+
+    Args:
+        content: what the file holds, with fake tensors.
+    """
+    storages = {}
+    for tensor in _tensors(content):
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage.nbytes()
+        if tensor.numel() * tensor.itemsize > storage.nbytes():  # a stride of 0 repeats elements
+            raise UserError(f"load_gan.path: {path} has a tensor that is larger than its storage.")
+    declared, available = sum(storages.values()), path.stat().st_size
+    if declared > available:
+        raise UserError(
+            f"load_gan.path: {path} declares tensors of {declared:,} bytes, but has {available:,} bytes."
+        )
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """Every tensor in what `torch.load` gave, however deep."""
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, Record):
+        yield from _tensors(vars(content))
+    elif isinstance(content, dict | list | tuple | set):
+        for value in content.values() if isinstance(content, dict) else content:
+            yield from _tensors(value)

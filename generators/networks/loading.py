@@ -1,0 +1,140 @@
+"""A generator on disk: its weights or its program in a folder, beside the card that says how to load it.
+
+A kind of generator is a function from (folder, card, device) to something with `latent_dim` and
+`resolution` that is called with z, and a line in `GENERATORS`.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from generators.networks.cards import CARD, read_card, read_card_of_weights
+from generators.networks.dcgan import DCGANGenerator
+from generators.networks.files import refuse_another_file
+from generators.networks.programs import FILES, Program, open_exported, open_factory, open_torchscript
+from generators.networks.progressive import Generator
+from pipeline.content.files import committed, sha256_of_file, write_json
+from pipeline.errors import UserError
+from pipeline.parameters import LoadGAN
+
+WEIGHTS = "generator.safetensors"
+
+
+class LoadedGenerator(Protocol):
+    """z [n, latent_dim] to images [n, 3, resolution, resolution] in [-1, 1]."""
+
+    @property
+    def latent_dim(self) -> int: ...
+
+    @property
+    def resolution(self) -> int: ...
+
+    def __call__(self, z: Tensor) -> Tensor: ...
+
+
+Load = Callable[[Path, dict[str, Any], torch.device], LoadedGenerator]
+
+
+def save_weights(folder: Path, generator: nn.Module) -> None:
+    """Commit the weights of a network of zprime's own."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    # Not by safetensors' own writing: that is not synced, and a full disk no OSError.
+    with committed(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(weights))
+
+
+def save_generator(folder: Path, generator: nn.Module, card: dict[str, Any]) -> None:
+    """Write a generator's weights, and a card: their sha256, the architecture under "architecture", and what
+    else.
+    """
+    save_weights(folder, generator)
+    write_json(folder / CARD, {**card, "sha256": sha256_of_file(folder / WEIGHTS)})
+
+
+def import_generator(section: LoadGAN, output: Path, device: torch.device) -> dict[str, Any]:
+    """Copy weights that zprime saved elsewhere; the card beside them. Reads nothing but tensors and JSON.
+
+    Raises `UserError` where the file is another than the parameters name, or has no card of its own.
+    """
+    assert section.path is not None and section.sha256 is not None  # the schema asks for both
+    refuse_another_file(section.path, section.sha256)
+    card = read_card_of_weights(section.path.parent)  # nobody has vouched for it: the sha256 is the weights'
+    if card.get("sha256", section.sha256) != section.sha256:
+        raise UserError(
+            f"load_gan.path: {section.path} has sha256 {section.sha256}, and the card beside it is of "
+            f"weights with sha256 {card['sha256']}."
+        )
+    with committed(output / WEIGHTS) as temporary:
+        shutil.copyfile(section.path, temporary)
+    return card
+
+
+def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:
+    """Read the generator in a folder: in evaluation mode, without gradients.
+
+    A program among the kinds runs with all your rights (`generators/networks/programs.py`).
+
+    Raises `UserError` where the folder holds none that zprime wrote.
+    """
+    card = read_card(folder)
+    try:
+        load_kind = GENERATORS[card.get("kind", "pgan")]  # old cards have no kind
+        return load_kind(folder, card, device)
+    except (
+        OSError, AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError,
+    ) as error:  # fmt: skip
+        raise UserError(
+            f"{folder} holds no generator that zprime wrote: {' '.join(str(error).split())}."
+        ) from error
+
+
+def _load_pgan(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+    architecture = dict(card["architecture"])
+    channels = {int(size): width for size, width in architecture.pop("channels").items()}
+    with device:  # where weights that nobody will use are drawn more quickly
+        generator = Generator(channels=channels, **architecture)
+    _take_weights(generator, folder)
+    layout = torch.contiguous_format if generator.scales_bias else torch.channels_last
+    return generator.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def _load_dcgan(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+    generator = DCGANGenerator(**card["architecture"])
+    _take_weights(generator, folder)
+    return generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _take_weights(generator: nn.Module, folder: Path) -> None:
+    # Not mapped into memory: there, a disk's I/O error ends the process without a word.
+    generator.load_state_dict(load((folder / WEIGHTS).read_bytes()))
+    generator.eval().requires_grad_(False)
+
+
+def _load_torchscript(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+    opened = open_torchscript(folder / FILES["torchscript"], device)
+    return Program(opened.call, card["latent_dim"], card["resolution"])
+
+
+def _load_exported(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+    opened = open_exported(folder / FILES["exported"], device)
+    return Program(opened.call, card["latent_dim"], card["resolution"])
+
+
+def _load_factory(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+    opened = open_factory(card["factory"], device)
+    return Program(opened.call, card["latent_dim"], card["resolution"])
+
+
+GENERATORS: dict[str, Load] = {  # by the card's `kind`
+    "pgan": _load_pgan,
+    "dcgan": _load_dcgan,
+    "torchscript": _load_torchscript,
+    "exported": _load_exported,
+    "factory": _load_factory,
+}

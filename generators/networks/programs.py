@@ -1,0 +1,199 @@
+"""A user's own generator: a TorchScript file, a torch.export file, or a function of their own code.
+
+All three are programs and run with all your rights: **load only those you trust**. A file must have the
+sha256 that the parameters name, so that what runs is what was looked at.
+
+`torch.export.load` is no exception (torch 2.15, tried with a crafted file): it reads the sample inputs with
+`torch.load(weights_only=False)` where they are no tensors, weights that are marked as pickled likewise, and
+opaque constants with `pickle.loads`, so that a `.pt2` can run any code while it is opened.
+"""
+
+import importlib
+import itertools
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from generators.networks.files import refuse_another_file
+from generators.networks.probing import first_line, probe
+from pipeline.errors import UserError
+from pipeline.parameters import LoadGAN
+
+Call = Callable[[Tensor], Any]
+FILES = {"torchscript": "generator.pt", "exported": "generator.pt2"}  # names in the generator's folder
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A program, and the sizes D of latents that it may take: the one it names, or those of its weights."""
+
+    call: Call
+    latent_dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program as a generator: z [n, latent_dim] to images [n, 3, resolution, resolution], in float32."""
+
+    call: Call
+    latent_dim: int
+    resolution: int
+
+    def __call__(self, z: Tensor) -> Tensor:
+        # What it computes in is the program's own affair: many were never run in bfloat16.
+        with torch.autocast(z.device.type, enabled=False):
+            images: Tensor = self.call(z.float())
+        return images
+
+
+# Opening
+
+
+def open_torchscript(path: Path, device: torch.device) -> Opened:
+    """Load a TorchScript file, in evaluation mode; `UserError` where it is none."""
+    try:
+        with warnings.catch_warnings():  # torch would rather have another format: the user may have none
+            warnings.simplefilter("ignore", FutureWarning)
+            module = torch.jit.load(path, map_location=device).eval()
+    except Exception as error:  # torch raises several kinds, all meaning the same
+        raise UserError(
+            f"load_gan.path: {path} cannot be read as TorchScript ({first_line(error)})."
+        ) from error
+    return Opened(module, _latent_dims_of(module))
+
+
+def open_exported(path: Path, device: torch.device) -> Opened:
+    """Load a torch.export file; the size of its latents is that of its input.
+
+    Raises `UserError` where the file is none, or takes anything but one batch of latents of any number.
+    """
+    from torch.export.passes import move_to_device_pass  # a second to import, and most runs do without
+
+    try:
+        program = move_to_device_pass(torch.export.load(path), device)
+    except Exception as error:  # torch raises several kinds, all meaning the same
+        raise UserError(
+            f"load_gan.path: {path} cannot be read as a torch.export file ({first_line(error)})."
+        ) from error
+    inputs = [
+        node.meta["val"]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
+    ]
+    if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or inputs[0].dim() != 2:
+        raise UserError(f"load_gan.path: {path} takes other inputs than one batch of latents [n, D].")
+    count, latent_dim = inputs[0].shape
+    if isinstance(count, int):
+        raise UserError(
+            f"load_gan.path: {path} takes exactly {count} latents at a time: export it with a dynamic batch "
+            "dimension, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)."
+        )
+    return Opened(program.module(), (int(latent_dim),))
+
+
+def open_factory(factory: str, device: torch.device) -> Opened:
+    """Call `module:function` of the user's code; what it gives is a module (put into evaluation mode) or a
+    callable.
+
+    Raises `UserError` where there is no such function, where it fails or gives something else.
+    """
+    module_name, _, function = factory.partition(":")
+    try:
+        made = getattr(importlib.import_module(module_name), function)()
+    except Exception as error:  # whatever the user's code raises
+        raise UserError(f"load_gan.factory: {factory} cannot be called ({first_line(error)}).") from error
+    if not callable(made):
+        raise UserError(
+            f"load_gan.factory: {factory} gives {type(made).__name__}, not a module or another callable."
+        )
+    if isinstance(made, nn.Module):
+        made = made.eval().requires_grad_(False).to(device)
+    return Opened(made, _latent_dims_of(made))
+
+
+def _latent_dims_of(program: Any) -> tuple[int, ...]:
+    """Its attribute `latent_dim`, or else every size that occurs in the shapes of its weights."""
+    named = getattr(program, "latent_dim", None)
+    if isinstance(named, int):
+        return (named,)
+    if not isinstance(program, nn.Module):
+        return ()
+    weights = itertools.chain(program.parameters(), program.buffers())
+    return tuple(sorted({size for weight in weights for size in weight.shape}))
+
+
+# Bringing in
+
+
+def import_file(section: LoadGAN, folder: Path, device: torch.device) -> dict[str, Any]:
+    """Copy a program's file into `folder`; what the card must say to load it again.
+
+    Raises `UserError` where the file is not the expected one, or no generator that zprime can use.
+    """
+    path = section.path
+    assert path is not None and section.sha256 is not None  # the parameters' schema
+    name = f"load_gan.path: {path}"
+    refuse_another_file(path, section.sha256)
+    opened = (open_torchscript if section.kind == "torchscript" else open_exported)(path, device)
+    file = FILES[section.kind]
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, folder / file)
+    return {
+        "kind": section.kind,
+        "file": file,
+        **_sizes(opened, section.latent_dim, device, name),
+        "source": {"file": path.name, "sha256": section.sha256},
+    }
+
+
+def import_factory(section: LoadGAN, folder: Path, device: torch.device) -> dict[str, Any]:
+    """What the card must say to call the user's function again; the code stays where it is."""
+    assert section.factory is not None  # the parameters' schema
+    opened = open_factory(section.factory, device)
+    return {
+        "kind": "factory",
+        "factory": section.factory,
+        **_sizes(opened, section.latent_dim, device, f"load_gan.factory: {section.factory}"),
+        "source": {"factory": section.factory},
+    }
+
+
+def _sizes(opened: Opened, asked: int | None, device: torch.device, name: str) -> dict[str, int]:
+    latent_dim = asked or latent_dim_of(opened, device, name)
+    return {
+        "latent_dim": latent_dim,
+        "resolution": probe(opened.call, latent_dim, device, name).resolution,
+    }
+
+
+@torch.inference_mode()
+def latent_dim_of(opened: Opened, device: torch.device, name: str) -> int:
+    """The size D of the latents [n, D] that a program takes.
+
+    Raises `UserError` where no size or more than one can be the right one.
+    """
+    if len(opened.latent_dims) == 1:
+        return opened.latent_dims[0]
+    shapes = {}
+    for size in opened.latent_dims:
+        try:
+            shapes[size] = tuple(opened.call(torch.zeros(2, size, device=device)).shape)
+        except Exception:  # a wrong size: programs have many ways to say so
+            continue
+    # Where a size gives one image per latent, sizes that merely run are wrong ones.
+    fitting = [size for size, shape in shapes.items() if len(shape) == 4 and shape[0] == 2] or list(shapes)
+    if not fitting:
+        raise UserError(
+            f"{name} does not say of which size its latents are, and none of the sizes of its weights works: "
+            "set load_gan.latent_dim, and check that it is called with z [n, D] alone."
+        )
+    if len(fitting) > 1:
+        sizes = ", ".join(map(str, fitting))
+        raise UserError(f"{name} takes latents of several sizes ({sizes}): set load_gan.latent_dim.")
+    return fitting[0]

@@ -1,0 +1,241 @@
+"""Checkpoints of facebookresearch/pytorch_GAN_zoo (PGAN and DCGAN), read into zprime's own networks.
+
+A checkpoint is a `torch.save` file of a dict: `config`, an object of the class `CONFIG_CLASS`; `netG`, `netD`
+and mostly `avgG` (the average of netG), state dicts; at times `tmp`. It is read as tensors only, and what the
+config says of the network is checked against them.
+
+Source: models/ of the repository, in particular networks/progressive_conv_net.py, networks/custom_layers.py
+and networks/DCGAN_nets.py.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from generators.networks.dcgan import DCGANGenerator
+from generators.networks.files import Record, read_tensors, refuse_another_file
+from generators.networks.loading import save_weights
+from generators.networks.progressive import EqualizedConv2d, EqualizedLinear, Generator, resolutions_up_to
+from pipeline.errors import UserError
+from pipeline.parameters import LoadGAN, sentence_of
+
+CONFIG_CLASS = "models.utils.config.BaseConfig"
+
+# What zprime's PGAN is built for; pytorch_GAN_zoo takes these values too where a config has none.
+PGAN_VALUES = {
+    "perChannelNormalization": True,
+    "leakyReluLeak": 0.2,
+    "alpha": 0,  # of the fade-in: 0 when it is over
+    "dimOutput": 3,  # RGB
+    "lossCriterion": "WGANGP",  # the other losses put a tanh behind the last layer
+}
+DCGAN_TANH = {"DCGAN": True, "MSE": True, "WGANGP": False}  # by lossCriterion
+
+Size = Annotated[int, Field(ge=1, le=2**16, strict=True)]
+
+
+class _Config(BaseModel):
+    """The part of a config that gives the network's shape, under the names that the checkpoint has for it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    latent_dim: Size = Field(alias="latentVectorDim")  # noise and, of a conditional GAN, categories
+    categories: int = Field(0, alias="categoryVectorDim", ge=0, strict=True)
+
+
+class PGANConfig(_Config):
+    first_width: Size = Field(alias="depthScale0")  # channels at 4 px
+    other_widths: list[Size] = Field(alias="depthOtherScales", max_length=8)  # at 8 px, 16 px ... 1024 px
+    equalized: bool = Field(True, alias="equalizedlR", strict=True)
+
+
+class DCGANConfig(_Config):
+    width: Size = Field(alias="dimG")
+    depth: int = Field(alias="depth", ge=0, le=7, strict=True)
+
+
+def import_checkpoint(section: LoadGAN, folder: Path, device: torch.device) -> dict[str, Any]:
+    """Write a checkpoint's generator into `folder` as one of zprime's networks; what the card must say of it.
+
+    Args:
+        device: not used, as weights go from file to file.
+
+    Raises `UserError` where the file is not the expected one, cannot be read, or holds no such network.
+    """
+    path = section.path
+    assert path is not None and section.sha256 is not None  # the parameters' schema
+    refuse_another_file(path, section.sha256)
+    checkpoint = read_checkpoint(path)
+    if not isinstance(checkpoint.get(section.network), dict):
+        held = [name for name in ("avgG", "netG") if isinstance(checkpoint.get(name), dict)]
+        raise UserError(
+            f"load_gan.network: {path} has no {section.network}; it has {' and '.join(held) or 'neither'}."
+        )
+    state = _State(checkpoint[section.network], f"load_gan.path: {section.network} of {path}")
+    config = vars(checkpoint["config"])
+    if "depthScale0" not in config and "dimG" not in config:
+        raise UserError(
+            f"{state.name} is neither a PGAN nor a DCGAN: its config has no depthScale0 and no dimG."
+        )
+    network, card = (_pgan if "depthScale0" in config else _dcgan)(config, state)
+    save_weights(folder, network)
+    source = {"file": path.name, "sha256": section.sha256, "network": section.network}
+    sizes = {"latent_dim": network.latent_dim, "resolution": network.resolution}
+    return {**card, **sizes, "source": source}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint: tensors, plain values, and a `Record` for its config."""
+    checkpoint = read_tensors(path, CONFIG_CLASS)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), Record):
+        raise UserError(f"load_gan.path: {path} is no checkpoint of pytorch_GAN_zoo: it has no config.")
+    return checkpoint
+
+
+class _State:
+    """A state dict of the checkpoint, from which a network's tensors are taken one by one.
+
+    Args:
+        tensors: by name; "module" in it is a wrapper's (DataParallel, an equalised layer) and left out.
+        name: what the sentences call it.
+    """
+
+    def __init__(self, tensors: Mapping[Any, Any], name: str) -> None:
+        self.name = name
+        self._left = {_without_wrappers(str(key)): value for key, value in tensors.items()}
+
+    def take(self, key: str, shape: torch.Size) -> Tensor:
+        """The tensor of this name as float32; `UserError` unless it has the shape that the config implies."""
+        tensor = self._left.pop(key, None)
+        # On the CPU: a checkpoint can also hold tensors without data.
+        if not isinstance(tensor, Tensor) or tensor.device.type != "cpu" or not tensor.is_floating_point():
+            raise UserError(f"{self.name} has no tensor {key} of floats.")
+        if tensor.shape != shape:
+            raise UserError(
+                f"{self.name} has {key} of shape {list(tensor.shape)}; its config implies {list(shape)}."
+            )
+        return tensor.float()
+
+    def finish(self) -> None:
+        """Raise `UserError` where tensors are left: then the network is another one."""
+        left = [key for key in self._left if not key.endswith(".num_batches_tracked")]
+        if left:
+            raise UserError(f"{self.name} has a tensor that its config does not imply: {left[0]}.")
+
+
+def _without_wrappers(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part != "module")
+
+
+def _parsed(config_class: type[Any], config: Mapping[str, Any], state: _State) -> Any:
+    try:
+        return config_class.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{state.name}: its config"
+        if first["type"] == "missing":
+            raise UserError(f"{where} has no {first['loc'][0]}.") from error
+        raise UserError(sentence_of(error, where)) from error
+
+
+def _refuse_conditional(shape: _Config, state: _State) -> None:
+    if shape.categories:
+        raise UserError(
+            f"{state.name} is conditional: {shape.categories} of its {shape.latent_dim} latent numbers are "
+            "codes of categories (categoryVectorDim), and zprime draws all of them as normal noise."
+        )
+
+
+def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str, Any]]:
+    """The progressive GAN as zprime's `Generator`, and what the card says of it.
+
+    Layers that are not equalised get weights and biases that their scale makes the file's again.
+    """
+    for key, wanted in PGAN_VALUES.items():
+        value = config.get(key, wanted)
+        if not isinstance(value, bool | int | float | str) or value != wanted:
+            raise UserError(
+                f"{state.name} is a PGAN of {key} {_short(value)}; zprime can read those of {key} {wanted!r}."
+            )
+    shape = _parsed(PGANConfig, config, state)
+    _refuse_conditional(shape, state)
+    widths = [shape.first_width, *shape.other_widths]
+    resolution = 4 * 2 ** len(shape.other_widths)
+    channels = dict(zip(resolutions_up_to(resolution), widths, strict=True))
+    with torch.device("meta"):  # sizes alone: the weights are the file's
+        network = Generator(shape.latent_dim, resolution, channels, scales_bias=True)
+    for key, layer in _pgan_layers(network):
+        weight = state.take(f"{key}.weight", layer.weight.shape)
+        assert layer.bias is not None
+        bias = state.take(f"{key}.bias", layer.bias.shape)
+        divisor = 1.0 if shape.equalized else layer.scale
+        layer.weight, layer.bias = nn.Parameter(weight / divisor), nn.Parameter(bias / divisor)
+    state.finish()
+    architecture = {
+        "latent_dim": shape.latent_dim,
+        "resolution": resolution,
+        "channels": channels,
+        "scales_bias": True,
+    }
+    return network, {"kind": "pgan", "architecture": architecture}
+
+
+def _pgan_layers(network: Generator) -> Iterator[tuple[str, EqualizedConv2d | EqualizedLinear]]:
+    """Every layer of the network, by its name in pytorch_GAN_zoo."""
+    yield "formatLayer", network.first
+    yield "groupScale0.0", network.first_conv
+    for k, block in enumerate(network.blocks):
+        yield f"scaleLayers.{k}.0", block.first  # type: ignore[misc]
+        yield f"scaleLayers.{k}.1", block.second  # type: ignore[misc]
+    for k, layer in enumerate(network.to_rgb):
+        yield f"toRGBLayers.{k}", layer  # type: ignore[misc]
+
+
+def _dcgan(config: Mapping[str, Any], state: _State) -> tuple[DCGANGenerator, dict[str, Any]]:
+    """The DCGAN as zprime's `DCGANGenerator`, and what the card says of it."""
+    loss, channels = config.get("lossCriterion"), config.get("dimOutput", 3)
+    if not isinstance(loss, str) or loss not in DCGAN_TANH:
+        raise UserError(
+            f"{state.name} is a DCGAN of lossCriterion {_short(loss)}; zprime can read those of "
+            f"{', '.join(DCGAN_TANH)}."
+        )
+    if not isinstance(channels, int) or channels != 3:
+        raise UserError(
+            f"{state.name} is a DCGAN of dimOutput {_short(channels)}; zprime can read those of 3."
+        )
+    shape = _parsed(DCGANConfig, config, state)
+    _refuse_conditional(shape, state)
+    architecture = {
+        "latent_dim": shape.latent_dim,
+        "width": shape.width,
+        "depth": shape.depth,
+        "tanh": DCGAN_TANH[loss],
+    }
+    with torch.device("meta"):  # sizes alone: the weights are the file's
+        network = DCGANGenerator(**architecture)
+    expected = network.state_dict()
+    tensors = {key: state.take(name, expected[key].shape) for key, name in _dcgan_names(shape.depth)}
+    state.finish()
+    network.load_state_dict(tensors, assign=True)
+    return network, {"kind": "dcgan", "architecture": architecture}
+
+
+def _dcgan_names(depth: int) -> Iterator[tuple[str, str]]:
+    """Of every tensor, its name in zprime's network and in pytorch_GAN_zoo's."""
+    yield "convolutions.0.weight", "formatLayer.weight"
+    for k in range(1, depth + 1):
+        yield f"convolutions.{k}.weight", f"main.convTranspose{k}.weight"
+    yield f"convolutions.{depth + 1}.weight", "main.outlayer.weight"
+    for k in range(depth + 1):
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            yield f"norms.{k}.{name}", f"main.batchNorm{k}.{name}"
+
+
+def _short(value: Any) -> str:
+    """A value of a foreign config, as short as a sentence can bear."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:40]}…"

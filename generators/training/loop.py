@@ -1,0 +1,320 @@
+"""Training of the progressive GAN: one step, the schedule over resolutions, state that resumes.
+
+Every random number comes from (seed, step number), so that a run that was killed and resumed from a
+checkpoint computes what an undisturbed one does.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from generators.networks.progressive import Discriminator, Generator, resolutions_up_to
+from generators.training.augmentation import augment
+from generators.training.objectives import LOSSES, wasserstein_penalty, zero_centred_penalty
+from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.content.seeds import derived_seed, generator_for
+from pipeline.content.tensors import images_to_tensor, reduce_gradients
+from pipeline.errors import UserError
+from pipeline.parameters import TrainGAN
+from pipeline.progress import progress
+
+ADAM_BETAS = (0.0, 0.99)
+
+ReadImages = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the schedule: its number, its resolution (px), and how far that is faded in."""
+
+    number: int
+    resolution: int
+    alpha: float
+    batch_size: int
+    ema_decay: float
+
+
+def schedule(parameters: TrainGAN) -> list[Step]:
+    """All steps of a training, in order.
+
+    The half-life of the generator's average is a share of the images seen so far at the resolution,
+    but at most `ema_images`: a long one would leave a short training's average blurred.
+    """
+    sizes = resolutions_up_to(parameters.resolution) if parameters.growing else [parameters.resolution]
+    steps: list[Step] = []
+    for size in sizes:
+        total, batch = parameters.steps[size], parameters.batch_size[size]
+        fading = round(total * parameters.fade_in) if size > sizes[0] else 0
+        for k in range(total):
+            half_life = min(parameters.ema_images, parameters.ema_share * (k + 1) * batch)
+            steps.append(
+                Step(
+                    number=len(steps),
+                    resolution=size,
+                    alpha=min(1.0, (k + 1) / fading) if fading else 1.0,
+                    batch_size=batch,
+                    ema_decay=0.5 ** (batch / half_life),
+                )
+            )
+    return steps
+
+
+def shrink(images: Tensor, resolution: int, alpha: float) -> Tensor:
+    """Real images at a resolution of the schedule, as the networks see them while it fades in."""
+    images = F.interpolate(images, size=(resolution, resolution), mode="area")
+    if alpha < 1.0:
+        coarse = F.avg_pool2d(images, 2)
+        images = torch.lerp(F.interpolate(coarse, scale_factor=2, mode="nearest"), images, alpha)
+    return images
+
+
+@dataclass
+class Losses:
+    """The history of a training: means over the steps between two records."""
+
+    records: list[dict[str, float]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, **losses: Tensor) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        self.count += 1
+
+    def record(self, step: Step) -> None:
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.records.append({"step": step.number + 1, "resolution": step.resolution, **means})
+        self.sums, self.count = {}, 0
+
+
+class GANTraining:
+    """The networks, their optimisers and averages, and one training step.
+
+    Args:
+        parameters: the section `train_gan`.
+        read: gives the real images at positions [n]: uint8 [n, H, W, 3], H at least the resolution.
+        groups: the group of each of these images, [N]; how often they are drawn depends on it.
+        accelerator: the device, the precision and the processes. Each of several processes sees its
+            share of every batch, and their gradients are averaged.
+
+    Raises `UserError` where a batch cannot be shared evenly.
+    """
+
+    def __init__(
+        self,
+        parameters: TrainGAN,
+        read: ReadImages,
+        groups: NDArray[np.int64],
+        accelerator: Accelerator,
+    ) -> None:
+        self.parameters = parameters
+        self.read = read
+        self.cumulated = np.cumsum(sampling_weights(groups, parameters.group_balance))
+        self.accelerator = accelerator
+        self.device = accelerator.device
+        _refuse_uneven_shares(parameters, accelerator.num_processes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(parameters.seed, "networks"))
+            generator = new_generator(parameters)
+            discriminator = Discriminator(parameters.resolution, parameters.channels)
+        place: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}
+        self.generator = generator.to(**place)
+        self.discriminator = discriminator.to(**place)
+        self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
+        self.generator_optimizer = self._optimizer(self.generator)
+        self.discriminator_optimizer = self._optimizer(self.discriminator)
+        self.loss = LOSSES[parameters.loss]
+        self.losses = Losses()
+
+    def _optimizer(self, network: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(network.parameters(), lr=self.parameters.learning_rate, betas=ADAM_BETAS)
+
+    def step(self, step: Step) -> None:
+        """Update the discriminator, the generator and the generator's average once."""
+        process = self.accelerator.process_index
+        random = torch.Generator().manual_seed(
+            derived_seed(self.parameters.seed, "step", step.number, process)
+        )
+        real = self._real_images(step)
+        with self.accelerator.autocast():
+            fake = self.generator(self._latents(step, random), step.resolution, step.alpha)
+        fake = fake.float()
+
+        self.discriminator.requires_grad_(True)
+        with self.accelerator.autocast():
+            real_logits = self._criticise(real, step, random)
+            fake_logits = self._criticise(fake.detach(), step, random)
+        discriminator_loss = self.loss.discriminator(real_logits, fake_logits)
+        penalty = self._penalty(real, fake, step, random)
+        self._descend(self.discriminator, self.discriminator_optimizer, discriminator_loss + penalty)
+
+        # The same generated images serve both updates: one forward pass of the generator saved.
+        self.discriminator.requires_grad_(False)
+        with self.accelerator.autocast():
+            fake_logits = self._criticise(fake, step, random)
+        generator_loss = self.loss.generator(real_logits.detach(), fake_logits)
+        self._descend(self.generator, self.generator_optimizer, generator_loss)
+        self._average(step.ema_decay)
+        # Reduced at every step, so that the main process's state is that of all.
+        losses = torch.stack([discriminator_loss.detach(), generator_loss.detach()])
+        losses = self.accelerator.reduce(losses, "mean")
+        self.losses.add(discriminator=losses[0], generator=losses[1])
+
+    def _descend(self, network: nn.Module, optimizer: torch.optim.Adam, loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        reduce_gradients(network, self.accelerator, "mean")
+        optimizer.step()
+
+    def _real_images(self, step: Step) -> Tensor:
+        random = generator_for(self.parameters.seed, "real", step.number, self.accelerator.process_index)
+        count = self._share_of(step)
+        drawn = np.searchsorted(self.cumulated, random.random(count) * self.cumulated[-1], side="right")
+        images = images_to_tensor(self.read(drawn), self.device)
+        if self.parameters.flip:
+            mirrored = torch.from_numpy(random.random(count) < 0.5).to(self.device)
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return shrink(images, step.resolution, step.alpha)
+
+    def _latents(self, step: Step, random: torch.Generator) -> Tensor:
+        shape = (self._share_of(step), self.parameters.latent_dim)
+        return torch.randn(shape, generator=random).to(self.device)
+
+    def _share_of(self, step: Step) -> int:
+        return step.batch_size // self.accelerator.num_processes
+
+    def _criticise(self, images: Tensor, step: Step, random: torch.Generator) -> Tensor:
+        augmented = augment(images, self.parameters.augment, random)
+        logits: Tensor = self.discriminator(augmented, step.alpha)
+        return logits
+
+    def _penalty(self, real: Tensor, fake: Tensor, step: Step, random: torch.Generator) -> Tensor:
+        """The gradient penalty in fp32, weighted for the steps that leave it out."""
+        parameters = self.parameters
+        zero = torch.zeros((), device=self.device)
+        if step.number % parameters.penalty_interval or parameters.gradient_penalty == 0:
+            return zero
+
+        def critic(images: Tensor) -> Tensor:
+            return self._criticise(images, step, random)
+
+        if parameters.loss == "wgan_gp":
+            share = torch.rand(len(real), 1, 1, 1, generator=random).to(self.device)
+            return wasserstein_penalty(critic, real, fake, share, parameters.gradient_penalty)
+        penalty = zero_centred_penalty(critic, real, parameters.gradient_penalty)
+        if parameters.r2:
+            penalty = penalty + zero_centred_penalty(critic, fake, parameters.gradient_penalty)
+        return penalty * parameters.penalty_interval
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        for averaged, current in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
+            averaged.lerp_(current, 1.0 - decay)
+
+    def state(self, done: int) -> dict[str, Any]:
+        """Everything that the next step depends on, after `done` steps."""
+        return {
+            "done": done,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "generator_optimizer": self.generator_optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "losses": vars(self.losses),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> int:
+        """Take up a state that `state` gave; the number of steps done."""
+        for name in ("generator", "discriminator", "averaged"):
+            getattr(self, name).load_state_dict(state[name])
+            optimizer = getattr(self, f"{name}_optimizer", None)
+            if optimizer is not None:
+                optimizer.load_state_dict(state[f"{name}_optimizer"])
+        self.losses = Losses(**state["losses"])
+        return int(state["done"])
+
+
+def sampling_weights(groups: NDArray[np.int64], group_balance: float) -> NDArray[np.float64]:
+    """How often images of these groups [N] are drawn, relatively: n_g^-group_balance, [N]."""
+    sizes = np.bincount(groups)
+    weights: NDArray[np.float64] = sizes[groups].astype(np.float64) ** -group_balance
+    return weights
+
+
+def new_generator(parameters: TrainGAN) -> Generator:
+    """The generator that the parameters describe, with fresh weights."""
+    return Generator(
+        parameters.latent_dim,
+        parameters.resolution,
+        parameters.channels,
+        parameters.mapping_layers,
+        parameters.mapping_width,
+    )
+
+
+def train(
+    training: GANTraining,
+    checkpoint: Path,
+    on_resolution: Callable[[int], None],
+    checkpoint_seconds: float,
+    records: int = 200,
+) -> Generator:
+    """Run the whole schedule, or what an interrupted run left of it; gives the averaged generator.
+
+    Args:
+        checkpoint: a file for the state, written by the main process every `checkpoint_seconds`.
+        on_resolution: called with the resolution (px) whenever one is finished, in the main process.
+        records: how many points of the losses to keep.
+
+    Raises `UserError` where the losses are no longer finite.
+    """
+    steps = schedule(training.parameters)
+    every = max(1, len(steps) // records)
+    training.accelerator.wait_for_everyone()  # the main process has locked the folder: the state stays
+    state = load_checkpoint(checkpoint)
+    done = training.load_state(state) if state else 0
+    last_saved = time.monotonic()
+    is_main = training.accelerator.is_main_process
+    with progress("train_gan", len(steps), "steps", done) as advance:
+        for step in steps[done:]:
+            training.step(step)
+            is_last = step.number + 1 == len(steps)
+            if (step.number + 1) % every == 0 or is_last:
+                training.losses.record(step)
+                _refuse_divergence(training.losses, step)
+            if is_main and (is_last or steps[step.number + 1].resolution != step.resolution):
+                on_resolution(step.resolution)
+            is_due = is_last or time.monotonic() - last_saved > checkpoint_seconds
+            if is_due and is_main:
+                save_checkpoint(checkpoint, training.state(step.number + 1))
+                last_saved = time.monotonic()
+            advance(1, f"{step.resolution} px")
+    return training.averaged
+
+
+def _refuse_uneven_shares(parameters: TrainGAN, processes: int) -> None:
+    for step in schedule(parameters):
+        if step.batch_size % processes:
+            raise UserError(
+                f"train_gan.batch_size is {step.batch_size} at {step.resolution} px, which {processes} "
+                "processes cannot share evenly: use a multiple, or another runtime.processes."
+            )
+
+
+def _refuse_divergence(losses: Losses, step: Step) -> None:
+    last = losses.records[-1]
+    if not all(np.isfinite(value) for value in last.values()):
+        raise UserError(
+            f"train_gan: the losses are not finite at step {step.number + 1} ({step.resolution} px): lower "
+            "train_gan.learning_rate or raise train_gan.gradient_penalty."
+        )

@@ -1,0 +1,379 @@
+"""Stores: folders of numbered shards with an index of every file.
+
+    index.json                   what the store holds, every file's size and sha256, and its own sha256
+    shard-00000.h5               one contiguous, uncompressed array [n, ...]: a reader maps it into memory
+    rows/shard-00000.parquet     the same items' table: id, shard, row, and what else a stage keeps of them
+    files/shard-00000.json       of a shard that is made of many files: the size and sha256 of each
+
+Images are uint8 [n, H, W, 3] under the name "images"; latents float32 [n, D] under "latents"; a store of
+labels has rows only. Items are found by id, never by position. A file is written under a temporary name,
+synced, renamed, and only then recorded: what a record names is whole. Until a store is published, each
+shard's record is a file of its own too, `records/shard-00000.json`, so that whoever makes a shard commits
+it, and an interrupted run finds what is done.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.content.files import committed, sha256_of_file, write_json
+from pipeline.content.tables import read_table
+from pipeline.errors import UserError
+
+INDEX = "index.json"
+ROWS = Path("rows")
+FILES = Path("files")
+RECORDS = Path("records")
+
+
+# --- writing ---------------------------------------------------------------------------------------------
+
+
+def shard_name(shard: int) -> str:
+    """The name of a shard's files, without what they end in."""
+    return f"shard-{shard:05d}"
+
+
+def shard_sizes(items: int, shard_size: int) -> list[int]:
+    """The number of items in each shard: `shard_size`, and what is left in the last one."""
+    return [min(shard_size, items - start) for start in range(0, items, shard_size)]
+
+
+def commit_shard(
+    folder: Path,
+    shard: int,
+    rows: pd.DataFrame,
+    array: str | None = None,
+    items: NDArray[Any] | None = None,
+    **notes: Any,
+) -> dict[str, Any]:
+    """Commit one shard: its rows, its array if it has one, and last the record that makes it count.
+
+    Args:
+        rows: a column `id` of strings, and further columns to keep; one row per item, in their order.
+        notes: what else the record is to keep, as JSON.
+
+    Gives the record: items, files (size and sha256 of each), notes.
+    """
+    name = shard_name(shard)
+    files = {}
+    if array is not None and items is not None:
+        with committed(folder / f"{name}.h5") as temporary:
+            _write_array(temporary, array, items)
+            files[f"{name}.h5"] = _record(temporary)
+    path = ROWS / f"{name}.parquet"
+    with committed(folder / path) as temporary:
+        rows.assign(shard=shard, row=np.arange(len(rows))).to_parquet(temporary, index=False)
+        files[str(path)] = _record(temporary)
+    record = {"items": len(rows), "files": files, **notes}
+    write_json(folder / RECORDS / f"{name}.json", record)
+    return record
+
+
+def _write_array(path: Path, array: str, items: NDArray[Any]) -> None:
+    """Write one contiguous dataset: HDF5 lays the file out, its bytes go past the library.
+
+    So a full disk is an OSError with its number, which h5py buries in text, and writing takes half the time.
+    """
+    items = np.ascontiguousarray(items)
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
+    try:
+        with h5py.File(path, "w", libver="latest") as file:
+            space = h5py.h5s.create_simple(items.shape)
+            dataset = h5py.h5d.create(file.id, array.encode(), h5py.h5t.py_create(items.dtype), space, layout)
+            offset = dataset.get_offset()
+    except (OSError, RuntimeError) as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    if items.size:
+        with path.open("rb+") as raw:
+            raw.seek(offset)
+            raw.write(items.reshape(-1).view(np.uint8).data)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+
+
+def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> dict[str, Any]:
+    """Commit one shard that is made of other files: they are on disk under their names in `folder`.
+
+    Args:
+        files: one, or several in folders that have nothing but the shards' files in them.
+
+    Gives the record: items, files (size and sha256 of each). Of several files it names the list alone, and
+    the folders that they are in: an index grows with the shards, not with the images.
+    """
+    record: dict[str, Any] = {"items": items, "files": {name: _record(folder / name) for name in files}}
+    if len(files) > 1:
+        name = str(FILES / f"{shard_name(shard)}.json")
+        write_json(folder / name, record["files"])
+        folders = sorted({str(Path(file).parent) for file in files})
+        if "." in folders:
+            raise ValueError(f"several files of a shard lie in {folder} itself: put them into a folder there")
+        record |= {"files": {name: _record(folder / name)}, "list": name, "folders": folders}
+    write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
+    return record
+
+
+def committed_shard(folder: Path, shard: int) -> dict[str, Any] | None:
+    """The record of a finished shard in a store that is being made; None where it is not finished."""
+    path = folder / RECORDS / f"{shard_name(shard)}.json"
+    record: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    return record
+
+
+def committed_shards(folder: Path) -> dict[int, dict[str, Any]]:
+    """The records of all finished shards in a store that is being made, by number."""
+    numbers = [int(path.stem.split("-")[1]) for path in (folder / RECORDS).glob("shard-*.json")]
+    return {shard: record for shard in sorted(numbers) if (record := committed_shard(folder, shard))}
+
+
+def finish_store(
+    folder: Path,
+    shards: int,
+    array: str | None = None,
+    item_shape: Sequence[int] = (),
+    dtype: str = "",
+    records: Mapping[int, dict[str, Any]] | None = None,
+) -> None:
+    """Write the index of a store whose `shards` shards are all committed.
+
+    Args:
+        records: the shards', by number, from those who made them: on a network file system a fresh file of
+            another machine may not be seen yet. None: they are read from disk.
+    """
+    if records is None:
+        records = committed_shards(folder)
+    remove_temporaries(folder, records)
+    if sorted(records) != list(range(shards)):
+        raise RuntimeError(f"of the {shards} shards of {folder} only {sorted(records)} are committed")
+    about = {"array": array, "item_shape": list(item_shape), "dtype": dtype}
+    write_index(folder, {**about, "shards": [records[shard] for shard in range(shards)]})
+
+
+def write_index(folder: Path, about: dict[str, Any]) -> None:
+    """Write a folder's index: what it is about, the size and sha256 of every file not recorded yet, and the
+    sha256 of all that.
+    """
+    files, shards = dict(about.get("files", {})), about.get("shards", [])
+    known = {INDEX, *files, *(name for shard in shards for name in shard["files"])}
+    for path in _paths(folder, shards):
+        name = str(path.relative_to(folder))
+        if name not in known and not name.startswith(f"{RECORDS}/"):
+            files[name] = _record(path)
+    index = {**about, "files": files}
+    write_json(folder / INDEX, {**index, "sha256": _sha256_of_index(index)})
+
+
+def remove_temporaries(folder: Path, records: Mapping[int, dict[str, Any]]) -> None:
+    """Remove from a store that is being made what a killed process was about to commit.
+
+    Args:
+        records: those of its finished shards, by number.
+    """
+    for path in _paths(folder, records.values()):
+        if path.suffix == ".tmp":
+            path.unlink(missing_ok=True)  # a worker that outlived its run may have just renamed it
+
+
+def _paths(folder: Path, shards: Iterable[Mapping[str, Any]]) -> Iterator[Path]:
+    """The files of a folder, without those in folders that have a shard's listed files."""
+    listed = {folder / name for shard in shards for name in shard.get("folders", [])}
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if Path(parent, name) not in listed)
+        yield from (Path(parent, name) for name in sorted(names))
+
+
+def _sha256_of_index(index: dict[str, Any]) -> str:
+    """The sha256 of what an index says, itself left out."""
+    content = {key: value for key, value in index.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a folder; `UserError` where there is none, or another than was written."""
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder} is not a store: {INDEX} is missing. Run `dvc repro` to make it.")
+    try:
+        return checked_index(folder)
+    except ValueError as error:
+        raise UserError(f"{folder / INDEX} is not an index of a store ({error}).") from error
+
+
+def checked_index(folder: Path) -> dict[str, Any]:
+    """The index of a folder; `ValueError` says what is wrong with it.
+
+    A file that it names lies in the folder: who mends a store removes what its index names.
+    """
+    try:
+        index: dict[str, Any] = json.loads((folder / INDEX).read_text())
+        if "sha256" not in index:
+            raise ValueError("it has no sha256 of its own")
+        if index["sha256"] != _sha256_of_index(index):
+            raise ValueError("its sha256 differs from the one in it")
+        for record in (index, *index.get("shards", [])):
+            check_files(record["files"])
+            if record.get("list", INDEX) not in (INDEX, *record["files"]):
+                raise ValueError(f"it does not record the list {record['list']!r}")
+    except (OSError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return index
+
+
+def check_files(files: dict[str, dict[str, Any]]) -> None:
+    """Refuse what is not sizes and sha256s of files in a folder: ValueError, AttributeError or TypeError."""
+    for name, record in files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"it names a file outside its folder, {name!r}")
+        if {*record} != {"bytes", "sha256"}:
+            raise ValueError(f"it does not say size and sha256 of {name!r}")
+
+
+class Store:
+    """A finished store, read-only: at random by position or id, or shard by shard.
+
+    Reading at random maps shards into memory. `read_between` and `rows_between` do not, and take no more
+    memory than what they give: for stores of any size.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        index = read_index(folder)
+        try:
+            self.item_shape = tuple(index["item_shape"])
+            self.items_per_shard: list[int] = [shard["items"] for shard in index["shards"]]
+            self._array, self._dtype = index["array"], index["dtype"]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{folder} is not a store: its {INDEX} is not one ({error}).") from error
+        self._starts = np.concatenate([[0], np.cumsum(self.items_per_shard)]).astype(np.int64)
+        self._maps: dict[int, NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The table of all items, in the order of their positions."""
+        return self.rows_between(0, len(self))
+
+    @cached_property
+    def _positions(self) -> pd.Index:
+        return pd.Index(self.rows["id"])
+
+    def positions(self, ids: Sequence[str] | NDArray[Any] | pd.Series) -> NDArray[np.int64]:
+        """Where the items with these ids stand in the store; `UserError` names an id it has not."""
+        positions = self._positions.get_indexer(pd.Index(ids))
+        if (positions < 0).any():
+            absent = list(ids)[int(np.flatnonzero(positions < 0)[0])]
+            raise UserError(f"{self.folder} has no item with id {absent!r}.")
+        return positions.astype(np.int64)
+
+    def read(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """The items at these positions: [len(positions), *item_shape], a copy in the order asked for."""
+        items = np.empty((len(positions), *self.item_shape), dtype=self._dtype)
+        shards = np.searchsorted(self._starts, positions, side="right") - 1
+        for shard in np.unique(shards):
+            here = np.flatnonzero(shards == shard)
+            items[here] = self._map(int(shard))[positions[here] - self._starts[shard]]
+        return items
+
+    def bounds(self, shard: int) -> tuple[int, int]:
+        """The positions of a shard's first item and of the next shard's."""
+        return int(self._starts[shard]), int(self._starts[shard + 1])
+
+    def read_between(self, start: int, stop: int) -> NDArray[Any]:
+        """The items from position `start` to before `stop`: [stop - start, *item_shape]."""
+        items = np.empty((stop - start, *self.item_shape), dtype=self._dtype)
+        for shard, first, last in self._pieces(start, stop):
+            at = self._starts[shard] + first - start
+            path, offset, _ = self._layout(shard)
+            piece = items[at : at + last - first].reshape(-1).view(np.uint8).data
+            with path.open("rb") as file:
+                file.seek(offset + first * (items[:1].nbytes))
+                if file.readinto(piece) != piece.nbytes:
+                    raise self._damaged(path, "it ends too early")
+        return items
+
+    def rows_between(self, start: int, stop: int) -> pd.DataFrame:
+        """The rows of the items from position `start` to before `stop`."""
+        pieces = []
+        for shard, first, last in self._pieces(start, stop):
+            path = self._rows_file(shard)
+            rows = read_table(path, ("id", "shard", "row"))
+            if len(rows) != self.items_per_shard[shard]:
+                raise self._damaged(path, f"{len(rows)} rows, {self.items_per_shard[shard]} recorded")
+            pieces.append(rows.iloc[first:last])
+        if not pieces:
+            return pd.DataFrame({"id": pd.Series(dtype=object), "shard": [], "row": []})
+        return pd.concat(pieces, ignore_index=True)
+
+    def rows_where(self, column: str, values: Sequence[str] | NDArray[Any] | pd.Series) -> pd.DataFrame:
+        """The rows whose `column` is one of `values`, with their `position`; read shard by shard."""
+        pieces = []
+        for shard in range(len(self.items_per_shard)):
+            start, stop = self.bounds(shard)
+            rows = self.rows_between(start, stop).assign(position=np.arange(start, stop))
+            pieces.append(rows[rows[column].isin(values)])
+        return pd.concat(pieces, ignore_index=True)
+
+    def row_files(self) -> list[Path]:
+        """The files of the rows, by shard."""
+        return [self._rows_file(shard) for shard in range(len(self.items_per_shard))]
+
+    def unmap(self) -> None:
+        """Let go of the shards that `read` mapped: their pages no longer count as this process's memory."""
+        self._maps.clear()
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """The shards that hold positions `start` to `stop`, each with its first and last row in them."""
+        for shard in range(len(self.items_per_shard)):
+            first, last = max(start, self._starts[shard]), min(stop, self._starts[shard + 1])
+            if first < last:
+                yield shard, int(first - self._starts[shard]), int(last - self._starts[shard])
+
+    def _rows_file(self, shard: int) -> Path:
+        return self.folder / ROWS / f"{shard_name(shard)}.parquet"
+
+    def _layout(self, shard: int) -> tuple[Path, int, tuple[int, ...]]:
+        """A shard's file, where its array begins in it (bytes), and the array's shape."""
+        path = self.folder / f"{shard_name(shard)}.h5"
+        expected = (self.items_per_shard[shard], *self.item_shape)
+        try:
+            with h5py.File(path, "r") as file:
+                dataset = file[self._array]
+                offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
+        except (OSError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise self._damaged(path, " ".join(str(error).split())) from error
+        if offset is None or shape != expected or dtype != self._dtype:
+            raise self._damaged(path, f"{dtype} {shape} in it, {self._dtype} {expected} recorded")
+        return path, offset, shape
+
+    def _map(self, shard: int) -> NDArray[Any]:
+        if shard not in self._maps:
+            path, offset, shape = self._layout(shard)
+            self._maps[shard] = np.memmap(path, dtype=self._dtype, mode="r", offset=offset, shape=shape)
+        return self._maps[shard]
+
+    def _damaged(self, path: Path, how: str) -> UserError:
+        return UserError(
+            f"{path} is damaged ({how}): `python -m zprime.verify --mend {self.folder}` makes it again."
+        )

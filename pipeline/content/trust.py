@@ -1,0 +1,75 @@
+"""Whether a step's output may be trusted: judgements, how they are said, kept, and stop the pipeline.
+
+A stage measures, a pure function of the figures makes a `Judgement` of them, and `settle` says it in the log,
+writes it beside the stage's output, and stops the run where the output is useless.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.content.files import write_json
+from pipeline.errors import UserError
+
+TRUST = "trust.json"  # in the folder of a stage's output
+
+Level = Literal["fine", "doubtful", "useless"]
+LEVELS: tuple[Level, ...] = ("fine", "doubtful", "useless")  # from the best to the worst
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Whether one step may be trusted.
+
+    Attributes:
+        step: what is judged, as it heads a row of the report: "labeller of Male".
+        level: fine; doubtful (the results may suffer from it); useless (what follows would be noise).
+        sentence: one sentence with its figure.
+        remedy: what to do, one sentence; empty where nothing is to be done.
+        figures: name -> value that the level was decided by; None for what cannot be told.
+    """
+
+    step: str
+    level: Level
+    sentence: str
+    remedy: str
+    figures: dict[str, float | None]
+
+
+def worst_level(judgements: Sequence[Judgement]) -> Level:
+    """The worst level of several judgements; fine of none."""
+    return max((judgement.level for judgement in judgements), key=LEVELS.index, default="fine")
+
+
+def settle(judgements: Sequence[Judgement], folder: Path, on_useless: Literal["stop", "go_on"]) -> None:
+    """Print judgements, write them to `folder` as trust.json, and stop where one is useless.
+
+    Args:
+        folder: of a stage's output, before it is published: a run that goes on with `go_on` finds its state.
+        on_useless: the parameter of that name.
+
+    Raises:
+        UserError: a step is useless, and the run is to stop.
+    """
+    for judgement in judgements:
+        advice = f" {judgement.remedy}" if judgement.remedy and judgement.level != "fine" else ""
+        print(f"{judgement.level}: {judgement.step}: {judgement.sentence}{advice}", flush=True)
+    write_json(folder / TRUST, {"judgements": [asdict(judgement) for judgement in judgements]})
+    useless = [judgement for judgement in judgements if judgement.level == "useless"]
+    if useless and on_useless == "stop":
+        first = useless[0]
+        raise UserError(
+            f"{first.step} is useless: {first.sentence} {first.remedy} To go on all the same, set on_useless "
+            "to go_on in params.yaml."
+        )
+
+
+def read_judgements(folder: Path) -> list[Judgement]:
+    """The judgements that a stage wrote beside its output; none where it wrote none."""
+    path = folder / TRUST
+    if not path.is_file():
+        return []
+    content: dict[str, Any] = json.loads(path.read_text())
+    return [Judgement(**judgement) for judgement in content["judgements"]]

@@ -1,0 +1,1 @@
+"""Reports: the figures, tables and texts of out/report and docs/results.md."""

@@ -1,0 +1,120 @@
+"""What docs/results.md says of the ablations: pure functions of the records of `stages.reporting.ablations`."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.reporting.choices import CHOICE, SELECTION
+from stages.reporting.text import Spread, difference, points, share, signed, spread
+
+RECORD = Mapping[str, Any]
+METRICS = {SELECTION: "worst group", "accuracy": "average", CHOICE: "worst group on validation"}
+ACCURACY_HEADINGS = (
+    "variant",
+    "recipe",
+    *(f"{name}: {of}" for name in METRICS.values() for of in ("augmented", "sampled", "difference")),
+)
+JUDGED_HEADINGS = (
+    "variant",
+    "synthetic images",
+    "distinct ones of sampled",
+    "flipped",
+    "kept",
+    "wrong labels: augmented",
+    "sampled",
+)
+
+
+def accuracy_rows(records: Sequence[RECORD]) -> list[list[str]]:
+    """A row for each variant and recipe, as `ACCURACY_HEADINGS`; the difference: augmented less sampled."""
+    rows = []
+    for record in records:
+        for recipe in record["recipes"]:
+            row = [record["name"], recipe]
+            for metric in METRICS:
+                if record["failed"]:
+                    row += ["failed", "failed", ""]
+                    continue
+                sampled, augmented = (
+                    figure(record, data, recipe, metric) for data in ("sampled", "augmented")
+                )
+                row += [spread(augmented), spread(sampled), signed(difference(sampled, augmented))]
+            rows.append(row)
+    return rows
+
+
+def judged_rows(records: Sequence[RECORD]) -> list[list[str]]:
+    """A row for each variant that did not fail, as `JUDGED_HEADINGS`: of the rarest group."""
+    rows = []
+    for record in (record for record in records if not record["failed"]):
+        judged, group = record["judged"] or {}, record["rarest"]
+        noise = judged.get("label_noise", {})
+        rows.append(
+            [record["name"], f"{record['images'][group]:,}", f"{record['distinct'][group]:,}",
+             *(share(judged.get(name)) for name in ("flipped", "kept")),
+             *(share(noise.get(data)) for data in ("augmented", "sampled"))]
+        )  # fmt: skip
+    return rows
+
+
+def figure(record: RECORD, data: str, recipe: str, metric: str) -> Spread:
+    """A metric's mean and deviation, NaN for what there is not."""
+    of = record["data"][data][recipe][metric]
+    mean, deviation = (math.nan if value is None else value for value in (of["mean"], of["std"]))
+    return mean, deviation
+
+
+def sentences(records: Sequence[RECORD]) -> list[str]:
+    """One sentence for each variant: what it is, and what it changed on augmented data, or why it failed."""
+    by_name = {record["name"]: record for record in records}
+    found = []
+    for record in records:
+        start = f"`{record['name']}`: {record['about']}"
+        against = by_name.get(record["against"])
+        shared = [] if against is None else [r for r in record["recipes"] if r in against["recipes"]]
+        if record["failed"]:
+            found.append(f"{start}; it failed: {record['failed']}")
+        elif record["against"] == record["name"]:
+            first, *others = record["recipes"]
+            changes = "; ".join(_change((record, first), (record, recipe)) for recipe in others)
+            found.append(f"{start}; worst-group accuracy against {first}: {changes}.")
+        elif against is None or against["failed"] or not shared:
+            found.append(f"{start}; there is nothing to hold it against.")
+        else:
+            changes = "; ".join(_change((against, recipe), (record, recipe)) for recipe in shared)
+            found.append(f"{start}; worst-group accuracy against `{against['name']}`: {changes}.")
+    return found
+
+
+def best_on_validation(records: Sequence[RECORD]) -> str:
+    """Which variant and recipe validation prefers, of either data set, in a sentence; "" of none."""
+    cells = [(record, recipe) for record in records if not record["failed"] for recipe in record["recipes"]]
+    if not cells:
+        return ""
+    found = []
+    for data in ("augmented", "sampled"):
+        record, recipe = max(cells, key=lambda of: figure(of[0], data, of[1], CHOICE)[0])
+        chosen, test = (spread(figure(record, data, recipe, metric)) for metric in (CHOICE, SELECTION))
+        found.append(
+            f"`{record['name']}` with {recipe} on `{data}` ({chosen} % in its worst group; on test {test} %)"
+        )
+    return f"Of all variants, validation prefers {' and '.join(found)}."
+
+
+def _change(against: tuple[RECORD, str], present: tuple[RECORD, str]) -> str:
+    """What a record's recipe brings on augmented data over another, or over the same of another record."""
+    former, latter = (figure(of, "augmented", recipe, SELECTION) for of, recipe in (against, present))
+    gain, deviation = difference(former, latter)
+    within = abs(gain) <= deviation  # never of one seed, whose deviation is not known
+    return f"{points(gain)} with {present[1]}" + (", within the deviations" if within else "")
+
+
+def commands(records: Sequence[RECORD]) -> list[str]:
+    """What measures these records again, as naming them does: a command for all of the same cells."""
+    names: dict[str, list[str]] = {}
+    for record in records:
+        seeds, recipes = ",".join(map(str, record["seeds"])), ",".join(record["recipes"])
+        names.setdefault(f"--seeds {seeds} --recipes {recipes}", []).append(record["name"])
+    return [
+        " ".join(["python -m stages.reporting.ablations", *of, options]) for options, of in names.items()
+    ] or ["python -m stages.reporting.ablations"]

@@ -1,0 +1,117 @@
+"""The report's pictures: images of the stores as data URIs, strips and grids."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.content.pictures import grid
+from pipeline.content.stores import Store
+from pipeline.content.tables import read_table
+from pipeline.parameters import AllParameters
+from stages.reporting.tables import evenly_per_group, groups_of
+from stages.shared.paths import GENERATOR, REAL, SYNTHETIC
+
+PAIRS_PER_GROUP = 4
+REAL_PER_GROUP = 16
+PICTURE_WIDTH = 1120  # px, at most: the width of the page's text
+LOSSLESS_HEIGHT = 64  # px
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A file's content as an address that an <img> takes."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def picture_uri(picture: NDArray[np.uint8] | Path) -> str:
+    """Pixels [H, W, 3] or a file as a data URI, at most as wide as the page."""
+    image = Image.open(picture) if isinstance(picture, Path) else Image.fromarray(picture)
+    if image.width > PICTURE_WIDTH:
+        image = image.resize((PICTURE_WIDTH, round(image.height * PICTURE_WIDTH / image.width)))
+    # WebP is a third of the size, but halves the resolution of colour, which shows in enlarged images.
+    kind = "png" if image.height <= LOSSLESS_HEIGHT else "webp"
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=90)
+    return data_uri(kind, buffer.getvalue())
+
+
+def images_of(source: str, ids: pd.Series) -> NDArray[np.uint8]:
+    """The images of a synthetic store: uint8 [n, H, W, 3]."""
+    store = Store(SYNTHETIC / source)
+    return store.read(store.positions(ids))
+
+
+def shown_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs to show, all complements of each z: of each group of z's labels a few z, evenly spaced.
+
+    Returns:
+        the rows of `pairs` with their images: `z_image` and `prime_image`, uint8 [H, W, 3].
+    """
+    z = evenly_per_group(pairs[["id", "group"]].drop_duplicates("id"), PAIRS_PER_GROUP)
+    order = {identity: place for place, identity in enumerate(z["id"])}
+    shown = pairs[pairs["id"].isin(order)]
+    shown = shown.sort_values("id", key=lambda ids: ids.map(order), kind="stable").reset_index(drop=True)
+    images = {"z_image": images_of("z", shown["id"]), "prime_image": images_of("z_prime", shown["prime_id"])}
+    return shown.assign(**{name: list(pixels) for name, pixels in images.items()})
+
+
+def pair_pictures(shown: pd.DataFrame, target: str, protected: Sequence[str]) -> list[dict[str, Any]]:
+    """What the page shows of each z: its group, picture and scores, and of each complement what became of it.
+
+    Args:
+        shown: as `shown_pairs` returns.
+    """
+    names = (target, *protected)
+
+    def half(row: Mapping[Any, Any], image: str, prefix: str) -> dict[str, Any]:
+        scores = [(row[f"{prefix}{name}_score"], row[f"{prefix}{name}"]) for name in names]
+        return {"picture": picture_uri(row[image]), "scores": scores}
+
+    pictures = []
+    for _, rows in shown.groupby("id", sort=False):
+        complements = []
+        for row in rows.to_dict("records"):
+            asked = row["flips"].split("+")
+            flipped = [name for name in protected if row[name] != row[f"prime_{name}"]]
+            complements.append(
+                half(row, "prime_image", "prime_")
+                | {
+                    "flips": row["flips"],
+                    "kept": row[target] == row[f"prime_{target}"],
+                    "flipped": flipped == asked,
+                }
+            )
+        first = rows.iloc[0].to_dict()
+        pictures.append(half(first, "z_image", "") | {"group": first["group"], "complements": complements})
+    return pictures
+
+
+def pairs_grid(shown: pd.DataFrame) -> tuple[NDArray[np.uint8], int]:
+    """All images row by row, the complements of each z below it: uint8 [n, H, W, 3]; and a row's length."""
+    z = shown.drop_duplicates("id")
+    by_flips = [rows["prime_image"] for _, rows in shown.groupby("flips", sort=False)]
+    return np.stack([image for row in (z["z_image"], *by_flips) for image in row]), len(z)
+
+
+def real_pictures(parameters: AllParameters) -> dict[int, str]:
+    """Real training images of each group: one strip for each that has any."""
+    labels = read_table(REAL / "labels.parquet", ("id", "split", *parameters.attributes))
+    labels = labels[labels["split"] == "train"]
+    chosen = evenly_per_group(labels.assign(group=groups_of(labels, parameters.attributes)), REAL_PER_GROUP)
+    store = Store(REAL)
+    return {
+        int(str(group)): picture_uri(grid(store.read(store.positions(members["id"])), REAL_PER_GROUP))
+        for group, members in chosen.groupby("group")
+    }
+
+
+def sample_grids() -> list[tuple[int, str]]:
+    """The generator's sample grids: resolution in px, picture."""
+    files = sorted((GENERATOR / "samples").glob("*.png"))
+    return [(int(file.stem), picture_uri(file)) for file in files]

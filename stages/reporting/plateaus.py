@@ -1,0 +1,81 @@
+"""Trainings that ended on their plateau: they have learned nothing, and are no results.
+
+`train` judges each run (`pipeline.content.trust`); `evaluate` leaves out those that are useless, and names them in
+out/evaluation/plateaus.json, which the pages read.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.content.files import write_json
+from pipeline.content.trust import read_judgements
+from pipeline.parameters import Train
+
+PLATEAUS = "plateaus.json"  # in out/evaluation
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """A run that is left out of every result.
+
+    Attributes:
+        data, recipe, seed: which one.
+        sentence: why, with its figure.
+    """
+
+    data: str
+    recipe: str
+    seed: int
+    sentence: str
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Data set, recipe and seed."""
+        return self.data, self.recipe, self.seed
+
+
+def plateaus_of(matrix: Train, runs: Path) -> list[Plateau]:
+    """The runs of the matrix that are judged useless, in its order.
+
+    Args:
+        runs: the folder of DATA/RECIPE/SEED/.
+    """
+    found = []
+    for data in matrix.data:
+        for recipe in matrix.recipes:
+            for seed in matrix.seeds:
+                judgements = read_judgements(runs / data / recipe / str(seed))
+                useless = [judgement for judgement in judgements if judgement.level == "useless"]
+                if useless:
+                    found.append(Plateau(data, recipe, seed, useless[0].sentence))
+    return found
+
+
+def write_plateaus(plateaus: Sequence[Plateau], folder: Path) -> None:
+    """Name the runs that are left out, in out/evaluation."""
+    write_json(folder / PLATEAUS, {"runs": [asdict(plateau) for plateau in plateaus]})
+
+
+def read_plateaus(folder: Path) -> list[Plateau]:
+    """The runs that `evaluate` left out; none where it wrote no such file."""
+    path = folder / PLATEAUS
+    if not path.is_file():
+        return []
+    return [Plateau(**run) for run in json.loads(path.read_text())["runs"]]
+
+
+def plateau_sentence(plateaus: Sequence[Plateau]) -> str:
+    """One sentence that names the runs that are left out; empty where there is none."""
+    if not plateaus:
+        return ""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for plateau in plateaus:
+        seeds.setdefault((plateau.data, plateau.recipe), []).append(plateau.seed)
+    named = [
+        f"{recipe} on {data} (seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))})"
+        for (data, recipe), of in seeds.items()
+    ]
+    why = "as they ended on their plateau and learned nothing"
+    return f"Left out of every figure, {why}: {'; '.join(named)}."

@@ -1,0 +1,328 @@
+"""``python -m stages.reporting.results``: what the finished pipeline found -> docs/results.md and its pictures.
+
+Reads what the stages wrote, and docs/results/ablations.json where `python -m stages.reporting.ablations` has been
+run. Every figure and every verdict is computed; the template's prose holds whatever they are.
+"""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+import typer
+import yaml
+from matplotlib.figure import Figure
+
+from pipeline.content.files import committed, write_json
+from pipeline.content.groups import group_names
+from pipeline.content.tables import read_table
+from pipeline.errors import UserError
+from pipeline.parameters import PARAMETERS_FILE, AllParameters, read_parameters
+from pipeline.stage import run_stage
+from stages.report import read_json, step_sheets, without_folders
+from stages.reporting import ablation_tables as ablated
+from stages.reporting import commands as results_commands
+from stages.reporting import tables
+from stages.reporting.choices import (
+    BASELINE,
+    CHOICE,
+    SELECTION,
+    chosen_recipes,
+    gap_of,
+    seeds_of,
+    summary_table,
+)
+from stages.reporting.figures import DATA_COLOURS
+from stages.reporting.leakage import largest_loss, losses, rarest_group
+from stages.reporting.plateaus import plateau_sentence, read_plateaus
+from stages.reporting.recommendation import read_recommendation
+from stages.reporting.targets import verdicts
+from stages.reporting.text import cell, difference, points, share, spread, unpadded
+from stages.shared.paths import (
+    ABLATIONS,
+    BALANCED,
+    BESIDE,
+    EVALUATION,
+    GENERATOR,
+    METRICS,
+    QUALITY,
+    RECOMMENDATION,
+    REPORT,
+    RESULTS,
+)
+from zprime.preset import PRESETS
+
+PROJECT = Path(__file__).parents[2]
+TEMPLATE = "results.md.j2"
+CONTROLS = ("duplicated", "sampled")
+PAPER = (*tables.PAPER, tables.DISTANCES[0])  # with the sound KL beside the published one
+
+
+# --- Tables of the runs ----------------------------------------------------------------------------------
+
+
+def run_rows(runs: pd.DataFrame) -> list[list[str]]:
+    """A row for each data set and recipe, as text in percent; what validation chose for its data is bold."""
+    names = (SELECTION, "accuracy", "gap_closed", CHOICE)
+    rows = []
+    for record in summary_table(runs).to_dict("records"):
+        texts = [str(record["data"]), str(record["recipe"])]
+        texts += [spread((record[name], record[f"{name}_std"])) for name in names]
+        rows.append([_marked(text, record["chosen"]) for text in texts])
+    return rows
+
+
+def control_rows(runs: pd.DataFrame) -> list[list[str]]:
+    """What the augmented data bring beyond each control: with ERM, and with what validation chooses."""
+    chosen = chosen_recipes(runs)
+    rows = []
+    for data in (name for name in CONTROLS if name in chosen):
+        pairs = {(BASELINE, BASELINE), (chosen[data], chosen["augmented"])}
+        for theirs, ours in sorted(pairs, key=lambda pair: pair != (BASELINE, BASELINE)):
+            control, augmented = cell(runs, data, theirs, SELECTION), cell(runs, "augmented", ours, SELECTION)
+            if control is None or augmented is None:
+                continue
+            gain, deviation = difference(control, augmented)
+            rows.append(
+                [f"{data} {theirs}", spread(control), f"augmented {ours}", spread(augmented), points(gain),
+                 "yes" if abs(gain) > deviation else "no"]
+            )  # fmt: skip
+    return rows
+
+
+def cell_rows(runs: pd.DataFrame, columns: Sequence[tables.Column]) -> list[list[str]]:
+    """A row for each data set and recipe: these metrics, as text; what validation chose is bold."""
+    return [
+        [_marked(row["data"], row["chosen"]), _marked(row["recipe"], row["chosen"]),
+         *(unpadded(row["cells"][column.name]) for column in columns)]
+        for row in tables.table_rows(runs, columns)
+    ]  # fmt: skip
+
+
+def group_rows(runs: pd.DataFrame, n_groups: int) -> list[list[str]]:
+    """Every group's accuracy at 0.5 in percent, of ERM and of the recipe that is chosen for each data set."""
+    chosen = chosen_recipes(runs)
+    compared = [recipe in (BASELINE, chosen[data]) for data, recipe in tables.cells_of(runs)]
+    rows = cell_rows(runs, tables.group_columns(n_groups))
+    return [row for row, is_compared in zip(rows, compared, strict=True) if is_compared]
+
+
+def paper_rows(runs: pd.DataFrame, n_groups: int) -> list[list[str]]:
+    """The paper's measures, and beside them every group's accuracy where they are measured, in percent."""
+    besides = [tables.accuracies_beside(seeds_of(runs, *of), n_groups) for of in tables.cells_of(runs)]
+    return [
+        row + [_marked(group["text"], group["worst"]) for group in beside]
+        for row, beside in zip(cell_rows(runs, PAPER), besides, strict=True)
+    ]
+
+
+def _marked(text: str, marked: bool) -> str:
+    return f"**{text}**" if marked else text
+
+
+# --- Page ------------------------------------------------------------------------------------------------
+
+
+def accuracy_figure(runs: pd.DataFrame) -> Figure:
+    """Worst-group accuracy on test: bars by recipe and data set, the deviations as whiskers."""
+    table = summary_table(runs)
+    recipes, data = table["recipe"].unique().tolist(), table["data"].unique().tolist()
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes, width = figure.subplots(), 0.8 / len(data)
+    for k, name in enumerate(data):
+        rows = table[table["data"] == name].set_index("recipe").reindex(recipes)
+        axes.bar(
+            np.arange(len(recipes)) + (k - (len(data) - 1) / 2) * width,
+            rows[SELECTION] * 100,
+            width * 0.92,
+            yerr=rows[f"{SELECTION}_std"] * 100,
+            capsize=2.5,
+            color=DATA_COLOURS[name],
+            label=name,
+        )
+    axes.set_xticks(range(len(recipes)), recipes)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("worst-group accuracy on test (%)")
+    axes.grid(axis="x", visible=False)
+    figure.legend(loc="outside upper center", ncols=len(data))
+    return figure
+
+
+def write_pictures(runs: pd.DataFrame, folder: Path) -> dict[str, str]:
+    """Draw or copy the pictures: name -> file name; of a picture that no stage made there is no entry."""
+    folder.mkdir(parents=True, exist_ok=True)
+    accuracy_figure(runs).savefig(folder / "accuracies.png", dpi=110, metadata={"Software": None})
+    grids = sorted((GENERATOR / "samples").glob("*.png"))
+    found = {"pairs": REPORT / "pairs.png", **({"samples": grids[-1]} if grids else {})}
+    written = {"accuracies": "accuracies.png"}
+    for name, picture in found.items():
+        if picture.is_file():
+            shutil.copyfile(picture, folder / f"{name}.png")
+            written[name] = f"{name}.png"
+    return written
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
+    """A table in Markdown: the first columns to the left, the others to the right."""
+    lines = [headings, [*["---"] * labels, *["---:"] * (len(headings) - labels)], *rows]
+    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+
+
+def read_runs(parameters: AllParameters) -> pd.DataFrame:
+    """out/evaluation/runs.parquet; `UserError` where it is not of these parameters or compares nothing."""
+    runs = read_table(EVALUATION / "runs.parquet", ("data", "recipe", "seed", "selection", SELECTION, CHOICE))
+    train, left_out = parameters.train, read_plateaus(EVALUATION)
+    for data in ("original", "augmented"):
+        if data in {plateau.data for plateau in left_out} - set(runs["data"]):
+            raise UserError(
+                f"results: every run on the {data} data ended on its plateau, so that there is nothing to "
+                "compare: change train.optimizer, or raise train.steps, and run `dvc repro`."
+            )
+        if data not in set(runs["data"]):
+            raise UserError(
+                f"results: no run on the {data} data: list it in train.real_data and run `dvc repro`."
+            )
+    wanted = {(d, recipe, seed) for d in train.data for recipe in train.recipes for seed in train.seeds}
+    if wanted - {plateau.key for plateau in left_out} != set(
+        runs[["data", "recipe", "seed"]].itertuples(index=False, name=None)
+    ):
+        raise UserError(
+            f"results: {EVALUATION} has not the runs that {PARAMETERS_FILE} asks for: run `dvc repro`, or "
+            "make them the parameters of that run."
+        )
+    return runs
+
+
+def commands(content: Mapping[str, Any]) -> list[str]:
+    """What makes the outputs again that these parameters made.
+
+    Args:
+        content: what params.yaml holds.
+    """
+    presets = {path.stem: path.read_text() for path in sorted((PROJECT / PRESETS).glob("*.yaml"))}
+    contents = {name: yaml.safe_load(text) for name, text in presets.items()}
+    return results_commands.commands(without_folders(content), contents)
+
+
+def page(
+    parameters: AllParameters,
+    runs: pd.DataFrame,
+    pictures: Mapping[str, str],
+    ablations: list[dict[str, Any]],
+    made_by: Sequence[str],
+) -> str:
+    """docs/results.md, of the outputs in the current folder.
+
+    Args:
+        pictures: as `write_pictures` returns.
+        ablations: the records of `stages.reporting.ablations`.
+        made_by: the commands that make the outputs again.
+    """
+    datasheet, quality = read_json(BALANCED / "datasheet.json"), read_json(QUALITY / "quality.json")
+    names = group_names(parameters.target, parameters.protected)
+    found = losses(quality, datasheet, runs, parameters.attributes)
+    sheets = step_sheets(parameters, datasheet, names)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"table": markdown_table, "share": share}
+    return environment.get_template(TEMPLATE).render(
+        parameters=parameters,
+        notes=tables.DATA_NOTES,
+        data=list(runs["data"].unique()),
+        seeds=tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
+        gap=gap_of(runs),
+        plateaus=plateau_sentence(read_plateaus(EVALUATION)),
+        has_gap=not math.isnan(gap_of(runs).size),
+        verdicts=verdicts(runs, parameters.train.definitions),
+        run_rows=run_rows(runs),
+        group_headings=tables.group_headings(names),
+        group_rows=group_rows(runs, len(names)),
+        paper_headings=[column.heading + (" (%)" if column.percent else "") for column in PAPER],
+        paper_rows=paper_rows(runs, len(names)),
+        control_rows=control_rows(runs),
+        chosen=chosen_recipes(runs),
+        baseline=BASELINE,
+        names=names,
+        rarest=names[rarest_group(datasheet["before"]["group_counts"])],
+        datasheet=datasheet,
+        quality=quality,
+        losses=found,
+        largest=largest_loss(found),
+        sheets=[*sheets["latent"], *sheets["complements"], *sheets["quality"]],
+        angles=sheets["angles"],
+        generator=read_json(GENERATOR / "card.json"),
+        pictures=pictures,
+        ablated=ablated,
+        ablations=ablations,
+        beside=beside_records(),
+        ablation_seeds=sorted({len(record["seeds"]) for record in ablations}),
+        commands=[*made_by, *ablated.commands(ablations)],
+    )
+
+
+def beside_record(
+    name: str, about: str, parameters: AllParameters, runs: pd.DataFrame, made_by: Sequence[str]
+) -> dict[str, Any]:
+    """What docs/results.md says of a benchmark beside the one that the page is about.
+
+    Args:
+        name: of its file, and its place in the page.
+        about: what was done, a sentence.
+        made_by: the commands that make its outputs again.
+    """
+    return {
+        "name": name,
+        "about": about,
+        "target": parameters.target,
+        "protected": parameters.protected,
+        "seeds": tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
+        "rows": run_rows(runs),
+        "plateaus": plateau_sentence(read_plateaus(EVALUATION)),
+        "verdict": read_recommendation(RECOMMENDATION).sentence,
+        "recommended": read_json(METRICS)["recommendation"],
+        "commands": list(made_by),
+    }
+
+
+def beside_records() -> list[dict[str, Any]]:
+    """The benchmarks beside the one that docs/results.md is about, by name."""
+    return [read_json(path) for path in sorted(BESIDE.glob("*.json"))]
+
+
+def main(
+    beside: Annotated[
+        str | None, typer.Option(help="keep these results under a name, beside the page's")
+    ] = None,
+    about: Annotated[str, typer.Option(help="with --beside: what was done, a sentence")] = "",
+) -> None:
+    """Write docs/results.md and the pictures beside it; or keep what this run found for that page."""
+    parameters = read_parameters()
+    runs = read_runs(parameters)
+    if beside is not None:
+        made_by = commands(yaml.safe_load(PARAMETERS_FILE.read_text()))
+        path = BESIDE / f"{beside}.json"
+        write_json(path, beside_record(beside, about, parameters, runs, made_by))
+        print(f"results: {path}; `make results` on the benchmark's own outputs puts it into {RESULTS}")
+        return
+    pictures = write_pictures(runs, RESULTS.with_suffix(""))
+    ablations = read_json(ABLATIONS) if ABLATIONS.exists() else []
+    made_by = commands(yaml.safe_load(PARAMETERS_FILE.read_text()))
+    content = page(parameters, runs, pictures, ablations, made_by)
+    with committed(RESULTS) as temporary:
+        temporary.write_text(content)
+    decided = verdicts(runs, parameters.train.definitions)
+    words = ", ".join(f"{k} {verdict.word}" for k, verdict in enumerate(decided, start=1))
+    print(f"results: {RESULTS}; targets: {words}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

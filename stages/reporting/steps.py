@@ -1,0 +1,377 @@
+"""What the report says of each step of the augmentation: hyperplanes, moves, gates, quality, inversion.
+
+Pure functions of what the stages wrote as JSON; each gives tables of text, which the page shows alike.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.reporting.recommendation import Recommendation, accuracy_text
+from stages.reporting.recommendation import percent as probability_text
+from stages.reporting.tables import group_headings
+
+FIGURES = Mapping[str, Any]
+NAMES_OF_SETS = {
+    "train": "real training images",
+    "oracle": "oracle’s real images",
+    "z": "G(z)",
+    "z_prime": "G(z′)",
+    "real_prime": "G(z′) of inverted real images",
+    "augmented": "augmented, as trained on",
+    "sampled": "sampled, as trained on",
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of the page: all cells are text, those of the first `labels` columns aligned to the left."""
+
+    title: str
+    explanation: str
+    headings: list[str]
+    rows: list[list[str]]
+    labels: int = 1
+
+
+def percent(share: float | None) -> str:
+    """'41.0' of 0.41; '–' of what is not defined."""
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with so many digits behind the point; '–' of what is not defined."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def count(n: int) -> str:
+    """'10,000'."""
+    return f"{n:,}"
+
+
+def set_name(name: str) -> str:
+    """What a set of images is, in words."""
+    return NAMES_OF_SETS.get(name, name)
+
+
+# --- The verdict -----------------------------------------------------------------------------------------
+
+
+def recommendation(verdict: Recommendation) -> Sheet:
+    """What validation says of every data set and recipe that a user could use."""
+    return Sheet(
+        "What stands behind the verdict",
+        "worst-group accuracy on validation, mean over the seeds ± its standard deviation, by "
+        f"{verdict.resamples:,} resamples of the {verdict.n_images:,} validation images and by the seeds; "
+        "how probable it is that a row is the best of all, how far it is behind the one with the highest "
+        "figure, and how probable it is that the latter is the better one. The oracle’s data, which no user "
+        "has, are not among them.",
+        ["Trained on", "Recipe", "Seeds", "Images", "Worst group (%)", "The best of all", "Points behind",
+         "The highest is better"],
+        [
+            [
+                of.data,
+                of.recipe,
+                count(len(of.seeds)),
+                count(of.images),
+                accuracy_text(of).removesuffix(" %"),
+                probability_text(of.probability_of_being_best),
+                "–"
+                if of.behind_preferred_std is None
+                else f"{100 * of.behind_preferred:.1f} ± {100 * of.behind_preferred_std:.1f}",
+                "–"
+                if of.probability_preferred_is_better is None
+                else probability_text(of.probability_preferred_is_better),
+            ]
+            for of in verdict.cells
+        ],
+        labels=2,
+    )  # fmt: skip
+
+
+# --- Latent space ----------------------------------------------------------------------------------------
+
+
+def hyperplanes(metrics: FIGURES, attributes: Sequence[str]) -> Sheet:
+    """How well each hyperplane separates latents that it was not fitted on.
+
+    Args:
+        attributes: the target, then the protected ones.
+    """
+    target = attributes[0]
+    of_domains = [name for name in metrics if name not in (*attributes, "angles_degrees")]
+    planes = {name: metrics[name] for name in (*attributes, *of_domains)}
+    return Sheet(
+        "Hyperplanes in the latent space",
+        "on latents that they were not fitted on. “On the sphere”: where the generator normalises its "
+        "latents, what it renders. A plane “in” a group was fitted on the latents of that protected group. "
+        "Angle: between the normals, 90° where attributes are independent.",
+        ["Hyperplane", "Balanced accuracy (%)", "On the sphere (%)", "Positives among G(z) (%)",
+         "Fitted on: 0", "Fitted on: 1", f"Angle with {target}’s (°)"],
+        [
+            [
+                name,
+                percent(of["balanced_accuracy"]),
+                percent(of["balanced_accuracy_on_sphere"]),
+                percent(of["positives"]),
+                count(of["latents"]["0"]),
+                count(of["latents"]["1"]),
+                number(metrics["angles_degrees"].get(f"{target} x {name}"), 1),
+            ]
+            for name, of in planes.items()
+        ],
+    )  # fmt: skip
+
+
+def angles(metrics: FIGURES, protected: Sequence[str]) -> str:
+    """One sentence: the angles between the normals of several protected attributes; none of one."""
+    pairs = [f"{a} x {b}" for a, b in itertools.combinations(protected, 2)]
+    named = [f"{pair.replace(' x ', ' and ')} {metrics['angles_degrees'][pair]:.1f}°" for pair in pairs]
+    return f"Angles between the normals of the protected attributes: {'; '.join(named)}." if pairs else ""
+
+
+def moves(metrics: Mapping[str, FIGURES]) -> Sheet:
+    """How far the complements of each source moved, and where they came to lie.
+
+    Args:
+        metrics: source -> what `complement` wrote of it.
+    """
+    rows = []
+    for source, of_source in metrics.items():
+        for flips, of in of_source["by_flips"].items():
+            rows.append(
+                [
+                    set_name(source),
+                    flips.replace("+", " + "),
+                    count(of["complements"]),
+                    number(of["move_length_median"]),
+                    number(of["move_length_95th_percentile"]),
+                    percent(of["flipped_on_sphere"]),
+                    number(of["angle_degrees"], 1),
+                    number(of["condition_number"]),
+                ]
+            )
+    return Sheet(
+        "Moves from z to z′",
+        "lengths in units of the latent space. “Flipped”: the complements that lie where they were moved to, "
+        "measured on the sphere. Angle: the smallest between what is kept and what is flipped; the smaller "
+        "it is, and the larger the condition number, the longer the moves.",
+        ["Complements", "Flipped attributes", "n", "Median move", "95th percentile", "Flipped (%)",
+         "Angle (°)", "Condition number"],
+        rows,
+        labels=2,
+    )  # fmt: skip
+
+
+def inversion(metrics: FIGURES) -> Sheet:
+    """How well latents were found for real images, and for the generator's own, whose latents are known."""
+    rows = []
+    for kind, name in (("real", "real training images"), ("generated", "G’s own samples")):
+        for step in ("encoder", "refined"):
+            of = metrics[kind][step]
+            rows.append(
+                [
+                    name,
+                    {"encoder": "encoder", "refined": "encoder, then refined"}[step],
+                    count(metrics[kind]["images"]),
+                    number(of["error_mean"]),
+                    number(of["error_median"]),
+                    number(of["psnr_median"], 1),
+                    percent(of.get("distance_median")),
+                ]
+            )
+    return Sheet(
+        "Inversion: the latents found for images",
+        "the error is a pixel's mean absolute difference from the reconstruction, of 255. Distance: from the "
+        "true latent, in percent of how far two random latents lie apart.",
+        ["Images", "By", "n", "Mean error", "Median error", "Median PSNR (dB)", "Median distance (%)"],
+        rows,
+        labels=2,
+    )  # fmt: skip
+
+
+# --- Gates -----------------------------------------------------------------------------------------------
+
+
+def complements(datasheet: FIGURES) -> Sheet:
+    """What the attribute classifiers and the hyperplanes say of the complements."""
+    protected = datasheet["attributes"]["protected"]
+    several = len(protected) > 1
+    headings = ["Complements", "n", f"{datasheet['attributes']['target']} kept (%)", "Flipped as asked (%)"]
+    if several:
+        headings += [f"{name} {done} (%)" for name in protected for done in ("flipped", "kept")]
+    rows = []
+    for source, of in datasheet["complements"].items():
+        row = [
+            set_name(source),
+            count(of["images"]),
+            percent(of["target_kept"]),
+            percent(of["protected_flipped"]),
+        ]
+        if several:
+            row += [
+                percent(of["attributes"][name][done]) for name in protected for done in ("flipped", "kept")
+            ]
+        by_planes = (percent(of[name]) for name in ("hyperplane_target_kept", "hyperplane_flipped"))
+        rows.append([*row, *by_planes, count(of["kept"])])
+    return Sheet(
+        "Complements, as the attribute classifiers see them",
+        "the hyperplanes’ view is that on the sphere. The last column is how many passed every gate.",
+        [*headings, "Kept by the hyperplanes (%)", "Flipped by the hyperplanes (%)", "Passed"],
+        rows,
+    )
+
+
+def gates(datasheet: FIGURES, names: Sequence[str]) -> Sheet:
+    """How many complements each gate that is on dropped, of all and of each inherited group.
+
+    Args:
+        names: of the groups, [2 n_g].
+    """
+    rows = [
+        [set_name(source), gate.replace("_", " "), *(count(n) for n in _all_and_groups(dropped, len(names)))]
+        for source, of in datasheet["complements"].items()
+        for gate, dropped in of["dropped"].items()
+    ]
+    return Sheet(
+        "What the gates dropped",
+        "complements by their inherited group; one may fail several gates.",
+        ["Complements", "Gate", "All", *group_headings(names)],
+        rows,
+        labels=2,
+    )
+
+
+def _all_and_groups(dropped: FIGURES, n_groups: int) -> list[int]:
+    return [dropped["all"], *(dropped[f"group_{k}"] for k in range(n_groups))]
+
+
+# --- Quality of the synthetic images ---------------------------------------------------------------------
+
+
+def quality(figures: FIGURES) -> list[Sheet]:
+    """Everything that out/quality/quality.json has: distances, the probe, and the judge if any."""
+    sheets = [_distances(figures["distances"]), _probe(figures["probe"], figures["groups"])]
+    return sheets + (_judge(figures["judge"], figures["groups"]) if figures["judge"] else [])
+
+
+def _distances(distances: FIGURES) -> Sheet:
+    names = list(distances["sets"][0]["classifier_frechet_distance"])
+    fid = any(row["fid"] is not None for row in distances["sets"])
+    return Sheet(
+        "Distance from real images",
+        f"of {count(distances['images'])} images of each set. In the features of each attribute classifier: "
+        "a Fréchet distance, but not an FID; it compares sets within this table. Of real training images "
+        "from others of them: what so few images give alone.",
+        ["Images", "From", *(f"Fréchet distance, classifier of {name}" for name in names), *["FID"] * fid],
+        [
+            [
+                set_name(row["set"]),
+                set_name(row["reference"]),
+                *(number(row["classifier_frechet_distance"][name]) for name in names),
+                *[number(row["fid"])] * fid,
+            ]
+            for row in distances["sets"]
+        ],
+        labels=2,
+    )
+
+
+def _probe(probe: FIGURES, names: Sequence[str]) -> Sheet:
+    return Sheet(
+        "Real or synthetic? The probe",
+        "area under the ROC curve (%) of a small classifier told to separate them, on images it has not "
+        "seen: 50 is ideal, 100 a cue that can be learned in place of the target. Groups: of given labels.",
+        ["Synthetic images", "n of each kind", "AUC (%)", *group_headings(names)],
+        [
+            [set_name(source), count(of["images"]), percent(of["auc"]), *map(percent, of["group_auc"])]
+            for source, of in probe.items()
+        ],
+    )
+
+
+def _judge(judge: FIGURES, names: Sequence[str]) -> list[Sheet]:
+    headings = group_headings(names)
+    changed = list(next(iter(next(iter(judge["complements"].values())).values()))["changed"])
+    said_of = {name: f"{name}, computed from the pixels" for name in judge["measured"]}
+    return [
+        Sheet(
+            "The judge",
+            "used for evaluation alone; where it is a network, trained on a balanced set of real images. Its "
+            "accuracy on the real test set, in percent, bounds what the tables below can tell.",
+            ["Attribute", "Accuracy", "Worst group", *headings],
+            [
+                [said_of.get(name, name), percent(of["accuracy"]), percent(of["worst_group_accuracy"]),
+                 *map(percent, of["group_accuracies"])]
+                for name, of in judge["real_test"].items()
+            ],
+        ),
+        Sheet(
+            "What the generator makes",
+            "share of each group among the images, as the judge sees them, in percent.",
+            ["Images", "n", *headings],
+            [
+                [set_name(source), count(of["images"]), *(percent(n / of["images"]) for n in of["group_n"])]
+                for source, of in judge["sources"].items()
+            ],
+        ),
+        Sheet(
+            "Classifiers and hyperplanes against the judge",
+            "on synthetic images, in percent; by judged group the accuracy.",
+            ["Images", "Of", "Attribute", "Accuracy", "Balanced accuracy", *headings],
+            [
+                [set_name(source), kind.removesuffix("s"), name, percent(of["accuracy"]),
+                 percent(of["balanced_accuracy"]), *map(percent, of["group_accuracies"])]
+                for source, kinds in judge["sources"].items()
+                for kind in ("classifiers", "hyperplanes")
+                for name, of in kinds[kind].items()
+            ],
+            labels=3,
+        ),
+        Sheet(
+            "True flip and keep rates",
+            "share of the complements, in percent, whose attribute differs from their z’s, as the judge sees "
+            "both: 100 is right for what was to flip, 0 for all else. “As asked”: just what was to flip did; "
+            "on the right, by the judged group of z.",
+            ["Complements", "To flip", "Pairs", *(f"{name} changed" for name in changed), "As asked",
+             *headings],
+            [
+                [set_name(source), flips.replace("+", " + "), count(of["pairs"]),
+                 *(percent(of["changed"][name]) for name in changed),
+                 percent(of["as_asked"]), *map(percent, of["group_as_asked"])]
+                for source, by_flips in judge["complements"].items()
+                for flips, of in by_flips.items()
+            ],
+            labels=2,
+        ),
+        Sheet(
+            "True label noise",
+            "share of the images trained on, in percent, whose given label is wrong, as the judge sees it, "
+            "by given group. “Group”: the target or a protected attribute is wrong.",
+            ["Training data", "Images", "Wrong", "n", "All", *headings],
+            [row for data, sources in judge["labels"].items() for row in _noise(data, sources)],
+            labels=3,
+        ),
+    ]  # fmt: skip
+
+
+def _noise(data: str, sources: FIGURES) -> list[list[str]]:
+    return [
+        [
+            data,
+            set_name(source),
+            wrong,
+            count(of["images"]),
+            percent(_average(noise, of["group_n"])),
+            *map(percent, noise),
+        ]
+        for source, of in sources.items()
+        for wrong, noise in {"group": of["group_noise"], **of["noise"]}.items()
+    ]
+
+
+def _average(shares: Sequence[float | None], sizes: Sequence[int]) -> float | None:
+    """The share of all images, of the shares in groups of these sizes."""
+    total = sum(sizes)
+    return sum((share or 0.0) * n for share, n in zip(shares, sizes, strict=True)) / total if total else None

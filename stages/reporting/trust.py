@@ -1,0 +1,80 @@
+"""What the report says of whether the run can be trusted, and of mirroring: sentences and rows of text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.content.trust import Judgement, read_judgements, worst_level
+from pipeline.parameters import AllParameters
+from stages.shared.paths import ATTRIBUTES, BALANCED, GENERATOR, HYPERPLANES, LABELS, QUALITY, RUNS
+
+NAMED = 3  # steps that the overall sentence names
+CONSEQUENCES = {
+    "useless": "what follows from it is noise, and should not be used",
+    "doubtful": "the results may suffer from it",
+}
+
+
+def trust_rows(parameters: AllParameters) -> list[Judgement]:
+    """The judgements that the stages wrote beside their outputs, in the order of the pipeline.
+
+    A step that was not judged is left out. Trainings that are fine have one row together.
+    """
+    folders: list[Path] = [
+        *(ATTRIBUTES / name for name in parameters.attributes),
+        GENERATOR,
+        LABELS / "z",
+        HYPERPLANES,
+        BALANCED,
+        QUALITY,
+    ]
+    rows = [judgement for folder in folders for judgement in read_judgements(folder)]
+    return rows + _training_rows(parameters)
+
+
+def _training_rows(parameters: AllParameters) -> list[Judgement]:
+    """The trainings of recipes that are not fine, then one row of all others."""
+    matrix = parameters.train
+    judged = [
+        judgement
+        for data in matrix.data
+        for recipe in matrix.recipes
+        for seed in matrix.seeds
+        for judgement in read_judgements(RUNS / data / recipe / str(seed))
+    ]
+    rows = [judgement for judgement in judged if judgement.level != "fine"]
+    if len(rows) < len(judged):
+        n = len(judged) - len(rows)
+        which = f"the other {n:,}" if rows else f"all {n:,}"
+        sentence = f"{which} left their plateau." if n > 1 else "one left its plateau."
+        rows.append(Judgement("trainings", "fine", sentence, "", {}))
+    return rows
+
+
+def overall(rows: Sequence[Judgement]) -> str:
+    """One sentence: the worst level, and which steps have it."""
+    if not rows:
+        return "No step of this run was judged."
+    level = worst_level(rows)
+    if level == "fine":
+        return f"Each of the {len(rows)} judgements below is fine."
+    steps = [row.step for row in rows if row.level == level]
+    named = "; ".join(steps[:NAMED]) + (f"; and {len(steps) - NAMED} more" if len(steps) > NAMED else "")
+    return f"{level.capitalize()} – {named}: {CONSEQUENCES[level]}."
+
+
+def mirroring(parameters: AllParameters) -> str:
+    """Which trainings mirror images at random, and what that means."""
+    flips = {
+        "the attribute classifiers": parameters.train_attribute.flip,
+        "the recipes": parameters.train.flip,
+        "the generator": parameters.generator == "train_gan" and parameters.train_gan.flip,
+    }
+    names = [name for name, flip in flips.items() if flip]
+    meaning = "right for faces and scenes, wrong for text and digits"
+    if not names:
+        return f"No training mirrored images (flip): {meaning}."
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return (
+        f"Mirrored at random (flip) in the training of {listed}: every other image is shown mirrored left to "
+        f"right, which is {meaning}."
+    )

@@ -1,0 +1,1 @@
+"""What several stages read, and where it lives."""

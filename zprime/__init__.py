@@ -1,0 +1,1 @@
+"""zprime makes image datasets fair to protected attributes."""
