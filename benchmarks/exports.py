@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from benchmarks.measuring import ROUNDS, Result, own_bytes, peak_bytes
 from data.balancing import manifest_columns
 from data.exports import EXPORTS, export_of
+from data.exports.parameters import Export
 from pipeline.cluster import make_shards
 from pipeline.content.files import write_json
 from pipeline.content.stores import RECORDS, Store, commit_shard, finish_store
 from pipeline.content.tables import write_table
-from pipeline.parameters import Cluster, Export
+from pipeline.parameters import Cluster
 from pipeline.work import WORK
 from stages.export import new_exporter
 from stages.shared.paths import BALANCED, REAL

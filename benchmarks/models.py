@@ -11,11 +11,13 @@ import torch
 
 from classifiers.labellers import Labeller, save_labeller
 from classifiers.networks.backbones import new_backbone
+from classifiers.networks.parameters import Backbone
 from generators.networks.loading import save_generator
 from generators.networks.progressive import Generator
+from generators.parameters import Sample
 from pipeline.cluster import make_shards
 from pipeline.content.stores import finish_store, shard_sizes
-from pipeline.parameters import Backbone, Cluster, Runtime, Sample
+from pipeline.parameters import Cluster, Runtime
 from pipeline.runtime import resolve_device
 from stages.sample import SHARD, new_sampler
 from stages.shared.paths import ATTRIBUTES, GENERATOR, LATENTS

@@ -9,10 +9,12 @@ import torch
 from benchmarks.measuring import Result, compare, resident_bytes
 from benchmarks.models import ATTRIBUTE, Subject, project_of, subject_for
 from classifiers.labellers import load_labeller
+from classifiers.parameters import Label
 from generators.networks.loading import load_generator
+from generators.parameters import Synthesize
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.stores import Store, finish_store, shard_sizes
-from pipeline.parameters import Cluster, Label, Runtime, Synthesize
+from pipeline.parameters import Cluster, Runtime
 from pipeline.runtime import new_accelerator
 from stages.label import new_labeller, pilot_shifts
 from stages.shared.paths import ATTRIBUTES, GENERATOR, LABELS, LATENTS, SYNTHETIC

@@ -13,13 +13,15 @@ from PIL import Image
 from benchmarks.measuring import Result, compare, resident_bytes
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
+from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import train_classifier
 from classifiers.training.objectives import ERM, GroupDRO
+from classifiers.training.parameters import Optimizer, Training
 from classifiers.training.samplers import UniformSampler
 from pipeline.content.seeds import generator_for
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tensors import images_to_tensor
-from pipeline.parameters import Backbone, Optimizer, Runtime, Training
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
 RUNTIME = Runtime()

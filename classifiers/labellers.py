@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.networks.backbones import BACKBONES, CPU, Classifier, load_saved, save_network
+from classifiers.networks.parameters import Backbone
 from classifiers.selection import SATURATED, log_odds
 from pipeline.content.seeds import generator_for
-from pipeline.parameters import Backbone
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data.parameters import Gates
 from pipeline.content.groups import protected_groups
 from pipeline.content.tables import join_by_id
 from pipeline.errors import UserError
-from pipeline.parameters import Gates
 
 BoolArray = NDArray[np.bool_]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.latents import project
+from generators.parameters import Refinement
 from pipeline.content.batches import evened, in_batches
-from pipeline.parameters import Refinement
 
 ADAM_BETAS = (0.9, 0.99)
 

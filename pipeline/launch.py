@@ -11,7 +11,7 @@ from typing import ParamSpec
 import torch
 
 from pipeline.errors import UserError
-from pipeline.parameters import Runtime, read_parameters
+from pipeline.parameters import Runtime, read_runtime
 from pipeline.runtime import resolve_device
 
 STARTED = "ZPRIME_STARTED"  # in the environment of the processes that `_run_again` started
@@ -30,7 +30,7 @@ def in_processes(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
     def in_each(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         if "WORLD_SIZE" in os.environ:
             _join()
-        elif (runtime := read_parameters().runtime).processes > 1:
+        elif (runtime := read_runtime()).processes > 1:
             sys.exit(_run_again(runtime))
         main(*args, **kwargs)
 

@@ -31,11 +31,11 @@ from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, write_table
 from pipeline.content.trust import settle
 from pipeline.errors import UserError
-from pipeline.parameters import AllParameters, read_parameters
 from pipeline.progress import Advance, progress
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import AllParameters, read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.judged import JUDGED_INPUTS, judged_figures, judges_of
 from stages.shared.paths import ATTRIBUTES, BALANCED, JUDGES, LABELS, LATENTS, QUALITY, REAL, SYNTHETIC

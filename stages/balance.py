@@ -27,9 +27,9 @@ from pipeline.content.groups import group_names
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table, write_table
 from pipeline.content.trust import settle
-from pipeline.parameters import AllParameters, read_parameters
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import AllParameters, read_parameters
 from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
 
 # How each complement was judged: what is kept of that beside the manifest.

@@ -28,9 +28,9 @@ from pipeline.content.groups import protected_groups
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import join_by_id
 from pipeline.errors import UserError
-from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import read_parameters
 from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL
 from stages.shared.refining import Refine, new_refiner, original_labels
 

@@ -26,10 +26,10 @@ from pipeline.content.seeds import generator_for
 from pipeline.content.tables import read_table, write_table
 from pipeline.content.trust import Judgement, read_judgements
 from pipeline.errors import UserError
-from pipeline.parameters import AllParameters, read_parameters
 from pipeline.progress import progress
 from pipeline.stage import run_stage
 from stages.balance import summary_of
+from stages.parameters import AllParameters, read_parameters
 from stages.reporting.choices import (
     SELECTION,
     cells_of,

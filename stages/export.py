@@ -9,9 +9,9 @@ import typer
 from data.exports import EXPORTS, ExportFormat, ImageReader, export_of
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.stores import commit_files
-from pipeline.parameters import read_parameters
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import read_parameters
 from stages.reporting.recommendation import read_recommendation
 from stages.shared.paths import BALANCED, EXPORT, RECOMMENDATION
 

@@ -30,9 +30,9 @@ from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id
 from pipeline.content.trust import Judgement, settle
 from pipeline.errors import UserError
-from pipeline.parameters import AllParameters, read_parameters
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import AllParameters, read_parameters
 from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
 
 

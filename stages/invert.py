@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from generators.inversion.encoders import Encoder, load_encoder, train_encoder
 from generators.inversion.latents import Inversion, invert, latent_distances, refuse_without_gradients
+from generators.inversion.parameters import Invert
 from generators.latents import sample_latents, to_sphere
 from generators.networks.cards import read_card
 from generators.networks.loading import LoadedGenerator, load_generator
@@ -25,10 +26,11 @@ from pipeline.content.pictures import save_grid
 from pipeline.content.seeds import generator_for
 from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.errors import UserError
-from pipeline.parameters import Invert, Runtime, read_parameters
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import GENERATOR, LATENTS, REAL
 

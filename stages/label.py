@@ -18,14 +18,16 @@ import typer
 from numpy.typing import NDArray
 
 from classifiers.labeller_trust import share_judgement
+from classifiers.parameters import Label
 from classifiers.selection import log_odds
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import read_table
 from pipeline.content.trust import Judgement, settle
-from pipeline.parameters import AllParameters, Label, Runtime, read_parameters
+from pipeline.parameters import Runtime
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import AllParameters, read_parameters
 from stages.shared.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
 
 if TYPE_CHECKING:

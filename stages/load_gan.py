@@ -9,6 +9,7 @@ import torch
 from generators.latents import sample_latents
 from generators.networks.cards import CARD
 from generators.networks.loading import import_generator, load_generator
+from generators.networks.parameters import LoadGAN
 from generators.networks.probing import probe
 from generators.networks.programs import import_factory, import_file
 from generators.networks.zoo import import_checkpoint
@@ -20,10 +21,10 @@ from pipeline.content.pictures import save_grid
 from pipeline.content.stores import Store
 from pipeline.content.trust import settle
 from pipeline.errors import UserError
-from pipeline.parameters import LoadGAN, read_parameters
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import GENERATOR, REAL
 

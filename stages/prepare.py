@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.parameters import Prepare
 from data.sources import BadImage, check_groups, source_of
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.files import write_json
 from pipeline.content.stores import commit_shard, finish_store, shard_sizes
 from pipeline.content.tables import write_table
 from pipeline.errors import UserError
-from pipeline.parameters import Prepare, read_parameters
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import read_parameters
 from stages.shared.paths import REAL
 
 

@@ -17,8 +17,8 @@ from pipeline.content.pictures import save_grid
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table
 from pipeline.content.trust import worst_level
-from pipeline.parameters import AllParameters, read_parameters
 from pipeline.stage import run_stage
+from stages.parameters import AllParameters, read_parameters
 from stages.reporting import figures, pictures, steps, tables, trust
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation

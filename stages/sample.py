@@ -8,11 +8,12 @@ import pandas as pd
 
 from generators.latents import sample_latents
 from generators.networks.cards import CARD, read_card
+from generators.parameters import Sample
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.stores import commit_shard, finish_store, shard_sizes
-from pipeline.parameters import Sample, read_parameters
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import read_parameters
 from stages.shared.paths import GENERATOR, LATENTS
 
 SHARD = 65536  # latents

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from generators.networks.cards import read_card
+from generators.parameters import Synthesize
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
-from pipeline.parameters import Runtime, Synthesize, read_parameters
+from pipeline.parameters import Runtime
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import read_parameters
 from stages.shared.paths import GENERATOR, LATENTS, SYNTHETIC
 
 

@@ -19,6 +19,7 @@ from classifiers.networks.inference import predict
 from classifiers.selection import HALF, accuracy, worst_group_accuracy
 from classifiers.training.last_layer import halves, refit_last_layer
 from classifiers.training.loop import train_in_phases
+from classifiers.training.parameters import Training
 from classifiers.training.plateau import training_judgement
 from classifiers.training.recipes import phases_of
 from pipeline.checkpoints import CHECKPOINT
@@ -28,10 +29,10 @@ from pipeline.content.tables import write_table
 from pipeline.content.trust import settle
 from pipeline.errors import UserError
 from pipeline.launch import in_processes
-from pipeline.parameters import DATA, Training, read_parameters
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import DATA, read_parameters
 from stages.shared.inputs import protected_of, real_images
 from stages.shared.paths import REAL, RUNS
 from stages.shared.training_data import training_images

@@ -16,10 +16,10 @@ from pipeline.content.pictures import save_grid
 from pipeline.content.stores import Store
 from pipeline.content.trust import settle
 from pipeline.launch import in_processes
-from pipeline.parameters import read_parameters
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import publish, work_folder
+from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import GENERATOR, REAL
 

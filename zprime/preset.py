@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import UserError
-from pipeline.parameters import PARAMETERS_FILE, read_parameters
+from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
+from stages.parameters import read_parameters
 
 PRESETS = Path("presets")
 

@@ -7,13 +7,14 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from classifiers.measures.parameters import Probe
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.training.loop import train_classifier
 from classifiers.training.objectives import ERM
+from classifiers.training.parameters import Training
 from pipeline.content.seeds import derived_seed, generator_for
-from pipeline.parameters import Probe, Training
 
 IntArray = NDArray[np.int64]
 

@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from classifiers.networks.parameters import Backbone
 from pipeline.content.files import committed, sha256_of_file, write_json
 from pipeline.errors import UserError
-from pipeline.parameters import Backbone
 
 WEIGHTS = "network.safetensors"
 CARD = "card.json"

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.training.objectives import Batch
+from classifiers.training.parameters import Optimizer, Training
 from classifiers.training.samplers import SAMPLERS, IntArray, Sampler
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.content.seeds import generator_for
 from pipeline.content.tensors import images_to_tensor, reduce_gradients
 from pipeline.errors import UserError
-from pipeline.parameters import Optimizer, Training
 from pipeline.progress import progress
 
 MOMENTUM = 0.9

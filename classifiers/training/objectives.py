@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.parameters import Recipe
+from classifiers.training.parameters import Recipe
 
 SumOverProcesses = Callable[[Tensor], Tensor]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Phase
 from classifiers.training.objectives import OBJECTIVES, SumOverProcesses
+from classifiers.training.parameters import Recipe, Training
 from classifiers.training.samplers import SAMPLERS, Sampler, SourceShareSampler
-from pipeline.parameters import Recipe, Training
 
 
 def grouped_by_source(images: LabelledImages, n_groups: int) -> LabelledImages:

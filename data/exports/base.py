@@ -15,12 +15,12 @@ from typing import IO, Any, ClassVar
 
 import pandas as pd
 
+from data.exports.parameters import Export
 from data.exports.rows import image_counts, read_rows, write_rows
 from data.manifest import Manifest, selected
 from data.sources.base import SPLITS
 from pipeline.content.stores import RECORDS, finish_store
 from pipeline.errors import UserError
-from pipeline.parameters import Export
 
 ROWS = f"{RECORDS}/rows.parquet"  # in the folder of an unfinished export
 NAME = "balanced"  # of the data set, where a format's file names have one

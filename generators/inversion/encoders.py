@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from generators.inversion.parameters import TrainEncoder
 from generators.latents import project
 from generators.networks.loading import LoadedGenerator
 from generators.networks.progressive import SLOPE, resolutions_up_to
@@ -19,7 +20,6 @@ from pipeline.content.batches import evened, in_batches
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
-from pipeline.parameters import TrainEncoder
 from pipeline.progress import progress
 
 ADAM_BETAS = (0.9, 0.99)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.inversion.encoders import ADAM_BETAS, Encoder, encode
+from generators.inversion.parameters import Invert, Refine
 from generators.latents import project
 from generators.networks.loading import LoadedGenerator
 from generators.synthesis import render
 from pipeline.content.batches import evened, in_batches
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
-from pipeline.parameters import Invert, Refine
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from generators.networks.cards import CARD, read_card, read_card_of_weights
 from generators.networks.dcgan import DCGANGenerator
 from generators.networks.files import refuse_another_file
+from generators.networks.parameters import LoadGAN
 from generators.networks.programs import FILES, Program, open_exported, open_factory, open_torchscript
 from generators.networks.progressive import Generator
 from pipeline.content.files import committed, sha256_of_file, write_json
 from pipeline.errors import UserError
-from pipeline.parameters import LoadGAN
 
 WEIGHTS = "generator.safetensors"
 

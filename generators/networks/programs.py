@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from generators.networks.files import refuse_another_file
+from generators.networks.parameters import LoadGAN
 from generators.networks.probing import first_line, probe
 from pipeline.errors import UserError
-from pipeline.parameters import LoadGAN
 
 Call = Callable[[Tensor], Any]
 FILES = {"torchscript": "generator.pt", "exported": "generator.pt2"}  # names in the generator's folder

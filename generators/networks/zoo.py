@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from generators.networks.dcgan import DCGANGenerator
 from generators.networks.files import Record, read_tensors, refuse_another_file
 from generators.networks.loading import save_weights
+from generators.networks.parameters import LoadGAN
 from generators.networks.progressive import EqualizedConv2d, EqualizedLinear, Generator, resolutions_up_to
 from pipeline.errors import UserError
-from pipeline.parameters import LoadGAN, sentence_of
+from pipeline.parameters import sentence_of
 
 CONFIG_CLASS = "models.utils.config.BaseConfig"
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.parameters import DiffAugment
+from generators.training.parameters import DiffAugment
 
 
 def translate(images: Tensor, share: float, random: torch.Generator) -> Tensor:

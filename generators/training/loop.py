@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from generators.networks.progressive import Discriminator, Generator, resolutions_up_to
 from generators.training.augmentation import augment
 from generators.training.objectives import LOSSES, wasserstein_penalty, zero_centred_penalty
+from generators.training.parameters import TrainGAN
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.tensors import images_to_tensor, reduce_gradients
 from pipeline.errors import UserError
-from pipeline.parameters import TrainGAN
 from pipeline.progress import progress
 
 ADAM_BETAS = (0.0, 0.99)

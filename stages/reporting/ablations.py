@@ -26,10 +26,11 @@ from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError
-from pipeline.parameters import PARAMETERS_FILE, AllParameters, read_parameters
+from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from pipeline.work import digest_of
 from stages.evaluate import Predictions, Values, group_metrics, overall_metrics
+from stages.parameters import AllParameters, read_parameters
 from stages.report import read_json
 from stages.reporting.ablation_variants import VARIANTS, changed
 from stages.reporting.choices import CHOICE, SELECTION

@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.content.pictures import grid
 from pipeline.content.stores import Store
 from pipeline.content.tables import read_table
-from pipeline.parameters import AllParameters
+from stages.parameters import AllParameters
 from stages.reporting.tables import evenly_per_group, groups_of
 from stages.shared.paths import GENERATOR, REAL, SYNTHETIC
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.content.files import write_json
 from pipeline.content.trust import read_judgements
-from pipeline.parameters import Train
+from stages.parameters import Train
 
 PLATEAUS = "plateaus.json"  # in out/evaluation
 

@@ -21,8 +21,9 @@ from pipeline.content.files import committed, write_json
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError
-from pipeline.parameters import PARAMETERS_FILE, AllParameters, read_parameters
+from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
+from stages.parameters import AllParameters, read_parameters
 from stages.report import read_json, step_sheets, without_folders
 from stages.reporting import ablation_tables as ablated
 from stages.reporting import commands as results_commands

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.content.trust import Judgement, read_judgements, worst_level
-from pipeline.parameters import AllParameters
+from stages.parameters import AllParameters
 from stages.shared.paths import ATTRIBUTES, BALANCED, GENERATOR, HYPERPLANES, LABELS, QUALITY, RUNS
 
 NAMED = 3  # steps that the overall sentence names

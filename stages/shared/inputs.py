@@ -7,7 +7,7 @@ from classifiers.networks.images import LabelledImages
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table
-from pipeline.parameters import AllParameters
+from stages.parameters import AllParameters
 from stages.shared.paths import REAL
 
 

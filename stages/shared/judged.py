@@ -21,8 +21,8 @@ from generators.networks.cards import read_card
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table
-from pipeline.parameters import AllParameters
 from pipeline.progress import progress
+from stages.parameters import AllParameters
 from stages.shared.paths import GENERATOR, HYPERPLANES, JUDGES, LABELS, LATENTS, REAL, SYNTHETIC
 from stages.shared.training_data import MANIFESTS
 

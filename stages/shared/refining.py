@@ -12,7 +12,7 @@ from pipeline.cluster import Advancing
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table
-from pipeline.parameters import AllParameters
+from stages.parameters import AllParameters
 from stages.shared.paths import ATTRIBUTES, GENERATOR, LABELS, REAL
 
 # Linear complements [n, D], their originals' labels [n, attributes], the mask of what is flipped, and what

@@ -1,4 +1,4 @@
-"""The training images of every data set that classifiers are compared on: `pipeline.parameters.DATA`."""
+"""The training images of every data set that classifiers are compared on: `stages.parameters.DATA`."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from data.controls import duplicated_rows
 from pipeline.content.stores import Store
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError
-from pipeline.parameters import DATA, AllParameters
+from stages.parameters import DATA, AllParameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import BALANCED, REAL
 

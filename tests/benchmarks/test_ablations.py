@@ -11,7 +11,8 @@ import yaml
 from pipeline.content.files import write_json
 from pipeline.content.tables import write_table
 from pipeline.errors import UserError
-from pipeline.parameters import PARAMETERS_FILE, AllParameters
+from pipeline.parameters import PARAMETERS_FILE
+from stages.parameters import AllParameters
 from stages.reporting import ablations
 from stages.reporting.ablation_variants import PRESENT, VARIANTS, changed
 from stages.shared.paths import ABLATIONS, BALANCED, QUALITY, RUNS

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from classifiers.networks.backbones import WEIGHTS, SmallResNet, load_network, new_backbone, save_network
+from classifiers.networks.parameters import Backbone
 from pipeline.errors import UserError
-from pipeline.parameters import Backbone
 
 SMALL = Backbone(name="small", width=8)
 

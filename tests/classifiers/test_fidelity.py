@@ -12,9 +12,10 @@ from pytorch_fid import fid_score, inception
 
 from classifiers.measures.fidelity import Inception, features_of, frechet_distance
 from classifiers.networks.backbones import new_backbone
+from classifiers.networks.parameters import Backbone
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
-from pipeline.parameters import Backbone, Runtime
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
 

@@ -19,8 +19,8 @@ from classifiers.labellers import (
     save_labeller,
 )
 from classifiers.networks.backbones import CARD, WEIGHTS, new_backbone
+from classifiers.networks.parameters import Backbone
 from pipeline.errors import UserError
-from pipeline.parameters import Backbone
 
 SMALL = Backbone(name="small", width=8)
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from classifiers.training.objectives import ERM, OBJECTIVES, Batch, GroupDRO, one_process
-from pipeline.parameters import Recipe
+from classifiers.training.parameters import Recipe
 
 LOG2, LOG3 = math.log(2), math.log(3)
 # Binary cross-entropy by hand: logit 0 -> ln 2; ln 3 -> ln 4/3 where the target is 1, ln 4 where it is 0.

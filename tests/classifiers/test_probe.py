@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from classifiers.measures.parameters import Probe
 from classifiers.measures.probe import area_under_curve, both_kinds, halves, separation
 from classifiers.networks.images import LabelledImages
-from pipeline.parameters import Backbone, Optimizer, Probe, Runtime
+from classifiers.networks.parameters import Backbone
+from classifiers.training.parameters import Optimizer
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
 PROBE = Probe(

@@ -9,8 +9,9 @@ from classifiers.networks.backbones import SmallResNet
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import train_in_phases
 from classifiers.training.objectives import ERM, GroupDRO, one_process
+from classifiers.training.parameters import Recipe, Training
 from classifiers.training.recipes import grouped_by_source, phases_of
-from pipeline.parameters import Recipe, Runtime, Training
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
 SETTINGS = Training(steps=12, batch_size=8, evaluations=2, sampler="uniform", seed=3)

@@ -17,6 +17,7 @@ from torch import nn
 from classifiers.networks.backbones import SmallResNet, new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
+from classifiers.networks.parameters import Backbone
 from classifiers.training import loop as classifier_training
 from classifiers.training.loop import (
     Phase,
@@ -30,11 +31,12 @@ from classifiers.training.loop import (
     train_in_phases,
 )
 from classifiers.training.objectives import ERM, GroupDRO
+from classifiers.training.parameters import Optimizer, Training
 from classifiers.training.samplers import UniformSampler
 from pipeline.checkpoints import load_checkpoint
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
-from pipeline.parameters import Backbone, Optimizer, Runtime, Training
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
 # A state after every evaluation, and at no other time.

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from data.gates import dropped_counts, flips_of, judged_complements, kept_by, passed_gates, shares_of
+from data.parameters import Gates
 from pipeline.errors import UserError
-from pipeline.parameters import Gates
 
 ONE = ["Blond", "Male"]
 TWO = ["Blond", "Male", "Eyeglasses"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from generators.training.augmentation import augment, change_color, cut_out, translate
-from pipeline.parameters import DiffAugment
+from generators.training.parameters import DiffAugment
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -20,13 +20,14 @@ from generators.inversion.latents import (
     refine,
     refuse_without_gradients,
 )
+from generators.inversion.parameters import Invert, Refine, TrainEncoder
 from generators.latents import sample_latents, to_sphere
 from generators.networks.programs import Program, open_exported, open_factory, open_torchscript
 from generators.networks.progressive import Generator
 from generators.synthesis import render
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
-from pipeline.parameters import Invert, Refine, Runtime, TrainEncoder
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
 CPU = torch.device("cpu")

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from generators.networks.cards import CARD
 from generators.networks.loading import load_generator
+from generators.networks.parameters import LoadGAN
 from generators.networks.probing import probe
 from generators.networks.programs import Opened, import_factory, import_file, latent_dim_of, open_factory
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.errors import UserError
-from pipeline.parameters import LoadGAN
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 

@@ -8,8 +8,9 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from generators.parameters import Refinement
 from generators.refinement import refine
-from pipeline.parameters import Refinement, Runtime
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
 SETTINGS = Refinement(steps=400, learning_rate=0.02, margin=2.0, distance=0.0, batch_size=64)

@@ -16,10 +16,11 @@ import torch
 from generators.networks.progressive import upsample
 from generators.training import loop as gan_training
 from generators.training.loop import GANTraining, Step, sampling_weights, schedule, shrink
+from generators.training.parameters import DiffAugment, TrainGAN
 from pipeline.checkpoints import load_checkpoint
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
-from pipeline.parameters import DiffAugment, Runtime, TrainGAN
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
 CPU = torch.device("cpu")

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from generators.networks.cards import CARD
 from generators.networks.loading import load_generator
+from generators.networks.parameters import LoadGAN
 from generators.networks.zoo import import_checkpoint, read_checkpoint
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.errors import UserError
-from pipeline.parameters import LoadGAN
 
 CPU = torch.device("cpu")
 FIXTURE = Path(__file__).parent / "fixtures" / "gan_zoo_pgan_32.pth"

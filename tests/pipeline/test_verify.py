@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from classifiers.networks.backbones import new_backbone, save_network
+from classifiers.networks.parameters import Backbone
 from generators.networks.cards import CARD
 from generators.networks.loading import save_generator
 from generators.networks.progressive import Generator
@@ -22,7 +23,6 @@ from pipeline.content.files import write_json
 from pipeline.content.stores import INDEX, Store, commit_shard, finish_store, read_index, write_index
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
-from pipeline.parameters import Backbone
 from pipeline.work import WORK, publish, reopen, work_folder
 from zprime.verify import main
 

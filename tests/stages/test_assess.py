@@ -14,6 +14,7 @@ from torch import nn
 from classifiers.labellers import Labeller, save_labeller
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
+from classifiers.networks.parameters import Backbone
 from data.sources.avatars import Avatars
 from data.sources.digits import Digits, red_ink
 from generators.hyperplanes import Hyperplane, save_hyperplanes
@@ -21,7 +22,7 @@ from pipeline.content.files import write_json
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import write_table
 from pipeline.errors import UserError
-from pipeline.parameters import Backbone, Runtime
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import assess, prepare, train_judge
 from stages.assess import Extractor, disjoint_samples, distances_of

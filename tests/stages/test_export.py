@@ -17,14 +17,15 @@ from data.exports import EXPORTS, export_of
 from data.exports import base as base_module
 from data.exports import images as images_module
 from data.exports import rows as rows_module
+from data.exports.parameters import Export
 from data.manifest import Manifest
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.content.stores import INDEX
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
-from pipeline.parameters import Export, read_parameters
 from pipeline.work import WORK
 from stages import export
+from stages.parameters import read_parameters
 from stages.reporting.recommending import recommend
 from stages.shared.paths import BALANCED, EXPORT, RECOMMENDATION
 from tests.balanced import PROJECT, make_project, write_parameters

@@ -23,9 +23,10 @@ from pipeline.content.stores import INDEX, Store, commit_shard, finish_store
 from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
-from pipeline.parameters import Runtime, read_parameters
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import invert
+from stages.parameters import read_parameters
 from stages.shared.paths import GENERATOR, LATENTS, REAL
 
 PROJECT = Path(__file__).parents[2]

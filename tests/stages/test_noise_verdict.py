@@ -9,11 +9,13 @@ import pytest
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
+from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import train_classifier
 from classifiers.training.objectives import ERM
+from classifiers.training.parameters import Optimizer, Training
 from data.controls import duplicated_rows
 from data.sources.digits import Digits
-from pipeline.parameters import Backbone, Optimizer, Runtime, Training
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages.reporting.recommending import Run, recommend
 

@@ -7,11 +7,13 @@ import pytest
 
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
+from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import train_classifier
 from classifiers.training.objectives import ERM
+from classifiers.training.parameters import Training
 from classifiers.training.plateau import PLATEAU
 from data.sources.digits import Digits
-from pipeline.parameters import Backbone, Runtime, Training
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
 FIFTH = 80  # steps, of the 400 of presets/digits.yaml

@@ -9,10 +9,10 @@ import torch
 
 from classifiers.labellers import Labeller, load_labeller, save_labeller
 from classifiers.networks.backbones import new_backbone
+from classifiers.networks.parameters import Backbone
 from pipeline.content.stores import commit_shard, finish_store
 from pipeline.content.tables import write_table
 from pipeline.errors import UserError
-from pipeline.parameters import Backbone
 from stages.shared.paths import LABELS, REAL
 from stages.shared.refining import _classifier, original_labels, wanted_labels
 

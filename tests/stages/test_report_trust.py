@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from pipeline.content.trust import Judgement, Level, settle
-from pipeline.parameters import AllParameters, read_parameters
 from stages import evaluate, report
+from stages.parameters import AllParameters, read_parameters
 from stages.reporting.trust import mirroring, overall, trust_rows
 from stages.shared.paths import ATTRIBUTES, BALANCED, GENERATOR, HYPERPLANES, LABELS, QUALITY, RUNS
 from tests.stages.evaluated import make_synthesised, make_trained, write_parameters

@@ -9,9 +9,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from classifiers.training.parameters import Recipe
 from pipeline.content.files import write_json
 from pipeline.errors import UserError
-from pipeline.parameters import PARAMETERS_FILE, Recipe
+from pipeline.parameters import PARAMETERS_FILE
 from stages import evaluate, report
 from stages.reporting import ablation_tables, results, targets
 from stages.reporting import commands as results_commands

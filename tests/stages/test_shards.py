@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState
 from classifiers.labellers import Labeller, prior_of, prior_shift, save_labeller
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.inference import predict
+from classifiers.networks.parameters import Backbone
 from generators.latents import sample_latents
 from generators.networks.cards import CARD
 from generators.networks.loading import load_generator, save_generator
@@ -25,7 +26,7 @@ from pipeline.content.stores import INDEX, Store
 from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
-from pipeline.parameters import Backbone, Runtime
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import complement, fit_hyperplanes, label, sample, synthesize
 from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL, SYNTHETIC

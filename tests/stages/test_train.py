@@ -17,9 +17,10 @@ from pipeline.content.stores import Store
 from pipeline.content.tables import write_table
 from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
-from pipeline.parameters import AllParameters, Runtime, read_parameters
+from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import train, train_attribute
+from stages.parameters import AllParameters, read_parameters
 from stages.shared.paths import ATTRIBUTES, BALANCED, REAL, RUNS
 from stages.shared.training_data import training_images
 from stages.train_attribute import SELECTIONS, group_accuracies, validation_metrics

@@ -9,8 +9,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from classifiers.training.parameters import Recipe
+from generators.training.parameters import TrainGAN
 from pipeline.errors import UserError
-from pipeline.parameters import AllParameters, Recipe, TrainGAN, read_parameters
+from stages.parameters import AllParameters, read_parameters
 from zprime import preset
 
 ROOT = Path(__file__).parents[2]

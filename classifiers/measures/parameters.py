@@ -1,0 +1,47 @@
+"""Parameters of what only measures."""
+
+from pathlib import Path
+
+from pydantic import (
+    Field,
+)
+
+from classifiers.networks.parameters import Backbone
+from classifiers.training.parameters import Optimizer, Training
+from pipeline.parameters import Parameters
+
+
+class Evaluate(Parameters):
+    resamples: int = Field(500, ge=1)  # of the bootstrap
+    seed: int = 0
+
+
+class Inception(Parameters):
+    """The state_dict of pytorch-fid's Inception, a file."""
+
+    path: Path
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")  # of that file
+
+
+class Probe(Parameters):
+    """How the classifier that is to tell real from synthetic images is trained.
+
+    On images that are not moved: the repeated edges are alike in both kinds, and hide what is fine.
+    """
+
+    backbone: Backbone = Backbone(width=16)
+    optimizer: Optimizer = Optimizer()
+    weight_decay: float = Field(1e-4, ge=0)
+    steps: int = Field(600, ge=1)
+    batch_size: int = Field(128, ge=1)  # images
+    flip: bool = False  # as of `Budget`
+
+
+class Assess(Parameters):
+    """How the quality of the synthetic images is measured."""
+
+    images: int = Field(5000, ge=4)  # of every set that is compared, at most
+    inception_weights: Inception | None = None  # null: no FID
+    probe: Probe = Probe()
+    judge: Training = Training(steps=1500)  # where the source has a split for judges
+    seed: int = 0

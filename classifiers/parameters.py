@@ -1,0 +1,28 @@
+"""Parameters of the labellers, and of the labels that they give."""
+
+from typing import Literal
+
+from pydantic import (
+    Field,
+)
+
+from classifiers.training.parameters import Training
+from pipeline.parameters import Parameters
+
+
+class TrainAttribute(Training):
+    sampler: Literal["uniform", "group_balanced"] = "group_balanced"
+    # The figure on validation that the weights and the threshold are chosen by; the threshold of
+    # average_precision is that of the best F1.
+    selection: Literal["average_precision", "worst_group_accuracy"] = "worst_group_accuracy"
+    networks: int = Field(2, ge=1)  # whose logits are averaged
+    # One more network on each half of the images: what one half says of an original, the other checks on its
+    # complement. They label nothing.
+    checkers: bool = True
+
+
+class Label(Parameters):
+    # Move scores by how much rarer or more frequent an attribute is among synthetic images than the labeller
+    # takes it to be, as they themselves say (classifiers.labellers.prior_of).
+    prior_shift: bool = True
+    batch_size: int = Field(512, ge=1)  # images; not in the result

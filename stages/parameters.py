@@ -1,0 +1,197 @@
+"""The schema of params.yaml as a whole: one section per stage, every key known, every value checked."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import (
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from classifiers.measures.parameters import Assess, Evaluate
+from classifiers.parameters import Label, TrainAttribute
+from classifiers.training.parameters import Budget, Recipe
+from data.exports.parameters import Export
+from data.parameters import Balance, Prepare
+from generators.inversion.parameters import Invert
+from generators.networks.parameters import LoadGAN
+from generators.parameters import Complement, FitHyperplanes, Sample, Synthesize
+from generators.training.parameters import TrainGAN
+from pipeline.errors import UserError
+from pipeline.parameters import PARAMETERS_FILE, Cluster, Parameters, Runtime, content_of, sentence_of
+
+# What a classifier may be trained on, in the order of the report's tables.
+DATA = ("original", "duplicated", "sampled", "augmented", "oracle")
+
+
+class Train(Budget):
+    real_data: list[Literal["original", "duplicated", "oracle"]]
+    balanced_data: list[Literal["sampled", "augmented"]] = ["augmented"]  # augmented is one of them
+    recipes: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    definitions: dict[str, Recipe]
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(**{name: getattr(self, name) for name in Budget.model_fields})
+
+    @property
+    def data(self) -> list[str]:
+        """The names of all training data, in the order of the report's tables."""
+        return [name for name in DATA if name in (*self.real_data, *self.balanced_data)]
+
+    @field_validator("balanced_data")
+    @classmethod
+    def _the_augmented_data_is_trained_on(cls, names: list[str]) -> list[str]:
+        if "augmented" not in names:
+            raise ValueError("augmented has to be one of them: it is what all others are compared with")
+        return names
+
+    @model_validator(mode="after")
+    def _recipes_are_defined(self) -> "Train":
+        unknown = [recipe for recipe in self.recipes if recipe not in self.definitions]
+        if unknown:
+            raise ValueError(f"recipe {unknown[0]!r} is not defined: train.definitions has no such key")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_of_a_batch_are_images(self) -> "Train":
+        for name, recipe in self.definitions.items():
+            share = recipe.real_share
+            if share is not None and not 0 < round(share * self.batch_size) < self.batch_size:
+                raise ValueError(
+                    f"definitions.{name}.real_share {share} of a batch of {self.batch_size} leaves no real, "
+                    "or no synthetic, image in it"
+                )
+        return self
+
+
+class AllParameters(Parameters):
+    """params.yaml as a whole."""
+
+    attributes: list[str]  # the target, then the protected attributes
+    latent_space: Literal["euclidean", "sphere"] = "euclidean"  # of hyperplanes and complements
+    # What a run does where a step's output is useless (pipeline/content/trust.py): no stage depends on it.
+    on_useless: Literal["stop", "go_on"] = "stop"
+    runtime: Runtime = Runtime()
+    cluster: Cluster = Cluster()
+    prepare: Prepare
+    train_attribute: TrainAttribute
+    generator: Literal["train_gan", "load_gan"] = "train_gan"  # the stage that makes out/generator
+    train_gan: TrainGAN
+    load_gan: LoadGAN | None = None
+    sample: Sample
+    inverted: list[Literal["real"]] = []  # beside the sampled latents, those of real training images
+    invert: Invert = Invert()
+    synthesize: Synthesize
+    label: Label
+    fit_hyperplanes: FitHyperplanes
+    complement: Complement
+    balance: Balance
+    train: Train
+    assess: Assess = Assess()
+    evaluate: Evaluate
+    export: Export
+
+    @field_validator("attributes")
+    @classmethod
+    def _a_target_and_protected_attributes(cls, names: list[str]) -> list[str]:
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError("name different attributes: the target, then one protected attribute or more")
+        return names
+
+    @model_validator(mode="after")
+    def _images_have_one_size(self) -> "AllParameters":
+        if self.generator == "train_gan" and self.train_gan.resolution != self.prepare.resolution:
+            raise ValueError(
+                f"train_gan.resolution is {self.train_gan.resolution} px and prepare.resolution "
+                f"{self.prepare.resolution} px: real and synthetic images train one classifier, so make "
+                "them equal"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_generator_to_load_is_named(self) -> "AllParameters":
+        if self.generator == "load_gan" and self.load_gan is None:
+            raise ValueError(
+                "generator is load_gan, but there is no section load_gan: presets/pretrained.yaml has one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _inherited_labels_have_a_meaning(self) -> "AllParameters":
+        confirmed = self.balance.gates.agreement in ("protected", "both")
+        undecided = self.complement.variant.endswith("on_hyperplane")
+        if undecided and self.balance.label == "inherited" and not confirmed:
+            raise ValueError(
+                f"complement.variant {self.complement.variant} moves z' to where the protected attribute is "
+                "undecided, so that balance.label inherited would invent it: use rescored, or keep what the "
+                "classifiers confirm, with balance.gates.agreement protected or both"
+            )
+        if undecided and self.balance.gates.hyperplane in ("protected", "both"):
+            raise ValueError(
+                f"complement.variant {self.complement.variant} moves z' onto the hyperplane, not across: "
+                "balance.gates.hyperplane would keep what rounding decides; set it to none or target"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_metric_fits_the_space(self) -> "AllParameters":
+        if self.latent_space == "sphere" and self.complement.metric != "euclidean":
+            raise ValueError(
+                f"complement.metric {self.complement.metric} is for latent_space euclidean: on the sphere "
+                "the nearest complement is meant"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _real_images_are_inverted(self) -> "AllParameters":
+        if "real_prime" in self.balance.sources and "real" not in self.inverted:
+            raise ValueError(
+                "balance.sources has real_prime, the complements of real images, but no real image is "
+                "inverted: set inverted to [real]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_are_so_many_latents_to_fit(self) -> "AllParameters":
+        latents = self.fit_hyperplanes.latents
+        if latents is not None and latents > self.sample.fit:
+            raise ValueError(
+                f"fit_hyperplanes.latents is {latents}, but sample.fit only {self.sample.fit}: it says how "
+                "many of those are used"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_targets_hyperplanes_are_used(self) -> "AllParameters":
+        if self.fit_hyperplanes.domain_dependent and self.complement.variant.startswith("perpendicular"):
+            raise ValueError(
+                f"complement.variant {self.complement.variant} does not use the target's hyperplanes, so "
+                "that fit_hyperplanes.domain_dependent would be without effect: use complement or "
+                "on_hyperplane, or domain_dependent false"
+            )
+        return self
+
+    @property
+    def target(self) -> str:
+        return self.attributes[0]
+
+    @property
+    def protected(self) -> list[str]:
+        return self.attributes[1:]
+
+    @property
+    def n_protected(self) -> int:
+        """How many protected groups there are: of k binary attributes 2^k."""
+        return int(2 ** len(self.protected))
+
+
+def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:
+    """Read and check a parameter file; `UserError` says what is wrong in it, and where."""
+    try:
+        return AllParameters.model_validate(content_of(path))
+    except ValidationError as error:
+        raise UserError(sentence_of(error, str(path))) from error
