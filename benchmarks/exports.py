@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measuring import ROUNDS, Result, own_bytes, peak_bytes
-from data.balancing import manifest_columns
+from data.names import manifest_columns
 from data.exports import EXPORTS, export_of
 from data.exports.parameters import Export
 from pipeline.cluster import make_shards

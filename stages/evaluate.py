@@ -28,7 +28,6 @@ from pipeline.content.trust import Judgement, read_judgements
 from pipeline.errors import UserError
 from pipeline.progress import progress
 from pipeline.stage import run_stage
-from stages.balance import summary_of
 from stages.parameters import AllParameters, read_parameters
 from stages.reporting.choices import (
     SELECTION,
@@ -54,6 +53,7 @@ from stages.shared.paths import (  # fmt: skip
     RECOMMENDATION,
     RUNS,
 )
+from stages.shared.summaries import summary_of
 
 MATCHED = "_count_matched"  # what the names of metrics at the matched threshold end in
 

@@ -26,8 +26,6 @@ from stages.parameters import AllParameters
 from stages.shared.paths import GENERATOR, HYPERPLANES, JUDGES, LABELS, LATENTS, REAL, SYNTHETIC
 from stages.shared.training_data import MANIFESTS
 
-JUDGED_INPUTS = (HYPERPLANES, GENERATOR / "card.json")  # which nothing else in `assess` reads
-
 IntArray = NDArray[np.int64]
 Judge = nn.Module | Measure  # a network, or what computes an attribute from pixels
 

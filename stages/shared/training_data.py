@@ -45,10 +45,8 @@ def manifest_images(manifest: pd.DataFrame, n_protected: int) -> LabelledImages:
     )
 
 
-def training_images(
-    data: str, seed: int, parameters: AllParameters, store: Store
-) -> tuple[LabelledImages, list[Path]]:
-    """The training images of a data set of `DATA`, and the files and folders that they come from.
+def training_images(data: str, seed: int, parameters: AllParameters, store: Store) -> LabelledImages:
+    """The training images of a data set of `DATA`.
 
     Args:
         seed: of the run: the images that `duplicated` has once more than others are drawn from it.
@@ -58,8 +56,7 @@ def training_images(
         columns = ("id", "store", "target", "protected", "split", "source")
         manifest = read_table(MANIFESTS[data], columns)
         manifest = manifest[manifest["split"] == "train"].reset_index(drop=True)
-        stores = [Path(name) for name in manifest["store"].unique()]
-        return manifest_images(manifest, parameters.n_protected), [MANIFESTS[data], *stores]
+        return manifest_images(manifest, parameters.n_protected)
     if data not in SPLITS:
         raise UserError(f"{data!r} is no training data; expected one of {', '.join(DATA)}.")
     images = real_images(parameters, SPLITS[data], store)
@@ -67,4 +64,4 @@ def training_images(
         raise UserError(f"train: {REAL} has no split {SPLITS[data]!r}, which the data {data!r} are made of.")
     if data == "duplicated":
         images = images.subset(duplicated_rows(images.groups, 2 * parameters.n_protected, seed))
-    return images, [REAL]
+    return images
