@@ -23,6 +23,7 @@ import typer
 import yaml
 
 from classifiers import selection
+from classifiers.measures.evaluation import Predictions, Values, group_metrics, overall_metrics
 from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
@@ -30,7 +31,6 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from pipeline.work import digest_of
-from stages.evaluate import Predictions, Values, group_metrics, overall_metrics
 from stages.parameters import AllParameters, read_parameters
 from stages.report import read_json
 from stages.reporting.ablation_variants import VARIANTS, changed

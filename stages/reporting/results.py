@@ -19,6 +19,7 @@ import typer
 import yaml
 from matplotlib.figure import Figure
 
+from classifiers.measures.evaluation import Shown
 from pipeline.content.files import committed, write_json
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
@@ -38,12 +39,12 @@ from stages.reporting.choices import (
     seeds_of,
     summary_table,
 )
-from stages.reporting.figures import DATA_COLOURS
 from stages.reporting.leakage import largest_loss, losses, rarest_group
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
 from stages.reporting.targets import verdicts
 from stages.reporting.text import cell, difference, points, share, spread, unpadded
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.paths import (
     ABLATIONS,
     BALANCED,
@@ -60,7 +61,6 @@ from zprime.preset import PRESETS
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"
-CONTROLS = ("duplicated", "sampled")
 NOT_RESULTS = ("runtime", "cluster")  # sections that say where and how fast, not what
 DEFAULT = "avatars"  # the preset that params.yaml is in a clone
 PAPER = (*tables.PAPER, tables.DISTANCES[0])  # with the sound KL beside the published one
@@ -84,7 +84,7 @@ def control_rows(runs: pd.DataFrame) -> list[list[str]]:
     """What the augmented data bring beyond each control: with ERM, and with what validation chooses."""
     chosen = chosen_recipes(runs)
     rows = []
-    for data in (name for name in CONTROLS if name in chosen):
+    for data in (name for name, entry in TRAINING_DATA.items() if entry.is_control and name in chosen):
         pairs = {(BASELINE, BASELINE), (chosen[data], chosen["augmented"])}
         for theirs, ours in sorted(pairs, key=lambda pair: pair != (BASELINE, BASELINE)):
             control, augmented = cell(runs, data, theirs, SELECTION), cell(runs, "augmented", ours, SELECTION)
@@ -98,7 +98,7 @@ def control_rows(runs: pd.DataFrame) -> list[list[str]]:
     return rows
 
 
-def cell_rows(runs: pd.DataFrame, columns: Sequence[tables.Column]) -> list[list[str]]:
+def cell_rows(runs: pd.DataFrame, columns: Sequence[Shown]) -> list[list[str]]:
     """A row for each data set and recipe: these metrics, as text; what validation chose is bold."""
     return [
         [_marked(row["data"], row["chosen"]), _marked(row["recipe"], row["chosen"]),
@@ -145,7 +145,7 @@ def accuracy_figure(runs: pd.DataFrame) -> Figure:
             width * 0.92,
             yerr=rows[f"{SELECTION}_std"] * 100,
             capsize=2.5,
-            color=DATA_COLOURS[name],
+            color=TRAINING_DATA[name].colour,
             label=name,
         )
     axes.set_xticks(range(len(recipes)), recipes)
@@ -280,7 +280,7 @@ def page(
     environment.globals |= {"table": markdown_table, "share": share}
     return environment.get_template(TEMPLATE).render(
         parameters=parameters,
-        notes=tables.DATA_NOTES,
+        sentences={name: entry.sentence for name, entry in TRAINING_DATA.items()},
         data=list(runs["data"].unique()),
         seeds=tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
         gap=gap_of(runs),
