@@ -36,10 +36,11 @@ from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
+from stages.shared.controls import MANIFESTS
 from stages.shared.inputs import real_images
 from stages.shared.judged import judged_figures, judges_of
 from stages.shared.paths import ATTRIBUTES, LABELS, QUALITY, REAL, SYNTHETIC
-from stages.shared.training_data import MANIFESTS, training_images
+from stages.shared.training_data import training_images
 
 LEAST = 2  # images that a covariance can be taken of
 

@@ -32,7 +32,8 @@ from pipeline.launch import in_processes
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
-from stages.parameters import DATA, read_parameters
+from stages.parameters import read_parameters
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.inputs import protected_of, real_images
 from stages.shared.paths import REAL, RUNS
 from stages.shared.training_data import training_images
@@ -50,7 +51,7 @@ def selection_value(
 
 
 def main(
-    data: Annotated[str, typer.Argument(help=", ".join(DATA))],
+    data: Annotated[str, typer.Argument(help=", ".join(TRAINING_DATA))],
     recipe: Annotated[str, typer.Argument(help="a key of train.definitions")],
     seed: Annotated[int, typer.Argument(help="of the weights and the batches")],
 ) -> None:
