@@ -23,6 +23,7 @@ from pipeline.checkpoints import CHECKPOINT
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.files import write_json
 from pipeline.content.pictures import save_grid
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import generator_for
 from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.errors import UserError
@@ -143,15 +144,8 @@ def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
 
     settings: list[Any] = [section.model_dump(exclude={"batch_size"}), parameters.attributes]
     work = work_folder("invert real", [REAL, GENERATOR], settings)
-    encoder = train_encoder(
-        generator,
-        normalises,
-        section.encoder,
-        section.seed,
-        accelerator,
-        work / CHECKPOINT,
-        runtime.checkpoint_seconds,
-    )
+    session = Session("invert, the encoder", accelerator, work / CHECKPOINT, runtime.checkpoint_seconds)
+    encoder = train_encoder(session, generator, normalises, section.encoder, section.seed)
     sizes = shard_sizes(len(ids), section.shard_size)
     set_up = partial(new_inverter, ids, normalises, section, runtime, work)
     records = make_shards("invert real", work, sizes, set_up, parameters.cluster, runtime=runtime)

@@ -15,10 +15,12 @@ import torch
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
-from classifiers.training.loop import copy_of_weights, train_in_phases
-from classifiers.training.objectives import one_process
+from classifiers.training.loop import copy_of_weights, train_classifier
+from classifiers.training.methods import ERMSettings, GroupDROSettings
+from classifiers.training.methods.base import one_process
 from classifiers.training.parameters import Optimizer, Recipe, Training
 from classifiers.training.recipes import phases_of
+from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from tests import golden
@@ -30,15 +32,15 @@ PLAIN: dict[str, Any] = {"optimizer": SGD, "flip": False, "shift": 0.0, "average
 FULL: dict[str, Any] = {"optimizer": Optimizer(), "flip": True, "shift": 0.125, "average": 0.05}
 
 RECIPES = {
-    "erm": Recipe(objective="erm"),
-    "erm_balanced": Recipe(objective="erm", sampler="group_balanced", weight_decay=1e-2),
-    "group_dro": Recipe(objective="group_dro", step_size=0.1),
-    "group_dro_adjusted": Recipe(objective="group_dro", step_size=0.1, adjustment=2.0),
-    "source_balanced": Recipe(objective="erm", sampler="group_balanced", group_by="group_and_source"),
-    "source_groups": Recipe(objective="group_dro", group_by="group_and_source"),
-    "pretrained": Recipe(objective="erm", sampler="group_balanced", pretrain=0.5),
-    "pretrained_group_dro": Recipe(objective="group_dro", step_size=0.1, pretrain=0.25),
-    "half_real": Recipe(objective="erm", sampler="group_balanced", real_share=0.5),
+    "erm": Recipe(method=ERMSettings()),
+    "erm_balanced": Recipe(method=ERMSettings(), sampler="group_balanced", weight_decay=1e-2),
+    "group_dro": Recipe(method=GroupDROSettings(step_size=0.1)),
+    "group_dro_adjusted": Recipe(method=GroupDROSettings(step_size=0.1, adjustment=2.0)),
+    "source_balanced": Recipe(method=ERMSettings(), sampler="group_balanced", group_by="group_and_source"),
+    "source_groups": Recipe(method=GroupDROSettings(), group_by="group_and_source"),
+    "pretrained": Recipe(method=ERMSettings(), sampler="group_balanced", pretrain=0.5),
+    "pretrained_group_dro": Recipe(method=GroupDROSettings(step_size=0.1), pretrain=0.25),
+    "half_real": Recipe(method=ERMSettings(), sampler="group_balanced", real_share=0.5),
 }
 SETTINGS = {"plain": PLAIN, "full": FULL}
 TRAININGS = [f"{recipe} {settings}" for recipe in RECIPES for settings in SETTINGS]
@@ -84,16 +86,14 @@ def record(training: str, checkpoint: Path) -> dict[str, Any]:
         seed=5,
     )
     network = new_backbone(Backbone(width=8), seed=7)
-    trained = train_in_phases(
-        training,
+    accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
+    trained = train_classifier(
+        Session(training, accelerator, checkpoint, 3600.0),
         network,
         phases_of(recipe, settings, toy_images(96, 0, 0.4), N_GROUPS, one_process),
         toy_images(64, 1, 0.0),
         settings,
         {"accuracy": accuracy, "sharpness": sharpness},
-        new_accelerator(Runtime(device="cpu", precision="fp32")),
-        checkpoint,
-        3600.0,
     )
     return golden.record_of({"last": copy_of_weights(network), **trained.best}, trained.history)
 

@@ -16,6 +16,7 @@ from generators.inversion.parameters import TrainEncoder
 from generators.networks.progressive import Generator
 from generators.training.loop import GANTraining, train
 from generators.training.parameters import DiffAugment, TrainGAN
+from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from tests import golden
@@ -53,7 +54,8 @@ def record_of_gan(name: str, checkpoint: Path) -> dict[str, Any]:
         **GANS[name],
     )
     training = GANTraining(parameters, lambda positions: IMAGES[positions], GROUPS, new_accelerator(FP32))
-    averaged = train(training, checkpoint, lambda resolution: None, 3600.0, records=3)
+    session = Session(name, training.accelerator, checkpoint, 3600.0)
+    averaged = train(session, training, lambda resolution: None, records=3)
     networks = {
         "averaged": averaged,
         "generator": training.generator,
@@ -68,9 +70,8 @@ def record_of_encoder(name: str, checkpoint: Path) -> dict[str, Any]:
         torch.manual_seed(2)
         generator = Generator(latent_dim=4, resolution=8, channels={4: 4, 8: 4}).eval().requires_grad_(False)
     settings = TrainEncoder(width=4, steps=10, batch_size=8, learning_rate=1e-2)
-    encoder = train_encoder(
-        generator, name == "encoder_projected", settings, 6, new_accelerator(FP32), checkpoint, 3600.0
-    )
+    session = Session(name, new_accelerator(FP32), checkpoint, 3600.0)
+    encoder = train_encoder(session, generator, name == "encoder_projected", settings, 6)
     return golden.record_of({"encoder": encoder.state_dict()}, [])
 
 
