@@ -1,6 +1,7 @@
 """Classifier training: the learning rate, phases, a toy problem solved, exact resumption."""
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -20,80 +21,38 @@ from classifiers.networks.parameters import Backbone
 from classifiers.training import loop as classifier_training
 from classifiers.training.batches import batch_at, shifted
 from classifiers.training.descent import average_in, learning_rate, memory_of
-from classifiers.training.loop import Part, Phase, Trained, copy_of_weights, in_one_phase
-from classifiers.training.methods.base import LossOfLogits, Method
+from classifiers.training.loop import Part, Phase, Trained, copy_of_weights
+from classifiers.training.methods.base import LossOfLogits
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
-from classifiers.training.parameters import Optimizer, Training
+from classifiers.training.parameters import Optimizer
 from classifiers.training.samplers import UniformSampler
 from pipeline.checkpoints import load_checkpoint
-from pipeline.content.resumable import Session
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
+from tests.classifiers.toys import (
+    METHODS,
+    SELECTIONS,
+    TRAINING,
+    VALIDATION,
+    Killed,
+    accuracy_of,
+    assert_same_training,
+    assert_same_weights,
+    killed_after,
+    new_method,
+    settings_of,
+    train_classifier,
+    train_in_phases,
+    trained,
+)
 
 
 @pytest.fixture
 def accelerator():
     return new_accelerator(Runtime(device="cpu", precision="fp32"))
-
-
-def toy_images(n: int, seed: int) -> LabelledImages:
-    """Images of noise, redder on the left half where the target is 1, bluer in protected group 1."""
-    random = np.random.default_rng(seed)
-    targets, protected = random.integers(0, 2, (2, n))
-    pixels = random.integers(60, 160, (n, 8, 8, 3))
-    pixels[:, :, :4, 0] += 80 * targets[:, None, None]
-    pixels[:, :, :, 2] += 40 * protected[:, None, None]
-    images = pixels.astype(np.uint8)
-    ids = np.array([f"image-{number}" for number in range(n)], dtype=object)
-    return LabelledImages(ids, lambda positions: images[positions], targets, targets * 2 + protected)
-
-
-TRAINING, VALIDATION = toy_images(256, 0), toy_images(200, 1)
-
-
-def train_in_phases(
-    network, phases, settings, selections, accelerator, checkpoint, checkpoint_seconds=3600.0
-) -> Trained:
-    """Train on the toy images; a state is saved after every evaluation, and at no other time unless asked."""
-    session = Session("toy", accelerator, checkpoint, checkpoint_seconds)
-    return classifier_training.train_classifier(session, network, phases, VALIDATION, settings, selections)
-
-
-def train_classifier(
-    network, method, training, settings, selections, accelerator, checkpoint, checkpoint_seconds=3600.0
-) -> Trained:
-    """The same in one phase."""
-    phases = in_one_phase(training, method, settings)
-    return train_in_phases(network, phases, settings, selections, accelerator, checkpoint, checkpoint_seconds)
-
-
-def settings_of(**changes) -> Training:
-    values = {
-        "optimizer": Optimizer(name="sgd", learning_rate=0.05, schedule="cosine", warm_up=0.0),
-        "weight_decay": 1e-4,
-        "steps": 12,
-        "batch_size": 16,
-        "evaluations": 4,
-        "sampler": "uniform",
-        "flip": True,
-        "average": 0.0,
-        "seed": 0,
-    }
-    return Training(**(values | changes))
-
-
-def accuracy_of(scores: np.ndarray, images: LabelledImages) -> float:
-    return float(((scores > 0.5) == images.targets).mean())
-
-
-def certainty_of(scores: np.ndarray, images: LabelledImages) -> float:
-    return float(np.abs(scores - 0.5).mean())
-
-
-SELECTIONS = {"accuracy": accuracy_of, "certainty": certainty_of}
 
 
 # The learning rate
@@ -250,26 +209,6 @@ def test_predictions_are_the_sigmoid_of_the_logits_in_order(accelerator):
 
 
 # Training
-
-
-def new_method(name: str) -> Method:
-    return GroupDRO(TRAINING.group_counts(4), step_size=0.5) if name == "group_dro" else ERM()
-
-
-def trained(accelerator, checkpoint, method=None, training=TRAINING, checkpoint_seconds=3600.0, **changes):
-    network = new_backbone(Backbone(width=8), seed=0)
-    method = method or ERM()
-    result = train_classifier(
-        network,
-        method,
-        training,
-        settings_of(**changes),
-        SELECTIONS,
-        accelerator,
-        checkpoint,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    return network, method, result
 
 
 @pytest.mark.parametrize("method", ["erm", "group_dro"])
@@ -443,39 +382,7 @@ def test_what_is_kept_is_the_average_of_the_weights_of_every_step(accelerator, t
 # Resumption
 
 
-class Killed(Exception):
-    """Stands for whatever ends a training from outside."""
-
-
-def killed_after(batches: int, images: LabelledImages) -> LabelledImages:
-    """The same images, until so many batches have been read."""
-    left = iter(range(batches))
-
-    def read(positions: np.ndarray) -> np.ndarray:
-        if next(left, None) is None:
-            raise Killed
-        return images.read(positions)
-
-    return LabelledImages(images.ids, read, images.targets, images.groups)
-
-
-def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
-
-
-def assert_same_training(first, second) -> None:
-    """The last weights, the method's state, the history and the best weights, bit by bit."""
-    for one, other in zip(first[:2], second[:2], strict=True):
-        assert_same_weights(one.state_dict(), other.state_dict())
-    assert first[2].history == second[2].history
-    assert first[2].best.keys() == second[2].best.keys()
-    for name in first[2].best:
-        assert_same_weights(first[2].best[name], second[2].best[name])
-
-
-@pytest.mark.parametrize("method", ["erm", "group_dro"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_state_between_evaluations_resumes_to_the_same_bits(method, accelerator, tmp_path):
     """Saved after every step; the history has the mean loss over steps before and after each kill."""
     whole = trained(accelerator, tmp_path / "whole.pt", new_method(method))
@@ -589,7 +496,7 @@ def test_a_training_that_was_really_killed_resumes_to_the_same_bits(method, acce
     assert_same_training(resumed, whole)
 
 
-@pytest.mark.parametrize("method", ["erm", "group_dro"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sampler", ["uniform", "group_balanced"])
 @pytest.mark.parametrize(
     ("optimizer", "average"), [(Optimizer(), 0.2), (Optimizer(name="adam", learning_rate=5e-3), 0.0)]
@@ -676,7 +583,7 @@ def few_of_the_last_group() -> LabelledImages:
 
 CASES = [
     (method, sampler, batch_size)
-    for method in ("erm", "group_dro")
+    for method in METHODS
     for sampler, batch_size in (("uniform", 16), ("uniform", 33), ("group_balanced", 3), ("uniform", 1))
 ]
 
@@ -691,11 +598,7 @@ def train_all_cases(output: str) -> None:
         def total(tensor: torch.Tensor) -> torch.Tensor:
             return accelerator.reduce(tensor, "sum")
 
-        method = (
-            GroupDRO(images.group_counts(4), step_size=0.5, total=total)
-            if name == "group_dro"
-            else ERM(total)
-        )
+        method = new_method(name, images, total)
         network, _, result = trained(
             accelerator,
             Path(output).with_name(f"{number}-{accelerator.num_processes}.pt"),
@@ -730,7 +633,8 @@ def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_pa
     # On CPUs too: with --cpu it would start one process.
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    subprocess.run([*launcher, *options, str(script)], cwd=REPOSITORY, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([*launcher, *options, str(script)], cwd=REPOSITORY, env=environment, check=True)
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for case, of_one, of_two in zip(CASES, one, two, strict=True):
         assert (of_one["processes"], of_two["processes"]) == (1, 2)
