@@ -280,7 +280,7 @@ def main() -> None:
         name: tables.binned_shares({s: rows[f"{PREFIXES[s]}{name}_score"] for s, rows in halves.items()})
         for name in parameters.attributes
     }
-    robust = [r for r in matrix.recipes if matrix.definitions[r].objective == "group_dro"]
+    robust = [r for r in matrix.recipes if matrix.definitions[r].method.name == "group_dro"]
     drawn = {
         "group_accuracies": figures.group_accuracies(groups, names),
         "data_sets": figures.data_sets({d: s | s["group_counts"] for d, s in summaries.items()}, names),

@@ -21,9 +21,9 @@ from tests.stages.evaluated import PROJECT, make_synthesised, make_trained
 
 ATTRIBUTES = ["Blond_Hair", "Male"]
 DEFINITIONS = {
-    "erm": Recipe(objective="erm"),
-    "balanced": Recipe(objective="erm", sampler="group_balanced"),
-    "dro": Recipe(objective="group_dro"),
+    "erm": Recipe(method={"name": "erm"}),
+    "balanced": Recipe(method={"name": "erm"}, sampler="group_balanced"),
+    "dro": Recipe(method={"name": "group_dro"}),
 }
 SIGNS = (-1, -1, 0, 1, 1)  # of five seeds, whose deviation is 1
 
