@@ -4,7 +4,7 @@ the images are that the generator makes of those."""
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import GENERATOR, LATENTS, REAL
@@ -141,39 +141,38 @@ def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
     refuse_another_resolution(generator, training.read(chosen[:1]))
     refuse_without_gradients(generator, accelerator.device)
 
-    settings: list[Any] = [section.model_dump(exclude={"batch_size"}), parameters.attributes]
-    work = work_folder("invert real", [REAL, GENERATOR], settings)
+    work = work_folder("invert real")
     encoder = train_encoder(
         generator,
         normalises,
         section.encoder,
         section.seed,
         accelerator,
-        work / CHECKPOINT,
+        work.folder / CHECKPOINT,
         runtime.checkpoint_seconds,
     )
     sizes = shard_sizes(len(ids), section.shard_size)
-    set_up = partial(new_inverter, ids, normalises, section, runtime, work)
-    records = make_shards("invert real", work, sizes, set_up, parameters.cluster, runtime=runtime)
+    set_up = partial(new_inverter, ids, normalises, section, runtime, work.folder)
+    records = make_shards("invert real", work.folder, sizes, set_up, parameters.cluster, runtime=runtime)
     generated = figures_of_generated(generator, encoder, normalises, section, accelerator)
 
-    (work / CHECKPOINT).unlink()
-    finish_store(work, len(sizes), "latents", (generator.latent_dim,), "float32", records=records)
-    store = Store(work)
+    (work.folder / CHECKPOINT).unlink()
+    finish_store(work.folder, len(sizes), "latents", (generator.latent_dim,), "float32", records=records)
+    store = Store(work.folder)
     rows = store.rows
     encoded = figures_of(rows["encoder_error"].to_numpy(), rows["encoder_psnr"].to_numpy())
     refined = figures_of(rows["error"].to_numpy(), rows["psnr"].to_numpy())
     real = {"images": len(rows), "encoder": encoded, "refined": refined}
-    write_json(work / "metrics.json", {"real": real, "generated": generated})
+    write_json(work.folder / "metrics.json", {"real": real, "generated": generated})
     shown = np.concatenate([np.flatnonzero(groups == group)[:COLUMNS] for group in np.unique(groups)])
     reconstructions = render(generator, store.read(shown), section.batch_size, accelerator)
     pictures = sample_rows(training.read(chosen[shown]), reconstructions, groups[shown])
-    save_grid(work / "samples.png", pictures, COLUMNS)
+    save_grid(work.folder / "samples.png", pictures, COLUMNS)
     print(
         f"invert real: {len(rows)} images, with pixels off by {refined['error_mean']:.1f} of 255 "
         f"(mean; by the encoder alone {encoded['error_mean']:.1f})"
     )
-    publish(work, LATENTS / "real")
+    work.publish(LATENTS / "real")
 
 
 def refuse_another_resolution(generator: LoadedGenerator, image: NDArray[np.uint8]) -> None:

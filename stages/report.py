@@ -22,6 +22,7 @@ from stages.parameters import AllParameters, read_parameters
 from stages.reporting import figures, pictures, steps, tables, trust
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -305,6 +306,7 @@ def main() -> None:
         .get_template("report.html.j2")
         .render(
             tables=tables,
+            training_data=TRAINING_DATA,
             source=parameters.prepare.source["kind"],
             target=target,
             protected=protected,

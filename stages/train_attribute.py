@@ -36,7 +36,7 @@ from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import ATTRIBUTES, REAL
@@ -173,9 +173,9 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         raise UserError(f"{attribute!r} is none of the attributes {', '.join(parameters.attributes)}.")
     accelerator = new_accelerator(parameters.runtime)
     name = f"train_attribute {attribute}"
-    work = work_folder(name, [REAL], section.model_dump(), writes=accelerator.is_main_process)
+    work = work_folder(name, writes=accelerator.is_main_process)
     halves: list[int | None] = [None] * section.networks + ([*range(HALVES)] if section.checkers else [])
-    networks, history = train_networks(name, attribute, halves, parameters, work, accelerator)
+    networks, history = train_networks(name, attribute, halves, parameters, work.folder, accelerator)
     if not accelerator.is_main_process:
         return
 
@@ -189,7 +189,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     accuracies, *of_checkers = (
         group_accuracies(of, validation, cut, n_groups) for of, cut in zip(scores.T, thresholds, strict=True)
     )
-    output = work / "attribute"
+    output = work.folder / "attribute"
     card = {
         "attribute": attribute,
         "threshold": thresholds[0],
@@ -214,7 +214,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         float(history[history["half"].isna()].groupby("network")["separation"].last().min()),
     )
     settle([judgement], output, parameters.on_useless)
-    publish(output, ATTRIBUTES / attribute)
+    work.publish(ATTRIBUTES / attribute, output)
 
 
 if __name__ == "__main__":
