@@ -38,6 +38,7 @@ from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
+from tests.support import PROJECT, ForkedPython
 
 # A state after every evaluation, and at no other time.
 train_classifier = partial(classifier_training.train_classifier, checkpoint_seconds=3600.0)
@@ -536,16 +537,14 @@ tests.{function}(*{arguments!r})
 """
 
 
-def training_process(function, *arguments: str) -> list[str]:
-    """A command that calls a function of this module."""
+def training_script(function, *arguments: str) -> str:
+    """What calls a function of this module in another process."""
     threads = torch.get_num_threads()
-    script = TRAINING_PROCESS.format(
+    return TRAINING_PROCESS.format(
         threads=threads, module=__file__, function=function.__name__, arguments=arguments
     )
-    return [sys.executable, "-c", script]
 
 
-REPOSITORY = Path(__file__).parents[2]
 KILLS = 3
 LONG = {"steps": 40, "sampler": "group_balanced"}
 
@@ -564,7 +563,7 @@ def train_slowly(folder: str, objective: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["erm", "group_dro"])
+@pytest.mark.parametrize("objective", [pytest.param("erm", marks=pytest.mark.exhaustive), "group_dro"])
 def test_a_training_that_was_really_killed_resumes_to_the_same_bits(objective, accelerator, tmp_path):
     """By SIGKILL, three times, each a few steps after the state that it started from."""
     whole = trained(accelerator, tmp_path / "whole.pt", new_objective(objective), **LONG)
@@ -575,7 +574,7 @@ def test_a_training_that_was_really_killed_resumes_to_the_same_bits(objective, a
         return state["done"] if state else 0
 
     for _ in range(KILLS):
-        process = subprocess.Popen(training_process(train_slowly, str(folder), objective), cwd=REPOSITORY)
+        process = ForkedPython("-c", training_script(train_slowly, str(folder), objective))
         while process.poll() is None and done_now() < done + 4:
             time.sleep(0.005)
         process.kill()
@@ -726,11 +725,11 @@ def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_pa
     """
     train_all_cases(str(tmp_path / "one.pt"))
     script = tmp_path / "script.py"
-    script.write_text(training_process(train_all_cases, str(tmp_path / "two.pt"))[-1])
+    script.write_text(training_script(train_all_cases, str(tmp_path / "two.pt")))
     # On CPUs too: with --cpu it would start one process.
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    subprocess.run([*launcher, *options, str(script)], cwd=REPOSITORY, check=True)
+    subprocess.run([*launcher, *options, str(script)], cwd=PROJECT, check=True)
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for case, of_one, of_two in zip(CASES, one, two, strict=True):
         assert (of_one["processes"], of_two["processes"]) == (1, 2)
