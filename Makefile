@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Two at once where there are two cores; what shares a run or a cluster stays together (tests/conftest.py).
 TESTS = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25
-ALONE = $(BIN)/python -m pytest
+ALONE = $(BIN)/python -m pytest tests/pipeline
 
 .PHONY: repro test test-fast test-all lint bench results install lock
 .DELETE_ON_ERROR:
@@ -21,7 +21,7 @@ test: lint  ## lint, type check, and every mechanism once: minutes
 test-fast: install  ## what takes a moment: for while you work
 	$(TESTS) -m "not slow and not exhaustive and not timing"
 
-test-all: lint  ## every stage killed, every combination, more examples of every property
+test-all: lint  ## every stage killed, every combination
 	$(TESTS) -m "not timing"
 	$(ALONE) -m timing
 

@@ -21,7 +21,7 @@ LONG = ("end_to_end", "pipeline/test_cluster", "pipeline/test_launch", "classifi
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker of pytest-xdist, for their fixtures' sake; begin with what takes long.
+    """Keep a file's tests on one worker of pytest-xdist, for its fixtures; begin with what takes long.
 
     A test with a group of its own is on the worker of that group.
     """

@@ -14,11 +14,12 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 
-# What takes seconds to import and what every stage imports. No module of stages/ is here: tests run those from
+# What takes seconds to import and what every stage imports. No module of stages/ is here: tests run those of
 # a copy of the project, too, and a module that is run must not have been imported before.
 PRELOADED = [
-    "distributed", "h5py", "numpy", "pandas", "pyarrow.parquet", "sklearn.svm", "torch", "torchvision", "typer",
-    "accelerate", "pipeline.parameters", "pipeline.stage", "pipeline.work", "pipeline.content.stores",
+    "accelerate", "distributed", "h5py", "numpy", "pandas", "pyarrow.parquet", "sklearn.svm", "torch",
+    "torchvision", "typer",
+    "pipeline.content.stores", "pipeline.parameters", "pipeline.stage", "pipeline.work",
 ]  # fmt: skip
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)
@@ -64,8 +65,8 @@ def is_alive(process: int) -> bool:
 class ForkedPython:
     """A process that does what `python ARGUMENTS` does, without the seconds that imports take.
 
-    It is forked from a server that has imported `PRELOADED`; it has a number, an end and an exit status of its
-    own, and leaves nothing behind when it is killed. What it says goes to files.
+    It is forked from a server that has imported `PRELOADED`; its number, its end and its exit status are its
+    own, and a SIGKILL ends it as any other process. What it says goes to files.
 
     Args:
         arguments: `-m MODULE`, or `-c SCRIPT`, and what follows.

@@ -48,6 +48,7 @@ from tests.classifiers.toys import (
     train_in_phases,
     trained,
 )
+from tests.support import PROJECT, ForkedPython
 
 
 @pytest.fixture
@@ -447,16 +448,14 @@ tests.{function}(*{arguments!r})
 """
 
 
-def training_process(function, *arguments: str) -> list[str]:
-    """A command that calls a function of this module."""
+def training_script(function, *arguments: str) -> str:
+    """What calls a function of this module in another process."""
     threads = torch.get_num_threads()
-    script = TRAINING_PROCESS.format(
+    return TRAINING_PROCESS.format(
         threads=threads, module=__file__, function=function.__name__, arguments=arguments
     )
-    return [sys.executable, "-c", script]
 
 
-REPOSITORY = Path(__file__).parents[2]
 KILLS = 3
 LONG = {"steps": 40, "sampler": "group_balanced"}
 
@@ -475,7 +474,7 @@ def train_slowly(folder: str, method: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["erm", "group_dro"])
+@pytest.mark.parametrize("method", [pytest.param("erm", marks=pytest.mark.exhaustive), "group_dro"])
 def test_a_training_that_was_really_killed_resumes_to_the_same_bits(method, accelerator, tmp_path):
     """By SIGKILL, three times, each a few steps after the state that it started from."""
     whole = trained(accelerator, tmp_path / "whole.pt", new_method(method), **LONG)
@@ -486,7 +485,7 @@ def test_a_training_that_was_really_killed_resumes_to_the_same_bits(method, acce
         return state["done"] if state else 0
 
     for _ in range(KILLS):
-        process = subprocess.Popen(training_process(train_slowly, str(folder), method), cwd=REPOSITORY)
+        process = ForkedPython("-c", training_script(train_slowly, str(folder), method))
         while process.poll() is None and done_now() < done + 4:
             time.sleep(0.005)
         process.kill()
@@ -629,12 +628,12 @@ def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_pa
     """
     train_all_cases(str(tmp_path / "one.pt"))
     script = tmp_path / "script.py"
-    script.write_text(training_process(train_all_cases, str(tmp_path / "two.pt"))[-1])
+    script.write_text(training_script(train_all_cases, str(tmp_path / "two.pt")))
     # On CPUs too: with --cpu it would start one process.
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    subprocess.run([*launcher, *options, str(script)], cwd=REPOSITORY, env=environment, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    subprocess.run([*launcher, *options, str(script)], cwd=PROJECT, env=environment, check=True)
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for case, of_one, of_two in zip(CASES, one, two, strict=True):
         assert (of_one["processes"], of_two["processes"]) == (1, 2)

@@ -2,8 +2,6 @@
 
 import copy
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +20,7 @@ from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
+from tests.support import ForkedPython
 
 CPU = torch.device("cpu")
 FP32 = Runtime(device="cpu", precision="fp32")
@@ -377,7 +376,7 @@ def test_a_training_that_was_really_killed_resumes_to_the_same_bits(tmp_path):
     script = TRAINING_PROCESS.format(threads=torch.get_num_threads(), module=__file__, folder=str(folder))
     done = 0
     for _ in range(KILLS):
-        process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+        process = ForkedPython("-c", script)
         while process.poll() is None and done_in(folder) < done + 4:
             time.sleep(0.005)
         process.kill()
