@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DELETE_ON_ERROR:
 
 repro: install  ## run the pipeline on params.yaml, or on presets/$(PRESET).yaml
-	$(if $(PRESET),$(BIN)/python -m zprime.preset $(PRESET))
+	$(if $(PRESET),$(BIN)/zprime preset $(PRESET))
 	$(BIN)/dvc repro
 
 test: install  ## lint, type check, test
@@ -17,10 +17,10 @@ test: install  ## lint, type check, test
 	$(BIN)/python -m pytest
 
 bench: install  ## measure what is fast against baselines; benchmarks/results.json
-	$(BIN)/python -m benchmarks
+	$(BIN)/zprime bench
 
 results: install  ## put what the pipeline found into docs/results.md
-	$(BIN)/python -m stages.reporting.results
+	$(BIN)/zprime results
 
 install: .venv/installed
 

@@ -1,4 +1,4 @@
-"""What a wheel holds: the packages below `zprime.packages`, so that an installation takes the name zprime alone."""
+"""What a wheel holds: all packages stand below `zprime`, so that an installation takes no other name."""
 
 from setuptools import find_packages, setup
 

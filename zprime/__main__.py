@@ -111,8 +111,8 @@ def _in_project(name: str, main: Callable[..., None]) -> Callable[..., None]:
             from pipeline.errors import UserError
 
             raise UserError(
-                f"zprime {name} works on a project, and {Path.cwd()} has no {PROJECT}: go to the folder of your "
-                "clone of zprime, and run it there."
+                f"zprime {name} works on a project, and {Path.cwd()} has no {PROJECT}: go to the folder of "
+                "your clone of zprime, and run it there."
             )
         main(*arguments, **options)
 

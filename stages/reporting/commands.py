@@ -23,7 +23,7 @@ def commands(content: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]
     name = min(found, key=lambda name: (len(found[name]), name != DEFAULT))
     if not found[name]:
         return ["make repro" if name == DEFAULT else f"make repro PRESET={name}"]
-    first = [] if name == DEFAULT else [f"python -m zprime.preset {name}"]
+    first = [] if name == DEFAULT else [f"zprime preset {name}"]
     return [*first, "dvc exp run" + "".join(f" -S {shlex.quote(of)}" for of in found[name])]
 
 

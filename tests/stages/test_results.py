@@ -369,7 +369,7 @@ PRESETS = {"avatars": AVATARS, "other": {**AVATARS, "attributes": ["y", "place"]
         ),
         (
             {"attributes": ["y", "place"], "train": {"recipes": ["erm"], "seeds": [3]}},
-            ["python -m zprime.preset other", "dvc exp run -S 'train.seeds=[3]'"],
+            ["zprime preset other", "dvc exp run -S 'train.seeds=[3]'"],
         ),
     ],
 )
@@ -391,11 +391,11 @@ def test_dvc_takes_the_changes_for_what_they_are(former: str, wanted: str, tmp_p
 
 
 def test_ablations_of_the_same_cells_are_one_command() -> None:
-    assert ablation_tables.commands([]) == ["python -m stages.reporting.ablations"]
+    assert ablation_tables.commands([]) == ["zprime ablations"]
     records = [record("a", None, 0.5), record("b", "a", 0.5, seeds=[0]), record("c", "a", 0.5)]
     assert ablation_tables.commands(records) == [
-        "python -m stages.reporting.ablations a c --seeds 0,1 --recipes erm",
-        "python -m stages.reporting.ablations b --seeds 0 --recipes erm",
+        "zprime ablations a c --seeds 0,1 --recipes erm",
+        "zprime ablations b --seeds 0 --recipes erm",
     ]
 
 
@@ -459,7 +459,7 @@ def test_the_page_has_what_another_benchmark_found(folder: Path) -> None:
         assert text.count(f"| {' | '.join(row)} |") == 2
     assert beside["verdict"] in text and beside["verdict"]
     assert "points below the best usable data and recipe there" in text
-    assert text.count("    python -m zprime.preset smoke\n") == 2
+    assert text.count("    zprime preset smoke\n") == 2
 
 
 def test_the_page_has_every_group_the_papers_measures_and_the_gates(folder: Path) -> None:
@@ -475,11 +475,9 @@ def test_the_page_has_every_group_the_papers_measures_and_the_gates(folder: Path
 
 def test_the_page_says_how_it_was_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (folder / RESULTS).read_text()
-    assert "    python -m zprime.preset smoke\n    dvc exp run -S" in text
+    assert "    zprime preset smoke\n    dvc exp run -S" in text
     assert "-S 'train.seeds=[0,1]'" in text
-    assert (
-        "    python -m stages.reporting.ablations first --seeds 0,1 --recipes erm\n    make results\n" in text
-    )
+    assert "    zprime ablations first --seeds 0,1 --recipes erm\n    make results\n" in text
     monkeypatch.chdir(folder)
     made = PARAMETERS_FILE.read_text()
     content = yaml.safe_load(made)

@@ -63,8 +63,8 @@ def test_outside_a_project_a_command_says_where_it_works(
     result = CliRunner().invoke(application, [name, *(["smoke"] if name == "preset" else [])])
     assert isinstance(result.exception, UserError)
     assert str(result.exception) == (
-        f"zprime {name} works on a project, and {tmp_path} has no dvc.yaml: go to the folder of your clone of "
-        "zprime, and run it there."
+        f"zprime {name} works on a project, and {tmp_path} has no dvc.yaml: go to the folder of your "
+        "clone of zprime, and run it there."
     )
 
 

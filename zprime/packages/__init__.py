@@ -1,9 +1,10 @@
-"""zprime's packages under names that nobody else has: `zprime.packages.data` is what its own code calls `data`.
+"""zprime's packages under names that nobody else has: below `zprime.packages`.
 
-The packages `data`, `pipeline`, `generators`, `classifiers` and `stages` have plain names, which other people's
-code may use too. A script that imports zprime may stand beside a folder `data` of its own, so zprime must neither
-find that folder nor put its own under this name. Below `zprime.packages` the same files are loaded once more,
-and what they import from one another is found here as well. Nothing outside these modules changes.
+The packages `data`, `pipeline`, `generators`, `classifiers` and `stages` have plain names, which other
+people's code may use too: a script that imports zprime may stand beside a folder `data` of its own. zprime
+must not take that folder for its own, nor its owner find zprime's under this name. So the files are loaded
+here as `zprime.packages.data` and so on, and what they import from one another as `data` is found here as
+well. Nothing else in the process changes.
 
 In a wheel the packages lie in this folder; in a clone they lie beside the folder `zprime`.
 """
