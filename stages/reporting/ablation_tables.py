@@ -115,6 +115,6 @@ def commands(records: Sequence[RECORD]) -> list[str]:
     for record in records:
         seeds, recipes = ",".join(map(str, record["seeds"])), ",".join(record["recipes"])
         names.setdefault(f"--seeds {seeds} --recipes {recipes}", []).append(record["name"])
-    return [
-        " ".join(["python -m stages.reporting.ablations", *of, options]) for options, of in names.items()
-    ] or ["python -m stages.reporting.ablations"]
+    return [" ".join(["zprime ablations", *of, options]) for options, of in names.items()] or [
+        "zprime ablations"
+    ]

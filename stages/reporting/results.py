@@ -1,7 +1,7 @@
-"""``python -m stages.reporting.results``: what the finished pipeline found -> docs/results.md, pictures.
+"""``zprime results``: what the finished pipeline found -> docs/results.md and its pictures.
 
-Reads what the stages wrote, and docs/results/ablations.json where `python -m stages.reporting.ablations`
-has been run. Every figure and every verdict is computed; the template's prose holds whatever they are.
+Reads what the stages wrote, and docs/results/ablations.json where `zprime ablations` has been
+run. Every figure and every verdict is computed; the template's prose holds whatever they are.
 """
 
 import json
@@ -52,12 +52,12 @@ from stages.shared.paths import (
     EVALUATION,
     GENERATOR,
     METRICS,
+    PRESETS,
     QUALITY,
     RECOMMENDATION,
     REPORT,
     RESULTS,
 )
-from zprime.preset import PRESETS
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"

@@ -403,11 +403,11 @@ def test_the_changes_listed_make_one_preset_the_other(former: str, wanted: str) 
 
 
 def test_ablations_of_the_same_cells_are_one_command() -> None:
-    assert ablation_tables.commands([]) == ["python -m stages.reporting.ablations"]
+    assert ablation_tables.commands([]) == ["zprime ablations"]
     records = [record("a", None, 0.5), record("b", "a", 0.5, seeds=[0]), record("c", "a", 0.5)]
     assert ablation_tables.commands(records) == [
-        "python -m stages.reporting.ablations a c --seeds 0,1 --recipes erm",
-        "python -m stages.reporting.ablations b --seeds 0 --recipes erm",
+        "zprime ablations a c --seeds 0,1 --recipes erm",
+        "zprime ablations b --seeds 0 --recipes erm",
     ]
 
 
@@ -489,10 +489,7 @@ def test_the_page_says_how_it_was_made(folder: Path, monkeypatch: pytest.MonkeyP
     text = (folder / RESULTS).read_text()
     assert "The parameters are those of the preset `smoke`, but for:\n\n" in text
     assert "    train.seeds: [0, 1]\n" in text
-    assert (
-        "    make repro\n"
-        "    python -m stages.reporting.ablations first --seeds 0,1 --recipes erm\n    make results\n" in text
-    )
+    assert "    zprime ablations first --seeds 0,1 --recipes erm\n    make results\n" in text
     monkeypatch.chdir(folder)
     made = PARAMETERS_FILE.read_text()
     content = yaml.safe_load(made)
