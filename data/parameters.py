@@ -14,7 +14,7 @@ class Prepare(Parameters):
     resolution: int = Field(32, ge=4, le=1024)  # px, of the square images in the store
     on_bad_image: Literal["stop", "skip"] = "stop"
     shard_size: int = Field(4096, ge=1)  # images
-    source: dict[str, Any]  # `kind`, and the parameters of that source: data/sources/KIND.py
+    source: dict[str, Any]  # `name`, and the parameters of that source: data/sources/NAME.py
 
 
 class Gates(Parameters):

@@ -1,7 +1,7 @@
 """The schema of params.yaml as a whole: one section per stage, every key known, every value checked."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -116,7 +116,7 @@ class AllParameters(Parameters):
     def _a_generator_to_load_is_named(self) -> "AllParameters":
         if self.generator == "load_gan" and self.load_gan is None:
             raise ValueError(
-                "generator is load_gan, but there is no section load_gan: presets/pretrained.yaml has one"
+                "generator is load_gan, but there is no section load_gan: the preset pretrained has one"
             )
         return self
 
@@ -191,7 +191,20 @@ class AllParameters(Parameters):
 
 def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:
     """Read and check a parameter file; `UserError` says what is wrong in it, and where."""
+    return checked_parameters(content_of(path), str(path))
+
+
+def checked_parameters(content: dict[str, Any], where: str) -> AllParameters:
+    """Check the content of a parameter file.
+
+    Args:
+        content: the sections, as YAML has them.
+        where: what an error names as the file.
+
+    Raises:
+        UserError: if anything in it is wrong; says what, and where.
+    """
     try:
-        return AllParameters.model_validate(content_of(path))
+        return AllParameters.model_validate(content)
     except ValidationError as error:
-        raise UserError(sentence_of(error, str(path))) from error
+        raise UserError(sentence_of(error, where, content)) from error

@@ -305,7 +305,7 @@ def main() -> None:
         .get_template("report.html.j2")
         .render(
             tables=tables,
-            source=parameters.prepare.source["kind"],
+            source=parameters.prepare.source["name"],
             target=target,
             protected=protected,
             recipe=recipe,

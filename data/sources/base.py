@@ -31,7 +31,7 @@ class BadImage(Exception):
 class Source(Parameters):
     """A data set, with its parameters as fields."""
 
-    kind: str
+    name: str
 
     @abstractmethod
     def table(self) -> pd.DataFrame:

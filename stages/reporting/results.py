@@ -55,7 +55,7 @@ from stages.shared.paths import (
     REPORT,
     RESULTS,
 )
-from zprime.preset import PRESETS
+from stages.shared.presets import PRESETS, preset_names, preset_values
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"
@@ -204,8 +204,8 @@ def commands(content: Mapping[str, Any]) -> list[str]:
     Args:
         content: what params.yaml holds.
     """
-    presets = {path.stem: path.read_text() for path in sorted((PROJECT / PRESETS).glob("*.yaml"))}
-    contents = {name: yaml.safe_load(text) for name, text in presets.items()}
+    folder = PROJECT / PRESETS
+    contents = {name: preset_values(name, folder) for name in preset_names(folder)}
     return results_commands.commands(without_folders(content), contents)
 
 

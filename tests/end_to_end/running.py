@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from stages.shared.presets import PRESETS, preset_text
+
 PROJECT = Path(__file__).parents[2]
 
 
@@ -21,7 +23,7 @@ def new_repository(folder: Path) -> Path:
         if (PROJECT / name).is_file() and name not in ("dvc.lock", "metrics.json"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, folder / name)
-    shutil.copy(folder / "presets" / "smoke.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(preset_text("smoke", folder / PRESETS))
     checked(folder, "git", "init", "--quiet")
     checked(folder, "git", "add", ".")
     identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")

@@ -15,6 +15,7 @@ import pytest
 from generators.hyperplanes import load_hyperplanes
 from pipeline.content.stores import Store
 from pipeline.integrity import faulty_files
+from stages.shared.presets import PRESETS, preset_text
 from tests.end_to_end.running import checked, edit, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -59,7 +60,7 @@ def test_the_manifest_joins_to_images_and_labels(repository: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_dataset_twice(repository: Path, tmp_path: Path) -> None:
-    shutil.copy(repository / "presets" / "smoke.yaml", tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(preset_text("smoke", repository / PRESETS))
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     for stage in ("prepare", "train_gan", "sample", "synthesize"):
         arguments = ["z"] if stage == "synthesize" else []

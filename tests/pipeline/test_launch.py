@@ -18,6 +18,7 @@ from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import UserError
 from pipeline.launch import _refuse_missing_gpus
 from pipeline.parameters import Runtime
+from stages.shared.presets import PRESETS, preset_values
 
 PROJECT = Path(__file__).parents[2]
 SECONDS = 60  # for what takes five
@@ -49,7 +50,7 @@ def environment() -> dict[str, str]:
 
 
 def write_parameters(folder: Path, **changes: dict[str, object]) -> None:
-    parameters = yaml.safe_load((PROJECT / "presets" / "smoke.yaml").read_text())
+    parameters = preset_values("smoke", PROJECT / PRESETS)
     for section, values in {"runtime": {}, **changes}.items():
         parameters[section] |= values
     parameters["runtime"] |= {"device": "cpu", "precision": "fp32"}

@@ -40,9 +40,10 @@ from stages.shared.paths import (
     REAL,
     SYNTHETIC,
 )
+from stages.shared.presets import preset_values
 
 PRESETS = Path(__file__).parents[2] / "presets"
-PRESET = yaml.safe_load((PRESETS / "smoke.yaml").read_text())
+PRESET = preset_values("smoke", PRESETS)
 NAMES = ["Blond_Hair", "Male"]
 SMALL = Backbone(name="small", width=8)
 
@@ -489,7 +490,7 @@ def test_there_are_judges_where_every_attribute_has_either_kind(project: None) -
 
 
 def test_the_ink_of_real_digits_is_judged_from_the_stored_pixels(project: None) -> None:
-    parameters = yaml.safe_load((PRESETS / "digits.yaml").read_text())
+    parameters = preset_values("digits", PRESETS)
     parameters |= {"cluster": {"mode": "inline"}, "runtime": {"device": "cpu", "precision": "fp32"}}
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
     prepare.main()

@@ -18,6 +18,7 @@ from stages.reporting import ablation_tables, results, targets
 from stages.reporting import commands as results_commands
 from stages.reporting import leakage as losses
 from stages.shared.paths import ABLATIONS, GENERATOR, QUALITY, RESULTS
+from stages.shared.presets import preset_values
 from tests.stages.evaluated import PROJECT, make_synthesised, make_trained
 
 ATTRIBUTES = ["Blond_Hair", "Male"]
@@ -382,7 +383,7 @@ def test_the_command_is_the_one_of_these_parameters(changes: dict[str, Any], exp
 def test_dvc_takes_the_changes_for_what_they_are(former: str, wanted: str, tmp_path: Path) -> None:
     from dvc.utils.hydra import apply_overrides
 
-    before, after = (yaml.safe_load((PROJECT / f"presets/{n}.yaml").read_text()) for n in (former, wanted))
+    before, after = (preset_values(n, PROJECT / "presets") for n in (former, wanted))
     after["odd"] = {"text": 'a "b", c', "number": "12", "none": None, "word": "Null", "flag": True}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(before))
