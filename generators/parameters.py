@@ -36,9 +36,7 @@ class Refinement(Parameters):
     """Gradient steps from each linear complement: `generators.refinement`."""
 
     steps: int = Field(0, ge=0)  # 0: the linear complement as it is
-    learning_rate: float = Field(0.05, gt=0)  # of Adam, in units of the latent space
-    margin: float = Field(2.0, gt=0)  # in logits, by which classifiers are to see what is wanted
-    distance: float = Field(0.3, ge=0)  # weight of the mean square of the move from the linear complement
+    learning_rate: float = Field(0.1, gt=0)  # of Adam, in units of the latent space
     batch_size: int = Field(256, ge=1)  # latents; not in the result
 
 

@@ -55,6 +55,7 @@ from stages.shared.paths import (  # fmt: skip
     RUNS,
 )
 
+SEED = 0  # of the bootstrap
 MATCHED = "_count_matched"  # what the names of metrics at the matched threshold end in
 
 CountMetric = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -409,15 +410,13 @@ def main() -> None:
                 key = {"data": data, "recipe": recipe, "seed": seed, "selection": selection}
                 records.append(
                     key
-                    | evaluate_run(
-                        rows, counts / counts.sum(), section.resamples, section.seed, parameters.protected
-                    )
+                    | evaluate_run(rows, counts / counts.sum(), section.resamples, SEED, parameters.protected)
                 )
                 if selection == SELECTION:
                     validated.append(Run(data, recipe, seed, rows[rows["split"] == "validation"]))
             advance()
     runs = pd.DataFrame(records)
-    recommendation = recommend(validated, parameters.protected, judgements_of_steps(parameters), section.seed)
+    recommendation = recommend(validated, parameters.protected, judgements_of_steps(parameters), SEED)
     summaries = training_summaries(parameters)
     write_table(EVALUATION / "runs.parquet", runs)
     write_json(EVALUATION / "data.json", summaries)

@@ -6,14 +6,12 @@ from pydantic import (
     Field,
 )
 
-from classifiers.networks.parameters import Backbone
-from classifiers.training.parameters import Optimizer, Training
+from classifiers.training.parameters import Training
 from pipeline.parameters import Parameters
 
 
 class Evaluate(Parameters):
     resamples: int = Field(500, ge=1)  # of the bootstrap
-    seed: int = 0
 
 
 class Inception(Parameters):
@@ -24,16 +22,9 @@ class Inception(Parameters):
 
 
 class Probe(Parameters):
-    """How the classifier that is to tell real from synthetic images is trained.
+    """How the classifier that is to tell real from synthetic images is trained; see `measures/probe.py`."""
 
-    On images that are not moved: the repeated edges are alike in both kinds, and hide what is fine.
-    """
-
-    backbone: Backbone = Backbone(width=16)
-    optimizer: Optimizer = Optimizer()
-    weight_decay: float = Field(1e-4, ge=0)
     steps: int = Field(600, ge=1)
-    batch_size: int = Field(128, ge=1)  # images
     flip: bool = False  # as of `Budget`
 
 
@@ -44,4 +35,3 @@ class Assess(Parameters):
     inception_weights: Inception | None = None  # null: no FID
     probe: Probe = Probe()
     judge: Training = Training(steps=1500)  # where the source has a split for judges
-    seed: int = 0

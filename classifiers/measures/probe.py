@@ -11,9 +11,10 @@ from classifiers.measures.parameters import Probe
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
+from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import train_classifier
 from classifiers.training.objectives import ERM
-from classifiers.training.parameters import Training
+from classifiers.training.parameters import Optimizer, Training
 from pipeline.content.seeds import derived_seed, generator_for
 
 IntArray = NDArray[np.int64]
@@ -75,12 +76,31 @@ def both_kinds(real: LabelledImages, synthetic: LabelledImages) -> LabelledImage
     )
 
 
+def training_of(section: Probe) -> Training:
+    """How a probe is trained, alike for all data sets.
+
+    On images that are not moved: the repeated edges are alike in both kinds, and hide what is fine.
+    """
+    return Training(
+        backbone=Backbone(name="small", width=16),
+        optimizer=Optimizer(name="adamw", learning_rate=2e-3, schedule="cosine", warm_up=0.05),
+        weight_decay=1e-4,
+        steps=section.steps,
+        batch_size=128,
+        evaluations=1,
+        flip=section.flip,
+        shift=0.0,
+        average=0.05,
+        sampler="uniform",
+    )
+
+
 def separation(
     description: str,
     real: LabelledImages,
     synthetic: LabelledImages,
     n_groups: int,
-    settings: Probe,
+    settings: Training,
     seed: int,
     accelerator: Accelerator,
     checkpoint: Path,
@@ -94,6 +114,7 @@ def separation(
 
     Args:
         real, synthetic: as many images; their `groups` are only what the result is broken down by.
+        settings: how it is trained (`training_of`); its seed is not used.
         checkpoint: a file for the state of the training, which goes on there after a kill.
     """
     if len(real) != len(synthetic):
@@ -107,7 +128,7 @@ def separation(
         ERM(),
         both_kinds(real.subset(first), synthetic.subset(first)),
         measured,
-        Training(**dict(settings), sampler="uniform", evaluations=1, seed=seed),
+        settings.model_copy(update={"seed": seed}),
         {LAST: lambda scores, images: 0.0},
         accelerator,
         checkpoint,

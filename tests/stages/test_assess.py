@@ -102,7 +102,7 @@ class SeesGreen(Avatars):
 def make_project(judge_images: int = 8) -> None:
     """All that `assess` reads, in the current folder."""
     parameters = {**PRESET, "cluster": {"mode": "inline"}, "runtime": {"device": "cpu", "precision": "fp32"}}
-    parameters["assess"]["probe"] |= {"steps": 2, "batch_size": 8}
+    parameters["assess"]["probe"] |= {"steps": 2}
     parameters["assess"]["judge"] |= {"steps": 40, "evaluations": 2}
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
     counts = {"train": 24, "validation": 4, "test": 8, "oracle": 12, "judge": judge_images}
