@@ -10,9 +10,9 @@ from pipeline.parameters import Parameters
 
 
 class Sample(Parameters):
-    fit: int = Field(10000, ge=2)  # latents to fit the hyperplanes with
-    validation: int = Field(5000, ge=1)  # latents to validate them with
-    pair: int = Field(20000, ge=1)  # latents to complement
+    fit: int = Field(8000, ge=2)  # latents to fit the hyperplanes with
+    validation: int = Field(2000, ge=1)  # latents to validate them with
+    pair: int = Field(30000, ge=1)  # latents to complement
     seed: int = 0
 
 
@@ -46,5 +46,5 @@ class Complement(Parameters):
     )
     metric: Literal["euclidean", "mahalanobis"] = "euclidean"  # of the smallest move
     # Latents to pair of each group that f sees, at most: rare groups get as many pairs; null: all.
-    per_group: int | None = Field(None, ge=1)
+    per_group: int | None = Field(3000, ge=1)
     refine: Refinement = Refinement()

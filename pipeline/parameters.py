@@ -34,7 +34,7 @@ class Runtime(Parameters):
 
 
 class Cluster(Parameters):
-    mode: Literal["inline", "local", "scheduler"] = "inline"
+    mode: Literal["inline", "local", "scheduler"] = "local"
     workers: int | None = Field(None, ge=1)  # local: processes; null: one per GPU, or per core
     threads: int | None = Field(None, ge=1)  # of torch in each; null: local: cores / workers; else as started
     address: str | None = None  # scheduler: tcp://host:port; null: DASK_SCHEDULER_ADDRESS

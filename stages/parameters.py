@@ -13,8 +13,7 @@ from pydantic import (
 from classifiers.measures.parameters import Assess, Evaluate
 from classifiers.parameters import Label, TrainAttribute
 from classifiers.training.parameters import Budget, Recipe
-from data.exports.parameters import Export
-from data.parameters import Balance, Prepare
+from data.parameters import Balance, Export, Prepare
 from generators.inversion.parameters import Invert
 from generators.networks.parameters import LoadGAN
 from generators.parameters import Complement, FitHyperplanes, Sample, Synthesize
@@ -28,7 +27,10 @@ DATA = ("original", "duplicated", "sampled", "augmented", "oracle")
 
 class Train(Budget):
     real_data: list[Literal["original", "duplicated", "oracle"]]
-    balanced_data: list[Literal["sampled", "augmented"]] = ["augmented"]  # augmented is one of them
+    balanced_data: list[Literal["sampled", "augmented"]] = [
+        "sampled",
+        "augmented",
+    ]  # augmented is one of them
     recipes: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     definitions: dict[str, Recipe]
@@ -79,7 +81,7 @@ class AllParameters(Parameters):
     cluster: Cluster = Cluster()
     prepare: Prepare
     train_attribute: TrainAttribute
-    generator: Literal["train_gan", "load_gan"] = "train_gan"  # the stage that makes out/generator
+    generator: Literal["train_gan", "load_gan"]  # the stage that makes out/generator
     train_gan: TrainGAN
     load_gan: LoadGAN | None = None
     sample: Sample
@@ -91,7 +93,7 @@ class AllParameters(Parameters):
     complement: Complement
     balance: Balance
     train: Train
-    assess: Assess = Assess()
+    assess: Assess
     evaluate: Evaluate
     export: Export
 

@@ -25,7 +25,7 @@ class Probe(Parameters):
     """How the classifier that is to tell real from synthetic images is trained; see `measures/probe.py`."""
 
     steps: int = Field(600, ge=1)
-    flip: bool = False  # as of `Budget`
+    flip: bool  # as of `Budget`
 
 
 class Assess(Parameters):
@@ -33,5 +33,5 @@ class Assess(Parameters):
 
     images: int = Field(5000, ge=4)  # of every set that is compared, at most
     inception_weights: Inception | None = None  # null: no FID
-    probe: Probe = Probe()
-    judge: Training = Training(steps=1500)  # where the source has a split for judges
+    probe: Probe
+    judge: Training  # where the source has a split for judges

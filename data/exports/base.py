@@ -15,9 +15,9 @@ from typing import IO, Any, ClassVar
 
 import pandas as pd
 
-from data.exports.parameters import Export
 from data.exports.rows import image_counts, read_rows, write_rows
 from data.manifest import Manifest, selected
+from data.parameters import Export
 from data.sources.base import SPLITS
 from pipeline.content.stores import RECORDS, finish_store
 from pipeline.errors import UserError

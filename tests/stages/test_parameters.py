@@ -4,6 +4,7 @@ import copy
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,47 @@ def test_every_preset_is_valid_and_complete(name):
         assert missing_in(content.get(name), section, name) == []
 
 
+def differing(default: object, wanted: object, place: str) -> list[str]:
+    """The places below `place` where a default is not what is wanted."""
+    if isinstance(default, BaseModel) and isinstance(wanted, BaseModel):
+        of = [differing(getattr(default, name), value, f"{place}.{name}") for name, value in wanted]
+        return [found for places in of for found in places]
+    return [] if default == wanted else [place]
+
+
+def differing_defaults(section: BaseModel, place: str) -> set[str]:
+    """The places of a section of the base, at any depth, whose schema has another default than the base."""
+    found: set[str] = set()
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if not field.is_required():
+            found |= set(differing(field.get_default(call_default_factory=True), value, f"{place}.{name}"))
+        if isinstance(value, BaseModel):
+            found |= differing_defaults(value, f"{place}.{name}")
+    return found
+
+
+def test_a_default_of_the_schema_is_the_value_of_the_base():
+    """But for load_gan, left out where a generator is trained, and what every training has of its own."""
+    base = checked_parameters(preset_values("avatars", ROOT / PRESETS), "base")
+    of_a_training = {
+        f"{section}.{name}"
+        for section in (".train", ".train_attribute", ".assess.judge")
+        for name in ("steps", "evaluations", "flip", "shift")
+    }
+    assert differing_defaults(base, "") - of_a_training == {".load_gan"}
+    content = preset_values("avatars", ROOT / PRESETS)
+    content["sample"]["pair"] += 1
+    assert ".sample.pair" in differing_defaults(checked_parameters(content, "changed"), "")
+
+
+def test_schemas_import_neither_torch_nor_pandas():
+    """Every stage, every command and every worker reads them first."""
+    code = "import sys, stages.parameters; print({'torch', 'pandas', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_the_generator_comes_from_the_stage_that_is_named():
     """dvc.yaml runs stages/GENERATOR.py."""
     loading = {n for n in NAMES if preset_values(n, ROOT / PRESETS)["generator"] == "load_gan"}
@@ -135,7 +177,7 @@ def test_the_data_of_the_matrix_are_in_the_tables_order(tmp_path):
     ]
     alone = {"train.real_data": [], "train.balanced_data": ["augmented"]}
     assert read(tmp_path, alone).train.data == ["augmented"]
-    assert read(tmp_path, alone | {"train.balanced_data": ...}).train.data == ["augmented"]
+    assert read(tmp_path, alone | {"train.balanced_data": ["augmented"]}).train.data == ["augmented"]
 
 
 def test_a_share_of_real_images_is_of_whole_ones(tmp_path):
@@ -235,7 +277,8 @@ def test_a_resolution_that_is_missing_is_named(key, size, tmp_path):
 
 
 def test_fixed_resolution_needs_steps_and_batches_of_that_resolution_only():
-    fixed = {"growing": False, "resolution": 16, "steps": {16: 5}, "batch_size": {16: 4}}
+    fixed = {**AVATARS["train_gan"], "growing": False, "resolution": 16}
+    fixed |= {"steps": {16: 5}, "batch_size": {16: 4}}
     assert TrainGAN.model_validate(fixed).steps == {16: 5}
     with pytest.raises(ValueError, match="steps has no entry for 16 px"):
         TrainGAN.model_validate(fixed | {"steps": {32: 5}})
