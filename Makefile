@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro test bench results install lock
 .DELETE_ON_ERROR:
 
-repro: install  ## run the pipeline on params.yaml, or on presets/$(PRESET).yaml
+repro: install  ## run the pipeline on params.yaml, or on the preset $(PRESET)
 	$(if $(PRESET),$(BIN)/python -m zprime.preset $(PRESET))
 	$(BIN)/dvc repro
 

@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from pipeline.errors import UserError
+from stages.parameters import checked_parameters, read_parameters
 from stages.shared.presets import BASE, PRESETS, preset_names, preset_text, preset_values
+from zprime import params
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,3 +144,30 @@ def test_presets_write_no_value_that_is_the_same_without_it(name):
 
 def test_all_presets_together_are_short():
     assert sum(len(path.read_text().splitlines()) for path in (ROOT / PRESETS).glob("*.yaml")) < 400
+
+
+def test_the_effective_parameters_are_complete_and_can_be_read_again(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params.main(preset=None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert checked_parameters(printed, "printed") == read_parameters()
+    written = preset_values("avatars")
+    recipes = printed["train"].pop("definitions"), written["train"].pop("definitions")
+    assert printed == written
+    assert set(recipes[0]) == set(recipes[1])
+    assert recipes[0]["erm"] == {**recipes[1]["erm"], **recipes[0]["erm"]}  # and what it leaves out
+    assert recipes[0]["erm"]["pretrain"] == 0.0
+    params.main(preset="table")
+    assert yaml.safe_load(capsys.readouterr().out)["prepare"]["source"]["split_values"]["val"] == "validation"
+
+
+def test_what_a_file_leaves_out_is_printed_as_well(capsys, monkeypatch, tmp_path):
+    values = preset_values("avatars", ROOT / PRESETS)
+    del values["sample"]["pair"], values["cluster"], values["prepare"]["source"]["seed"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.chdir(tmp_path)
+    params.main(preset=None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    whole = preset_values("avatars", ROOT / PRESETS)
+    for section in ("sample", "cluster", "prepare"):
+        assert printed[section] == whole[section]
