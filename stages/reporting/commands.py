@@ -32,18 +32,23 @@ def overrides(former: Mapping[str, Any], wanted: Mapping[str, Any], place: str =
     found = []
     for key in dict.fromkeys((*former, *wanted)):
         name, before, after = f"{place}{key}", former.get(key), wanted.get(key)
-        if key not in wanted:  # Hydra takes a null for what is not there
-            found += [*([f"{name}=0"] if before is None else []), f"~{name}"]
+        if key not in wanted:
+            found += _removal(name, before)
         elif key not in former:
             found.append(f"+{name}={text_of(after)}")
         elif before != after:
             if _has_names(before) and _has_names(after):
                 found += overrides(before, after, f"{name}.")
             elif isinstance(after, dict):  # which would be merged
-                found += [f"~{name}", f"+{name}={text_of(after)}"]
+                found += [*_removal(name, before), f"+{name}={text_of(after)}"]
             else:
                 found.append(f"{name}={text_of(after)}")
     return found
+
+
+def _removal(name: str, value: Any) -> list[str]:
+    """What removes a key; Hydra takes a null for what is not there."""
+    return [*([f"{name}=0"] if value is None else []), f"~{name}"]
 
 
 def text_of(value: Any) -> str:
