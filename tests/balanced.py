@@ -52,7 +52,9 @@ def write_parameters(
     parameters["attributes"] = list(attributes)
     parameters["cluster"] = {"mode": "inline"}
     parameters["on_useless"] = "go_on"  # the classifiers of this project throw coins
+    gates = parameters["balance"]["gates"]
     parameters["balance"] |= {"synthetic_per_real": None, **(balance or {})}
+    parameters["balance"]["gates"] = gates | parameters["balance"]["gates"]
     parameters["export"] |= export
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
 

@@ -242,6 +242,9 @@ def write_training(on_useless: str) -> None:
         "channels": {4: 4, 8: 4},
         "batch_size": {4: 4, 8: 4},
         "steps": sizes,
+        "learning_rate": 1.5e-3,
+        "group_balance": 0.0,
+        "flip": False,
     }
     content["runtime"] |= {"device": "cpu", "precision": "fp32"}
     Path("params.yaml").write_text(yaml.safe_dump(content))
