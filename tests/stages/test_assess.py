@@ -51,7 +51,10 @@ Z = {0: ("00", "00", "11"), 1: ("00", "00", "00"), 2: ("01", "00", "01"), 3: ("0
      4: ("10", "10", "00"), 5: ("10", "10", "10"), 6: ("11", "11", "11"), 7: ("11", "01", "11")}  # fmt: skip
 PARTS = {0: "fit", 1: "validation"}  # all others are paired
 Z_PRIME = {7: "10", 6: "10", 2: "00", 3: "01", 4: "11", 5: "01"}  # what G(z') shows: not in the order of z
-REAL_TEST = {"accuracy": 0.9, "worst_group_accuracy": 0.8, "group_accuracies": [0.8] * 4, "group_n": [2] * 4}
+REAL_TEST = {
+    "accuracy": 0.9, "balanced_accuracy": 0.9, "worst_group_accuracy": 0.8, "group_accuracies": [0.8] * 4,
+    "group_n": [2] * 4,
+}  # fmt: skip
 
 
 def digits(texts: list[str]) -> np.ndarray:

@@ -56,5 +56,5 @@ def test_what_is_no_such_file_is_refused_in_a_sentence(
 
 
 def test_a_missing_file_is_said_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="quality.json is missing: run `dvc repro`"):
+    with pytest.raises(UserError, match=r"quality\.json is missing: run `dvc repro`"):
         Quality.read(tmp_path / "quality.json")
