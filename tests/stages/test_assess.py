@@ -239,7 +239,7 @@ def test_what_pixels_tell_is_counted_like_what_a_network_tells(
         assess_judged, "load_network", lambda folder: (loaded.append(folder.name) or SeesColour(folder), {})
     )
     monkeypatch.setattr(assess, "source_of", lambda parameters: SeesGreen())
-    exact = {"accuracy": 1.0}
+    exact = {**REAL_TEST, "accuracy": 1.0}
     write_json(JUDGES / "Male" / "metrics.json", {"measured": True, "images": 8, "real_test": exact})
     assess.main()
     measured = quality()["judge"]
