@@ -24,7 +24,7 @@ from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import EVALUATION_BATCH
 from data.names import JUDGE_SPLIT, ORACLE_SPLIT
 from data.sources import source_of
-from pipeline.content.files import committed, write_json
+from pipeline.content.files import committed
 from pipeline.content.groups import group_names, protected_groups
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
@@ -41,6 +41,7 @@ from stages.shared.controls import MANIFESTS
 from stages.shared.inputs import real_images
 from stages.shared.judged import judged_figures, judges_of
 from stages.shared.paths import ATTRIBUTES, LABELS, QUALITY, REAL, SYNTHETIC
+from stages.shared.quality import Quality
 from stages.shared.training_data import training_images
 
 SEED = 0  # of the samples that are compared, and of the probes
@@ -238,16 +239,14 @@ def main() -> None:
         )
         print(f"assess: {absent}")
     output = work.folder / "quality"
-    write_json(
-        output / "quality.json",
-        {
-            "groups": group_names(parameters.target, parameters.protected),
-            "distances": {"images": images, "inception": "inception" in extractors, "sets": distances},
-            "probe": probes,
-            "judge": figures,
-            "judge_absent": absent,
-        },
-    )
+    content = {
+        "groups": group_names(parameters.target, parameters.protected),
+        "distances": {"images": images, "inception": "inception" in extractors, "sets": distances},
+        "probe": probes,
+        "judge": figures,
+        "judge_absent": absent,
+    }
+    Quality.model_validate(content).write(output / "quality.json")
     if judged is not None:
         write_table(output / "judged.parquet", judged)
     judgements = [

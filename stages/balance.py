@@ -19,7 +19,6 @@ from data.balancing import (
 )
 from data.gates import dropped_counts, judged_complements, kept_by, passed_gates, shares_of
 from data.trust import balance_judgement, complements_judgement, cross_checks
-from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table, write_table
@@ -27,6 +26,7 @@ from pipeline.content.trust import settle
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
+from stages.shared.datasheet import Datasheet
 from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
 from stages.shared.summaries import by_group, summary_of
 
@@ -132,7 +132,7 @@ def main() -> None:
     distinct = sampled[sampled["source"] == "z"].drop_duplicates("id")
 
     overall = shares_of(complements, names)
-    datasheet: dict[str, Any] = {
+    content: dict[str, Any] = {
         "attributes": {"target": parameters.target, "protected": protected},
         "groups": {f"group_{group}": name for group, name in enumerate(groups)},
         **section.model_dump(exclude={"seed"}),
@@ -151,12 +151,13 @@ def main() -> None:
         "protected_flipped": overall["protected_flipped"],
         "complements": about,
     }
+    datasheet = Datasheet.model_validate(content)
     write_table(work.folder / "manifest.parquet", manifest)
     write_table(work.folder / "sampled.parquet", sampled)
     write_table(work.folder / "complements.parquet", complements[JUDGED_COLUMNS])
-    write_json(work.folder / "datasheet.json", datasheet)
+    datasheet.write(work.folder / "datasheet.json")
     work.publish(BALANCED)
-    print(f"balance: {len(synthetic):,} synthetic images join {datasheet['before']['images']:,} real ones")
+    print(f"balance: {len(synthetic):,} synthetic images join {datasheet.before.images:,} real ones")
 
 
 if __name__ == "__main__":

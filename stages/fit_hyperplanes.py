@@ -24,7 +24,6 @@ from generators.hyperplanes import (
 from generators.latents import to_sphere
 from generators.networks.cards import read_card
 from generators.plane_trust import angle_judgement, group_accuracies, one_label_judgement, plane_judgement
-from pipeline.content.files import write_json
 from pipeline.content.groups import group_names, protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id
@@ -34,6 +33,7 @@ from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
+from stages.shared.planes import HyperplaneMetrics
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,8 @@ def main() -> None:
     work = work_folder("fit_hyperplanes")
     save_hyperplanes(work.folder / "hyperplanes.json", planes)
     named = {f"{first} x {second}": angle for (first, second), angle in angles.items()}
-    write_json(work.folder / "metrics.json", {**metrics, "angles_degrees": named})
+    content = {**metrics, "angles_degrees": named}
+    HyperplaneMetrics.model_validate(content).write(work.folder / "metrics.json")
     judgements = [*(of.judgement for of in fitted), angle_judgement(held_apart)]
     settle(judgements, work.folder, parameters.on_useless)
     work.publish(HYPERPLANES)

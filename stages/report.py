@@ -23,6 +23,7 @@ from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_dev
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
 from stages.reporting.tables import to_html
+from stages.shared.datasheet import Datasheet, Summary
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -37,6 +38,8 @@ from stages.shared.paths import (  # fmt: skip
     RUNS,
     SYNTHETIC,
 )
+from stages.shared.planes import HyperplaneMetrics
+from stages.shared.quality import Quality
 
 TEMPLATES = Path(__file__).parent / "reporting"
 PREFIXES = {"z": "", "z_prime": "prime_"}  # of the columns of each source in `all_pairs`
@@ -55,6 +58,12 @@ def without_folders(value: Any) -> Any:
 def read_json(path: Path) -> Any:
     """The content of a JSON file that another stage wrote."""
     return json.loads(path.read_text())
+
+
+def read_summaries(data: list[str]) -> dict[str, Summary]:
+    """Read what each of these data sets consists of, in their order: the order of the tables."""
+    described = read_json(EVALUATION / "data.json")
+    return {name: Summary.model_validate(described[name]) for name in data}
 
 
 def all_pairs(parameters: AllParameters) -> pd.DataFrame:
@@ -214,18 +223,18 @@ def write_plots(
         table.to_csv(path, index=False, float_format="%.6g")
 
 
-def step_tables(parameters: AllParameters, datasheet: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def step_tables(parameters: AllParameters, datasheet: Datasheet, names: list[str]) -> dict[str, Any]:
     """The tables of what each step of the augmentation did, by section of the page.
 
     Args:
         datasheet: out/balanced/datasheet.json.
         names: of the groups, [2 n_g].
     """
-    planes = read_json(HYPERPLANES / "metrics.json")
+    planes = HyperplaneMetrics.read(HYPERPLANES / "metrics.json")
     moved = ["z_prime", *(f"{source}_prime" for source in parameters.inverted)]
     inverted = [steps.inversion(read_json(LATENTS / s / "metrics.json")) for s in parameters.inverted]
     dropped = steps.gates(datasheet, names)
-    quality = read_json(QUALITY / "quality.json")
+    quality = Quality.read(QUALITY / "quality.json")
     return {
         "latent": [
             steps.hyperplanes(planes, parameters.attributes),
@@ -235,7 +244,7 @@ def step_tables(parameters: AllParameters, datasheet: dict[str, Any], names: lis
         "angles": steps.angles(planes, parameters.protected),
         "complements": [steps.complements(datasheet), *([dropped] if dropped.rows else [])],
         "quality": steps.quality(quality),
-        "judge_absent": quality["judge_absent"],
+        "judge_absent": quality.judge_absent,
     }
 
 
@@ -259,8 +268,7 @@ def main() -> None:
     matrix, target, protected = parameters.train, parameters.target, parameters.protected
     runs = read_table(EVALUATION / "runs.parquet", ("data", "recipe", "seed", "selection"))
     recipe, recommendation = shown_recipe(runs), read_recommendation(RECOMMENDATION)
-    datasheet, described = read_json(BALANCED / "datasheet.json"), read_json(EVALUATION / "data.json")
-    summaries = {data: described[data] for data in matrix.data}  # in the order of the tables
+    datasheet, summaries = Datasheet.read(BALANCED / "datasheet.json"), read_summaries(matrix.data)
     names = group_names(target, protected)
     attributes = {name: read_json(ATTRIBUTES / name / "metrics.json") for name in parameters.attributes}
     pairs = all_pairs(parameters)
@@ -271,13 +279,15 @@ def main() -> None:
     thresholds = {name: metrics["threshold"] for name, metrics in attributes.items()}
     drawn = {
         "group_accuracies": figures.group_accuracies(groups, names),
-        "data_sets": figures.data_sets({d: s | s["group_counts"] for d, s in summaries.items()}, names),
+        "data_sets": figures.data_sets(
+            {data: summary.divergences | summary.group_counts for data, summary in summaries.items()}, names
+        ),
         "synthetic_scores": figures.synthetic_scores(synthetic, thresholds),
         **generator_losses(),
         **training_figures(histories, parameters, names),
         **score_figure(scores, parameters, names, recipe),
     }
-    sizes = {data: summary["images"] for data, summary in summaries.items()}
+    sizes = {data: summary.images for data, summary in summaries.items()}
     run_tables = measures.RunTables(runs, target, protected, names, sizes)
     judgements = trust.trust_rows(parameters)
     page = (
@@ -299,7 +309,7 @@ def main() -> None:
             study=measures.STUDY,
             group_names=names,
             runs=run_tables,
-            counts=measures.counts_table(summaries, datasheet["synthetic"], names, target, protected),
+            counts=measures.counts_table(summaries, datasheet.synthetic, names, target, protected),
             datasheet=datasheet,
             steps=step_tables(parameters, datasheet, names),
             classifiers=steps.classifiers(attributes, names, target, parameters.train_attribute.selection),

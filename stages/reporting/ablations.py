@@ -35,7 +35,9 @@ from stages.report import read_json
 from stages.reporting.ablation_variants import VARIANTS, changed
 from stages.reporting.choices import CHOICE, SELECTION
 from stages.reporting.leakage import label_noise, moves_into, rarest_group
+from stages.shared.datasheet import Datasheet
 from stages.shared.paths import ABLATIONS, BALANCED, QUALITY, RUNS
+from stages.shared.quality import Quality
 
 SENTENCE = "error: "  # what a stage's own sentence about a failure begins with
 DATA = ("augmented", "sampled")  # what a variant's classifiers are trained on
@@ -117,7 +119,7 @@ def accuracies(folder: Path, protected: Sequence[str]) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items()}
 
 
-def judged(quality: Mapping[str, Any], group: int, attributes: Sequence[str]) -> dict[str, Any] | None:
+def judged(quality: Quality, group: int, attributes: Sequence[str]) -> dict[str, Any] | None:
     """What the judges say of complements moved into a group and of the labels there; None without judges.
 
     Args:
@@ -125,37 +127,37 @@ def judged(quality: Mapping[str, Any], group: int, attributes: Sequence[str]) ->
         group: t * n_g + a.
         attributes: the target, then the protected ones.
     """
-    judge = quality["judge"]
+    judge = quality.judge
     if judge is None:
         return None
-    moves = moves_into(judge["complements"].get("z_prime", {}), group, attributes)
+    moves = moves_into(judge.complements.get("z_prime", {}), group, attributes)
     return {
         "pairs": moves.pairs if moves else 0,
         "flipped": moves.flipped if moves else None,
         "kept": moves.kept if moves else None,
-        "label_noise": {data: label_noise(judge["labels"][data], group) for data in DATA},
+        "label_noise": {data: label_noise(judge.labels[data], group) for data in DATA},
     }
 
 
 def collect(parameters: AllParameters) -> dict[str, Any]:
     """The figures of the run that ended in the current folder: of either data set, side by side."""
-    datasheet = read_json(BALANCED / "datasheet.json")
+    datasheet = Datasheet.read(BALANCED / "datasheet.json")
     names = group_names(parameters.target, parameters.protected)
-    group = rarest_group(datasheet["before"]["group_counts"])
+    group = rarest_group(datasheet.before.group_counts)
     figures: dict[str, dict[str, Any]] = {data: {} for data in DATA}
     for data in DATA:
         for recipe in parameters.train.recipes:
             cell = RUNS / data / recipe
             seeds = [accuracies(cell / str(seed), parameters.protected) for seed in parameters.train.seeds]
             figures[data][recipe] = {name: spread([of[name] for of in seeds]) for name in seeds[0]}
-    quota = datasheet["synthetic"]["group_counts"], datasheet["sampled"]["distinct"]
+    quota = datasheet.synthetic.group_counts, datasheet.sampled.distinct
     images, distinct = ({name: of[f"group_{k}"] for k, name in enumerate(names)} for of in quota)
     return {
         "data": figures,
         "rarest": names[group],
         "images": images,
         "distinct": distinct,  # of the same numbers of plain G(z), how many are not repeated
-        "judged": judged(read_json(QUALITY / "quality.json"), group, parameters.attributes),
+        "judged": judged(Quality.read(QUALITY / "quality.json"), group, parameters.attributes),
     }
 
 

@@ -6,7 +6,6 @@ everywhere (`pipeline.content.groups`). None stands for what cannot be told: nob
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,9 @@ from stages.reporting.choices import SELECTION
 from stages.reporting.steps import set_name
 from stages.reporting.tables import Table
 from stages.reporting.text import cell, difference, points, share, spread
+from stages.shared.datasheet import Summary
+from stages.shared.quality import FlipRates, Judged, JudgedSource, LabelNoise, Quality
 
-FIGURES = Mapping[str, Any]
 SOURCE_BALANCED, GROUP_BALANCED = "source_balanced", "erm_balanced"  # with the source in the groups, without
 
 
@@ -61,16 +61,16 @@ def rarest_group(group_counts: Mapping[str, int]) -> int:
     return min(range(len(group_counts)), key=lambda group: group_counts[f"group_{group}"])
 
 
-def coverage(source: FIGURES, group: int) -> float:
+def coverage(source: JudgedSource, group: int) -> float:
     """The share of a group among the images of a source, by the judges, in [0, 1].
 
     Args:
         source: `judge.sources.SOURCE` of quality.json.
     """
-    return float(source["group_n"][group] / sum(source["group_n"]))
+    return float(source.group_n[group] / sum(source.group_n))
 
 
-def moves_into(by_flips: Mapping[str, FIGURES], group: int, attributes: Sequence[str]) -> Moves | None:
+def moves_into(by_flips: Mapping[str, FlipRates], group: int, attributes: Sequence[str]) -> Moves | None:
     """What became of the complements that were moved into a group.
 
     Those that flip an attribute come from the group that differs from it by that attribute alone.
@@ -85,54 +85,48 @@ def moves_into(by_flips: Mapping[str, FIGURES], group: int, attributes: Sequence
         asked = flips.split("+")
         mask = sum(1 << place for place, name in enumerate(reversed(protected)) if name in asked)
         start = group ^ mask
-        n = of["group_n"][start]
+        n = of.group_n[start]
         if not n:
             continue
-        changed = of["group_changed"]
+        changed = of.group_changed
         pairs += n
-        flipped += n * sum(changed[name][start] for name in asked) / len(asked)
-        kept += n * (1 - changed[target][start])
-        as_asked += n * of["group_as_asked"][start]
+        flipped += n * sum(changed[name][start] or 0.0 for name in asked) / len(asked)
+        kept += n * (1 - (changed[target][start] or 0.0))
+        as_asked += n * (of.group_as_asked[start] or 0.0)
     return Moves(pairs, flipped / pairs, kept / pairs, as_asked / pairs) if pairs else None
 
 
-def label_noise(labels: Mapping[str, FIGURES], group: int) -> float | None:
+def label_noise(labels: Mapping[str, LabelNoise], group: int) -> float | None:
     """Of the synthetic images that were given a group, the share that the judges see in another, in [0, 1].
 
     Args:
         labels: `judge.labels.DATA` of quality.json, of all sources together.
     """
-    judged = [of["confusion"][group] for of in labels.values()]
+    judged = [of.confusion[group] for of in labels.values()]
     images = sum(map(sum, judged))
     return 1 - sum(row[group] for row in judged) / images if images else None
 
 
-def losses(
-    quality: Mapping[str, Any], datasheet: Mapping[str, Any], runs: pd.DataFrame, attributes: Sequence[str]
-) -> list[Loss]:
+def losses(quality: Quality, before: Summary, runs: pd.DataFrame, attributes: Sequence[str]) -> list[Loss]:
     """Each place where the rarest group may be lost, in the order of the steps; without judges the last ones.
 
     Args:
         quality: out/quality/quality.json.
-        datasheet: out/balanced/datasheet.json.
+        before: of the datasheet: the real training images.
         attributes: the target, then the protected ones.
     """
-    group = rarest_group(datasheet["before"]["group_counts"])
-    judge = quality["judge"]
-    found = _judged_losses(judge, datasheet["before"], group, attributes) if judge else []
-    for source, of in quality["probe"].items():
+    group = rarest_group(before.group_counts)
+    judge = quality.judge
+    found = _judged_losses(judge, before, group, attributes) if judge else []
+    for source, of in quality.probe.items():
         name = set_name(source)
-        found.append(
-            Loss(f"Shortcut: {name} told from real images", f"AUC {share(of['auc'])}", "50 % is ideal")
-        )
+        found.append(Loss(f"Shortcut: {name} told from real images", f"AUC {share(of.auc)}", "50 % is ideal"))
     return found + _shortcut(runs)
 
 
-def _judged_losses(
-    judge: Mapping[str, Any], before: Mapping[str, Any], group: int, attributes: Sequence[str]
-) -> list[Loss]:
-    made = judge["sources"]["z"]
-    trained = before["group_counts"][f"group_{group}"] / before["images"]
+def _judged_losses(judge: Judged, before: Summary, group: int, attributes: Sequence[str]) -> list[Loss]:
+    made = judge.sources["z"]
+    trained = before.group_counts[f"group_{group}"] / before.images
     found = [
         Loss(
             "Coverage: the group among G(z)",
@@ -140,19 +134,19 @@ def _judged_losses(
             f"{share(trained)} of training images",
         )
     ]
-    for kind, name in (("classifiers", "f"), ("hyperplanes", "h")):
+    for kind, name in ((made.classifiers, "f"), (made.hyperplanes, "h")):
         for attribute in attributes:
-            of = made[kind][attribute]
-            accuracy = of["group_accuracies"][group]
+            of = kind[attribute]
+            accuracy = of.group_accuracies[group]
             found.append(
                 Loss(
                     f"Accuracy of {name} for {attribute}, on its G(z)",
                     share(accuracy),
-                    f"{share(of['balanced_accuracy'])} balanced, over all G(z)",
+                    f"{share(of.balanced_accuracy)} balanced, over all G(z)",
                     None if accuracy is None else 1 - accuracy,
                 )
             )
-    for source, by_flips in judge["complements"].items():
+    for source, by_flips in judge.complements.items():
         moves, name = moves_into(by_flips, group, attributes), set_name(source)
         if moves is None:
             continue
@@ -167,11 +161,11 @@ def _judged_losses(
                 1 - moves.as_asked,
             ),
         ]
-    for data, labels in judge["labels"].items():
+    for data, labels in judge.labels.items():
         noise = label_noise(labels, group)
         average = np.average(
-            [of["group_noise_average"] for of in labels.values()],
-            weights=[of["images"] for of in labels.values()],
+            [of.group_noise_average or 0.0 for of in labels.values()],
+            weights=[of.images for of in labels.values()],
         )
         found.append(
             Loss(

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ from stages.reporting.choices import (
 from stages.reporting.tables import FIGURE_SPACE, Cell, Heading, Table
 from stages.reporting.text import PERCENT, group_headings, group_values, spread_text
 from stages.shared.controls import TRAINING_DATA
+from stages.shared.datasheet import Summary
 
 TWO_GROUPS = 4  # groups of one protected attribute; tables of more have less room
 
@@ -391,29 +391,29 @@ class RunTables:
 
 
 def counts_table(
-    summaries: Mapping[str, Mapping[str, Any]], synthetic: Mapping[str, Any], names: Sequence[str],
+    summaries: Mapping[str, Summary], synthetic: Summary, names: Sequence[str],
     target: str, protected: Sequence[str],
 ) -> Table:  # fmt: skip
     """How many images of each group are trained on, and the divergence of the labels from balance.
 
     Args:
-        summaries: by data set, as `stages.balance.summary_of` returns.
+        summaries: by data set.
         synthetic: the same of the augmented data's synthetic images.
         names: of the groups.
     """
-    described: list[tuple[str, Mapping[str, Any]]] = []
+    described: list[tuple[str, Summary]] = []
     for data, summary in summaries.items():
         described.append((data, summary))
         if data == "augmented":
             described.append(("of that, synthetic", synthetic))
     rows: list[list[Cell | str]] = []
     for name, summary in described:
-        counts = [summary["group_counts"][f"group_{group}"] for group in range(len(names))]
-        shares = [f"{100 * n / max(summary['images'], 1):.1f}".rjust(5, FIGURE_SPACE) + " %" for n in counts]
+        counts = [summary.group_counts[f"group_{group}"] for group in range(len(names))]
+        shares = [f"{100 * n / max(summary.images, 1):.1f}".rjust(5, FIGURE_SPACE) + " %" for n in counts]
         rows.append(
-            [name, f"{summary['images']:,}",
+            [name, f"{summary.images:,}",
              *(Cell(f"{n:,}", share) for n, share in zip(counts, shares, strict=True)),
-             *(f"{summary[kl]:.4f}" for kl in ("kl_joint", "kl_uniform"))]
+             f"{summary.kl_joint:.4f}", f"{summary.kl_uniform:.4f}"]
         )  # fmt: skip
     groups = [
         Heading(heading, f"group_{group}", names[group])

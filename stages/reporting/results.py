@@ -26,7 +26,7 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
-from stages.report import read_json, step_tables, without_folders
+from stages.report import read_json, read_summaries, step_tables, without_folders
 from stages.reporting import ablation_tables as ablated
 from stages.reporting.choices import (
     BASELINE,
@@ -45,6 +45,7 @@ from stages.reporting.targets import verdicts
 from stages.reporting.text import cell, difference, points, share, spread
 from stages.reporting.words import deviation_note
 from stages.shared.controls import TRAINING_DATA
+from stages.shared.datasheet import Datasheet
 from stages.shared.paths import (
     ABLATIONS,
     BALANCED,
@@ -59,6 +60,7 @@ from stages.shared.paths import (
     RESULTS,
 )
 from stages.shared.presets import preset_names, preset_values
+from stages.shared.quality import Quality
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"
@@ -235,13 +237,12 @@ def page(
         ablations: the records of `stages.reporting.ablations`.
         made: the parameters that made the outputs.
     """
-    datasheet, quality = read_json(BALANCED / "datasheet.json"), read_json(QUALITY / "quality.json")
+    datasheet, quality = Datasheet.read(BALANCED / "datasheet.json"), Quality.read(QUALITY / "quality.json")
     names = group_names(parameters.target, parameters.protected)
-    found = losses(quality, datasheet, runs, parameters.attributes)
+    found = losses(quality, datasheet.before, runs, parameters.attributes)
     steps = step_tables(parameters, datasheet, names)
-    described = read_json(EVALUATION / "data.json")
-    summaries = {data: described[data] for data in parameters.train.data}
-    images = {data: summary["images"] for data, summary in summaries.items()}
+    summaries = read_summaries(parameters.train.data)
+    images = {data: summary.images for data, summary in summaries.items()}
     run_tables = RunTables(runs, parameters.target, parameters.protected, names, images)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -264,13 +265,11 @@ def page(
         groups=run_tables.groups(groups_compared(runs)),
         measures=[run_tables.paper(), run_tables.fairness(), *run_tables.alone()],
         controls=control_table(runs),
-        counts=counts_table(
-            summaries, datasheet["synthetic"], names, parameters.target, parameters.protected
-        ),
+        counts=counts_table(summaries, datasheet.synthetic, names, parameters.target, parameters.protected),
         chosen=chosen_recipes(runs),
         baseline=BASELINE,
         names=names,
-        rarest=names[rarest_group(datasheet["before"]["group_counts"])],
+        rarest=names[rarest_group(datasheet.before.group_counts)],
         datasheet=datasheet,
         quality=quality,
         losses=loss_table(found),

@@ -10,7 +10,10 @@ from typing import Any
 from stages.reporting.recommendation import Recommendation, accuracy_text
 from stages.reporting.recommendation import percent as probability_text
 from stages.reporting.tables import Heading, Table
-from stages.reporting.text import group_headings
+from stages.reporting.text import group_headings, percent
+from stages.shared.datasheet import Datasheet
+from stages.shared.planes import HyperplaneMetrics
+from stages.shared.quality import Distances, Judged, LabelNoise, ProbeOfSource, Quality
 
 FIGURES = Mapping[str, Any]
 NAMES_OF_SETS = {
@@ -22,11 +25,6 @@ NAMES_OF_SETS = {
     "augmented": "augmented, as trained on",
     "sampled": "sampled, as trained on",
 }
-
-
-def percent(share: float | None) -> str:
-    """'41.0' of 0.41; '–' of what is not defined."""
-    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -82,15 +80,15 @@ def recommendation(verdict: Recommendation) -> Table:
 # --- Latent space ----------------------------------------------------------------------------------------
 
 
-def hyperplanes(metrics: FIGURES, attributes: Sequence[str]) -> Table:
+def hyperplanes(metrics: HyperplaneMetrics, attributes: Sequence[str]) -> Table:
     """How well each hyperplane separates latents that it was not fitted on.
 
     Args:
         attributes: the target, then the protected ones.
     """
     target = attributes[0]
-    of_domains = [name for name in metrics if name not in (*attributes, "angles_degrees")]
-    planes = {name: metrics[name] for name in (*attributes, *of_domains)}
+    of_domains = [name for name in metrics.planes if name not in attributes]
+    planes = {name: metrics.planes[name] for name in (*attributes, *of_domains)}
     return Table(
         "Hyperplanes in the latent space",
         "on latents that they were not fitted on. “On the sphere”: where the generator normalises its "
@@ -101,22 +99,22 @@ def hyperplanes(metrics: FIGURES, attributes: Sequence[str]) -> Table:
         [
             [
                 name,
-                percent(of["balanced_accuracy"]),
-                percent(of["balanced_accuracy_on_sphere"]),
-                percent(of["positives"]),
-                count(of["latents"]["0"]),
-                count(of["latents"]["1"]),
-                number(metrics["angles_degrees"].get(f"{target} x {name}"), 1),
+                percent(of.balanced_accuracy),
+                percent(of.balanced_accuracy_on_sphere),
+                percent(of.positives),
+                count(of.latents["0"]),
+                count(of.latents["1"]),
+                number(metrics.angles_degrees.get(f"{target} x {name}"), 1),
             ]
             for name, of in planes.items()
         ],
     )  # fmt: skip
 
 
-def angles(metrics: FIGURES, protected: Sequence[str]) -> str:
+def angles(metrics: HyperplaneMetrics, protected: Sequence[str]) -> str:
     """One sentence: the angles between the normals of several protected attributes; none of one."""
     pairs = [f"{a} x {b}" for a, b in itertools.combinations(protected, 2)]
-    named = [f"{pair.replace(' x ', ' and ')} {metrics['angles_degrees'][pair]:.1f}°" for pair in pairs]
+    named = [f"{pair.replace(' x ', ' and ')} {metrics.angles_degrees[pair]:.1f}°" for pair in pairs]
     return f"Angles between the normals of the protected attributes: {'; '.join(named)}." if pairs else ""
 
 
@@ -216,27 +214,29 @@ def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: st
 # --- Gates -----------------------------------------------------------------------------------------------
 
 
-def complements(datasheet: FIGURES) -> Table:
+def complements(datasheet: Datasheet) -> Table:
     """What the attribute classifiers and the hyperplanes say of the complements."""
-    protected = datasheet["attributes"]["protected"]
+    protected = datasheet.attributes.protected
     several = len(protected) > 1
-    headings = ["Complements", "n", f"{datasheet['attributes']['target']} kept (%)", "Flipped as asked (%)"]
+    headings = ["Complements", "n", f"{datasheet.attributes.target} kept (%)", "Flipped as asked (%)"]
     if several:
         headings += [f"{name} {done} (%)" for name in protected for done in ("flipped", "kept")]
     rows = []
-    for source, of in datasheet["complements"].items():
+    for source, of in datasheet.complements.items():
         row = [
             set_name(source),
-            count(of["images"]),
-            percent(of["target_kept"]),
-            percent(of["protected_flipped"]),
+            count(of.images),
+            percent(of.target_kept),
+            percent(of.protected_flipped),
         ]
         if several:
             row += [
-                percent(of["attributes"][name][done]) for name in protected for done in ("flipped", "kept")
+                percent(getattr(of.attributes[name], done))
+                for name in protected
+                for done in ("flipped", "kept")
             ]
-        by_planes = (percent(of[name]) for name in ("hyperplane_target_kept", "hyperplane_flipped"))
-        rows.append([*row, *by_planes, count(of["kept"])])
+        by_planes = (percent(of.hyperplane_target_kept), percent(of.hyperplane_flipped))
+        rows.append([*row, *by_planes, count(of.kept)])
     return Table(
         "Complements, as the attribute classifiers see them",
         "the hyperplanes’ view is that on the sphere. The last column is how many passed every gate.",
@@ -245,7 +245,7 @@ def complements(datasheet: FIGURES) -> Table:
     )
 
 
-def gates(datasheet: FIGURES, names: Sequence[str]) -> Table:
+def gates(datasheet: Datasheet, names: Sequence[str]) -> Table:
     """How many complements each gate that is on dropped, of all and of each inherited group.
 
     Args:
@@ -253,8 +253,8 @@ def gates(datasheet: FIGURES, names: Sequence[str]) -> Table:
     """
     rows = [
         [set_name(source), gate.replace("_", " "), *(count(n) for n in _all_and_groups(dropped, len(names)))]
-        for source, of in datasheet["complements"].items()
-        for gate, dropped in of["dropped"].items()
+        for source, of in datasheet.complements.items()
+        for gate, dropped in of.dropped.items()
     ]
     return Table(
         "What the gates dropped",
@@ -265,58 +265,58 @@ def gates(datasheet: FIGURES, names: Sequence[str]) -> Table:
     )
 
 
-def _all_and_groups(dropped: FIGURES, n_groups: int) -> list[int]:
+def _all_and_groups(dropped: Mapping[str, int], n_groups: int) -> list[int]:
     return [dropped["all"], *(dropped[f"group_{k}"] for k in range(n_groups))]
 
 
 # --- Quality of the synthetic images ---------------------------------------------------------------------
 
 
-def quality(figures: FIGURES) -> list[Table]:
+def quality(figures: Quality) -> list[Table]:
     """Everything that out/quality/quality.json has: distances, the probe, and the judge if any."""
-    sheets = [_distances(figures["distances"]), _probe(figures["probe"], figures["groups"])]
-    return sheets + (_judge(figures["judge"], figures["groups"]) if figures["judge"] else [])
+    sheets = [_distances(figures.distances), _probe(figures.probe, figures.groups)]
+    return sheets + (_judge(figures.judge, figures.groups) if figures.judge else [])
 
 
-def _distances(distances: FIGURES) -> Table:
-    names = list(distances["sets"][0]["classifier_frechet_distance"])
-    fid = any(row["fid"] is not None for row in distances["sets"])
+def _distances(distances: Distances) -> Table:
+    names = list(distances.sets[0].classifier_frechet_distance)
+    fid = any(row.fid is not None for row in distances.sets)
     return Table(
         "Distance from real images",
-        f"of {count(distances['images'])} images of each set. In the features of each attribute classifier: "
+        f"of {count(distances.images)} images of each set. In the features of each attribute classifier: "
         "a Fréchet distance, but not an FID; it compares sets within this table. Of real training images "
         "from others of them: what so few images give alone.",
         ["Images", "From", *(f"Fréchet distance, classifier of {name}" for name in names), *["FID"] * fid],
         [
             [
-                set_name(row["set"]),
-                set_name(row["reference"]),
-                *(number(row["classifier_frechet_distance"][name]) for name in names),
-                *[number(row["fid"])] * fid,
+                set_name(row.set),
+                set_name(row.reference),
+                *(number(row.classifier_frechet_distance[name]) for name in names),
+                *[number(row.fid)] * fid,
             ]
-            for row in distances["sets"]
+            for row in distances.sets
         ],
         labels=2,
     )
 
 
-def _probe(probe: FIGURES, names: Sequence[str]) -> Table:
+def _probe(probe: Mapping[str, ProbeOfSource], names: Sequence[str]) -> Table:
     return Table(
         "Real or synthetic? The probe",
         "area under the ROC curve (%) of a small classifier told to separate them, on images it has not "
         "seen: 50 is ideal, 100 a cue that can be learned in place of the target. Groups: of given labels.",
         ["Synthetic images", "n of each kind", "AUC (%)", *group_headings(names)],
         [
-            [set_name(source), count(of["images"]), percent(of["auc"]), *map(percent, of["group_auc"])]
+            [set_name(source), count(of.images), percent(of.auc), *map(percent, of.group_auc)]
             for source, of in probe.items()
         ],
     )
 
 
-def _judge(judge: FIGURES, names: Sequence[str]) -> list[Table]:
+def _judge(judge: Judged, names: Sequence[str]) -> list[Table]:
     headings = group_headings(names)
-    changed = list(next(iter(next(iter(judge["complements"].values())).values()))["changed"])
-    said_of = {name: f"{name}, computed from the pixels" for name in judge["measured"]}
+    changed = list(next(iter(next(iter(judge.complements.values())).values())).changed)
+    said_of = {name: f"{name}, computed from the pixels" for name in judge.measured}
     return [
         Table(
             "The judge",
@@ -324,9 +324,9 @@ def _judge(judge: FIGURES, names: Sequence[str]) -> list[Table]:
             "accuracy on the real test set, in percent, bounds what the tables below can tell.",
             ["Attribute", "Accuracy", "Worst group", *headings],
             [
-                [said_of.get(name, name), percent(of["accuracy"]), percent(of["worst_group_accuracy"]),
-                 *map(percent, of["group_accuracies"])]
-                for name, of in judge["real_test"].items()
+                [said_of.get(name, name), percent(of.accuracy), percent(of.worst_group_accuracy),
+                 *map(percent, of.group_accuracies)]
+                for name, of in judge.real_test.items()
             ],
         ),
         Table(
@@ -334,8 +334,8 @@ def _judge(judge: FIGURES, names: Sequence[str]) -> list[Table]:
             "share of each group among the images, as the judge sees them, in percent.",
             ["Images", "n", *headings],
             [
-                [set_name(source), count(of["images"]), *(percent(n / of["images"]) for n in of["group_n"])]
-                for source, of in judge["sources"].items()
+                [set_name(source), count(of.images), *(percent(n / of.images) for n in of.group_n)]
+                for source, of in judge.sources.items()
             ],
         ),
         Table(
@@ -343,11 +343,11 @@ def _judge(judge: FIGURES, names: Sequence[str]) -> list[Table]:
             "on synthetic images, in percent; by judged group the accuracy.",
             ["Images", "Of", "Attribute", "Accuracy", "Balanced accuracy", *headings],
             [
-                [set_name(source), kind.removesuffix("s"), name, percent(of["accuracy"]),
-                 percent(of["balanced_accuracy"]), *map(percent, of["group_accuracies"])]
-                for source, kinds in judge["sources"].items()
-                for kind in ("classifiers", "hyperplanes")
-                for name, of in kinds[kind].items()
+                [set_name(source), kind, name, percent(of.accuracy),
+                 percent(of.balanced_accuracy), *map(percent, of.group_accuracies)]
+                for source, kinds in judge.sources.items()
+                for kind, said in (("classifier", kinds.classifiers), ("hyperplane", kinds.hyperplanes))
+                for name, of in said.items()
             ],
             labels=3,
         ),
@@ -359,10 +359,10 @@ def _judge(judge: FIGURES, names: Sequence[str]) -> list[Table]:
             ["Complements", "To flip", "Pairs", *(f"{name} changed" for name in changed), "As asked",
              *headings],
             [
-                [set_name(source), flips.replace("+", " + "), count(of["pairs"]),
-                 *(percent(of["changed"][name]) for name in changed),
-                 percent(of["as_asked"]), *map(percent, of["group_as_asked"])]
-                for source, by_flips in judge["complements"].items()
+                [set_name(source), flips.replace("+", " + "), count(of.pairs),
+                 *(percent(of.changed[name]) for name in changed),
+                 percent(of.as_asked), *map(percent, of.group_as_asked)]
+                for source, by_flips in judge.complements.items()
                 for flips, of in by_flips.items()
             ],
             labels=2,
@@ -372,24 +372,24 @@ def _judge(judge: FIGURES, names: Sequence[str]) -> list[Table]:
             "share of the images trained on, in percent, whose given label is wrong, as the judge sees it, "
             "by given group. “Group”: the target or a protected attribute is wrong.",
             ["Training data", "Images", "Wrong", "n", "All", *headings],
-            [row for data, sources in judge["labels"].items() for row in _noise(data, sources)],
+            [row for data, sources in judge.labels.items() for row in _noise(data, sources)],
             labels=3,
         ),
     ]  # fmt: skip
 
 
-def _noise(data: str, sources: FIGURES) -> list[list[str]]:
+def _noise(data: str, sources: Mapping[str, LabelNoise]) -> list[list[str]]:
     return [
         [
             data,
             set_name(source),
             wrong,
-            count(of["images"]),
-            percent(_average(noise, of["group_n"])),
+            count(of.images),
+            percent(_average(noise, of.group_n)),
             *map(percent, noise),
         ]
         for source, of in sources.items()
-        for wrong, noise in {"group": of["group_noise"], **of["noise"]}.items()
+        for wrong, noise in {"group": of.group_noise, **of.noise}.items()
     ]
 
 

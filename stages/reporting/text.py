@@ -55,6 +55,11 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f} points".replace("-", "−")
 
 
+def percent(share: float | None) -> str:
+    """'41.0' of 0.41; '–' of what is not defined."""
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
 def share(value: float | None) -> str:
     """'41.0 %'; '–' of what is not defined."""
     return "–" if value is None or math.isnan(value) else f"{100 * value:.1f} %".replace("-", "−")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -15,7 +14,8 @@ from stages.reporting.choices import (
     mean_and_deviation,
     seeds_of,
 )
-from stages.reporting.text import PERCENT
+from stages.reporting.text import PERCENT, percent
+from stages.shared.datasheet import Datasheet
 
 
 def in_percent(mean: float, deviation: float) -> str:
@@ -85,7 +85,7 @@ def before_and_after(values: Mapping[str, str]) -> str:
 
 
 def tiles(
-    runs: pd.DataFrame, recipe: str, datasheet: Mapping[str, Any], target: str, protected: Sequence[str]
+    runs: pd.DataFrame, recipe: str, datasheet: Datasheet, target: str, protected: Sequence[str]
 ) -> list[dict[str, str]]:
     """The key figures under the headline: label, value and note."""
     best, gap = chosen_recipes(runs), gap_of(runs)
@@ -100,7 +100,7 @@ def tiles(
     ends = [seeds_of(runs, "augmented", r)[SELECTION].mean() for r in (recipe, best.get("augmented", recipe))]
     shares = [gap.closed(float(end), 0.0)[0] for end in ends]
     closed = " · ".join("–" if math.isnan(share) else f"{100 * share:.0f}" for share in shares)
-    kept, flipped = 100 * datasheet["target_kept"], 100 * datasheet["protected_flipped"]
+    kept, flipped = (percent(of) for of in (datasheet.target_kept, datasheet.protected_flipped))
     return [
         {
             "label": f"Worst-group accuracy, {recipe}",
@@ -124,12 +124,12 @@ def tiles(
         },
         {
             "label": "KL of the training labels",
-            "value": f"{datasheet['before']['kl_joint']:.3f} → {datasheet['after']['kl_joint']:.3f}",
+            "value": f"{datasheet.before.kl_joint:.3f} → {datasheet.after.kl_joint:.3f}",
             "note": f"nats; 0 where {target} is independent of {' and '.join(protected)}",
         },
         {
             "label": "Pairs: kept · flipped",
-            "value": f"{kept:.1f} · {flipped:.1f}{PERCENT}",
+            "value": f"{kept} · {flipped}{PERCENT}",
             "note": f"{target} kept · {'what was to flip' if len(protected) > 1 else protected[0]} flipped",
         },
     ]

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from data.parameters import Balance
 from pipeline.content.files import write_json
 from pipeline.content.groups import group_names, protected_columns
 from pipeline.content.stores import commit_shard, finish_store
 from pipeline.content.tables import write_table
+from stages.shared.datasheet import Datasheet
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -28,7 +30,9 @@ from stages.shared.paths import (  # fmt: skip
     RUNS,
     SYNTHETIC,
 )
+from stages.shared.planes import HyperplaneMetrics
 from stages.shared.presets import preset_values
+from stages.shared.quality import Quality
 from stages.shared.summaries import summary_of
 
 PROJECT = Path(__file__).parents[2]
@@ -137,15 +141,19 @@ def make_trained(n_attributes: int, seeds: tuple[int, ...] = SEEDS) -> None:
         "hyperplane_flipped": 0.993, "hyperplane_target_kept": 0.981, "dropped": {"agreement": dropped},
         "attributes": {n: {"flipped": 0.61 + 0.1 * k, "kept": 0.83} for k, n in enumerate(protected)},
     }  # fmt: skip
-    datasheet = {
+    sampled_only = summary_of(pd.concat([real, synthetic.head(1)]), protected)
+    none = {f"group_{k}": 0 for k in range(n_groups)}
+    Datasheet.model_validate({
+        **Balance(label="inherited").model_dump(exclude={"seed"}),
         "attributes": {"target": TARGET, "protected": protected},
         "groups": {f"group_{k}": name for k, name in enumerate(group_names(TARGET, protected))},
-        "policy": "pairs", "label": "inherited", "target_kept": 0.871, "protected_flipped": 0.772,
+        "target_kept": 0.871, "protected_flipped": 0.772,
         "before": summary_of(real, protected), "synthetic": summary_of(synthetic, protected),
         "after": summary_of(pd.concat([real, synthetic]), protected),
+        "cap": {"per_group": 3, "cut_by": "nothing", "dropped": none},
+        "sampled": {**sampled_only, "quota": none, "distinct": none},
         "complements": {"z_prime": complements},
-    }  # fmt: skip
-    write_json(BALANCED / "datasheet.json", datasheet)
+    }).write(BALANCED / "datasheet.json")  # fmt: skip
     steps = {"step": [15, 30], "loss": [0.5, 0.4], "worst_group_accuracy": [0.2, 0.3]}
     q = {f"q_{k}": [1 / n_groups] * 2 for k in range(n_groups)}
     for (data, recipe), seed in itertools.product(RIGHT, seeds):
@@ -186,35 +194,45 @@ def make_synthesised(n_attributes: int) -> None:
         _write_store(SYNTHETIC / source, table[[c for c in table if c not in names]], images=True)
         _write_store(LABELS / source, table[["id", *names]].assign(**scores))
     planes = {
-        name: {"balanced_accuracy": 0.912, "balanced_accuracy_on_sphere": None, "positives": 0.23,
+        name: {"group_accuracies": [None] * n_groups, "group_n": [0] * n_groups,
+               "balanced_accuracy": 0.912, "balanced_accuracy_on_sphere": None, "positives": 0.23,
                "latents": {"0": 6_000, "1": 2_000}}
         for name in names
     }  # fmt: skip
     pairs = {f"{a} x {b}": 88.7 for a, b in itertools.combinations(names, 2)}
-    write_json(HYPERPLANES / "metrics.json", planes | {"angles_degrees": pairs})
+    HyperplaneMetrics.model_validate(planes | {"angles_degrees": pairs}).write(HYPERPLANES / "metrics.json")
     move = {
         "complements": 36, "condition_number": 1.02, "angle_degrees": 88.7, "move_length_median": 1.35,
         "move_length_95th_percentile": 3.96, "flipped_on_sphere": 0.998,
     }  # fmt: skip
     write_json(LATENTS / "z_prime/metrics.json", {"by_flips": dict.fromkeys(flips, move)})
-    write_json(QUALITY / "quality.json", quality_of(names, flips, group_names(TARGET, protected)))
+    quality_of(names, flips, group_names(TARGET, protected)).write(QUALITY / "quality.json")
 
 
-def quality_of(names: list[str], flips: list[str], groups: list[str]) -> dict[str, Any]:
-    """A quality.json by `stages.assess`'s schema."""
+def quality_of(names: list[str], flips: list[str], groups: list[str]) -> Quality:
+    """A quality.json of one source and its complements."""
     sizes = [10 * (k + 1) for k in range(len(groups))]
     shares = [None, *(0.4 + 0.01 * k for k in range(1, len(groups)))]
     against = {
-        name: {"accuracy": 0.91, "balanced_accuracy": 0.82, "group_accuracies": shares} for name in names
-    }
+        name: {"accuracy": 0.91, "balanced_accuracy": 0.82, "worst_group_accuracy": 0.4,
+               "group_accuracies": shares, "group_n": sizes}
+        for name in names
+    }  # fmt: skip
     judged = {
         "pairs": 900, "changed": dict.fromkeys(names, 0.123), "as_asked": 0.664, "group_n": sizes,
-        "group_as_asked": shares,
+        "group_as_asked": shares, "group_changed": dict.fromkeys(names, shares),
     }  # fmt: skip
     noise = {"images": sum(sizes), "group_n": sizes, "noise": dict.fromkeys(names, [0.1] * len(groups)),
-             "group_noise": [0.5, *[0.0] * (len(groups) - 1)]}  # fmt: skip
-    real = {"accuracy": 0.987, "worst_group_accuracy": 0.954, "group_accuracies": shares, "group_n": sizes}
-    return {
+             "group_noise": [0.5, *[0.0] * (len(groups) - 1)],
+             "confusion": [[1] * len(groups)] * len(groups), "group_noise_average": 0.125}  # fmt: skip
+    real = {
+        "accuracy": 0.987,
+        "balanced_accuracy": 0.98,
+        "worst_group_accuracy": 0.954,
+        "group_accuracies": shares,
+        "group_n": sizes,
+    }
+    return Quality.model_validate({
         "groups": groups,
         "distances": {
             "images": 5_000,
@@ -222,7 +240,8 @@ def quality_of(names: list[str], flips: list[str], groups: list[str]) -> dict[st
             "sets": [{"reference": "train", "set": "z", "fid": 23.456,
                       "classifier_frechet_distance": dict.fromkeys(names, 1.234)}],
         },
-        "probe": {"z": {"auc": 0.913, "images": 1_000, "group_auc": shares}},
+        "probe": {"z": {"auc": 0.913, "images": 1_000, "group_auc": shares, "apart": True,
+                        "group_real": sizes, "group_synthetic": sizes}},
         "judge": {
             "measured": [],
             "real_test": dict.fromkeys(names, real),
@@ -232,7 +251,7 @@ def quality_of(names: list[str], flips: list[str], groups: list[str]) -> dict[st
             "labels": {"augmented": {"z_prime": noise}},
         },
         "judge_absent": None,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def read_metrics() -> Any:

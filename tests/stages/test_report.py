@@ -1,6 +1,5 @@
 """The report's words and tables: what they say of a small evaluation made by hand."""
 
-import json
 import math
 import re
 from dataclasses import replace
@@ -34,16 +33,14 @@ from stages.reporting.steps import gates, hyperplanes, inversion, quality
 from stages.reporting.tables import FIGURE_SPACE, Cell, Heading, Table, to_html, to_markdown
 from stages.reporting.text import group_headings, spread_text
 from stages.reporting.words import choice_sentence, deviation_note, headline, tiles
+from stages.shared.datasheet import ComplementsOfSource, Datasheet, Summary
+from stages.shared.planes import HyperplaneMetrics
 from tests.stages.evaluated import make_synthesised, make_trained, quality_of
 from tests.stages.pages import tables_of
 
 MATCHED_GROUP_ACCURACIES = tuple(f"group_{g}_accuracy_count_matched" for g in range(4))
-DATASHEET = {
-    "before": {"kl_joint": 0.0581},
-    "after": {"kl_joint": 0.0110},
-    "target_kept": 0.857,
-    "protected_flipped": 0.824,
-}
+BEFORE, AFTER = (Summary.model_construct(kl_joint=of) for of in (0.0581, 0.0110))
+DATASHEET = Datasheet.model_construct(before=BEFORE, after=AFTER, target_kept=0.857, protected_flipped=0.824)
 
 
 def run(data: str, recipe: str, seed: int, worst: float, **values: Any) -> dict[str, Any]:
@@ -433,19 +430,24 @@ def test_dvc_plots_have_a_file_for_each_group(reported: tuple[int, Path]) -> Non
 
 
 def test_only_gates_that_are_on_have_a_row() -> None:
-    datasheet = {"complements": {"z_prime": {"dropped": {}}}}
+    datasheet = Datasheet.model_construct(
+        complements={"z_prime": ComplementsOfSource.model_construct(dropped={})}
+    )
     assert gates(datasheet, ["a", "b"]).rows == []
 
 
 def test_planes_of_domains_stand_beside_the_attributes() -> None:
-    plane = {"balanced_accuracy": 0.9, "balanced_accuracy_on_sphere": 0.8, "positives": 0.2}
+    plane = {
+        "balanced_accuracy": 0.9, "balanced_accuracy_on_sphere": 0.8, "positives": 0.2,
+        "group_accuracies": [], "group_n": [],
+    }  # fmt: skip
     names = ("Blond_Hair", "Male", "Blond_Hair in Male=0", "Blond_Hair in Male=1")
     metrics: dict[str, Any] = {name: plane | {"latents": {"0": 10, "1": 5}} for name in names}
     metrics["angles_degrees"] = {
         "Blond_Hair x Male": 88.0, "Blond_Hair x Blond_Hair in Male=0": 12.3,
         "Blond_Hair x Blond_Hair in Male=1": 23.4, "Male x Blond_Hair in Male=0": 77.0,
     }  # fmt: skip
-    rows = hyperplanes(metrics, ["Blond_Hair", "Male"]).rows
+    rows = hyperplanes(HyperplaneMetrics.model_validate(metrics), ["Blond_Hair", "Male"]).rows
     assert [row[0] for row in rows] == list(names)
     assert [row[-1] for row in rows] == ["–", "88.0", "12.3", "23.4"]
 
@@ -468,7 +470,7 @@ def test_the_errors_of_an_inversion() -> None:
 
 def test_without_a_judge_there_are_the_distances_and_the_probe() -> None:
     figures = quality_of(["Blond_Hair", "Male"], ["Male"], ["a", "b", "c", "d"])
-    sheets = quality(json.loads(json.dumps(figures | {"judge": None})))
+    sheets = quality(figures.model_copy(update={"judge": None}))
     assert [sheet.title for sheet in sheets] == ["Distance from real images", "Real or synthetic? The probe"]
 
 
@@ -477,8 +479,9 @@ def test_a_judge_without_a_network_is_said_to_be_computed() -> None:
     by_networks = quality(figures)
     assert by_networks[2].title == "The judge"
     assert [row[0] for row in by_networks[2].rows] == ["Five_or_more", "Red"]
-    figures["judge"]["measured"] = ["Red"]
-    computed = quality(figures)
+    assert figures.judge is not None
+    judge = figures.judge.model_copy(update={"measured": ["Red"]})
+    computed = quality(figures.model_copy(update={"judge": judge}))
     assert [row[0] for row in computed[2].rows] == ["Five_or_more", "Red, computed from the pixels"]
     assert computed[2].rows[1][1:3] == ["98.7", "95.4"]
     assert computed[3:] == by_networks[3:]

@@ -18,8 +18,18 @@ from stages.reporting import ablation_tables, results, targets
 from stages.reporting import leakage as losses
 from stages.reporting.measures import group_columns, overview, runs_table
 from stages.reporting.tables import markdown_rows
+from stages.shared.datasheet import Summary
 from stages.shared.paths import ABLATIONS, GENERATOR, QUALITY, RESULTS
 from stages.shared.presets import preset_values
+from stages.shared.quality import (
+    Agreement,
+    FlipRates,
+    Judged,
+    JudgedSource,
+    LabelNoise,
+    ProbeOfSource,
+    Quality,
+)
 from tests.stages.evaluated import PROJECT, make_synthesised, make_trained
 
 ATTRIBUTES = ["Blond_Hair", "Male"]
@@ -161,8 +171,8 @@ def test_groups_are_of_erm_and_of_what_is_chosen() -> None:
 # --- Where it is lost ------------------------------------------------------------------------------------
 
 
-def flips(sizes: list[int], as_asked: list[float | None], **changed: list[float | None]) -> dict[str, Any]:
-    return {"group_n": sizes, "group_changed": changed, "group_as_asked": as_asked}
+def flips(sizes: list[int], as_asked: list[float | None], **changed: list[float | None]) -> FlipRates:
+    return FlipRates.model_construct(group_n=sizes, group_changed=changed, group_as_asked=as_asked)
 
 
 def test_complements_come_into_a_group_from_the_one_beside_it() -> None:
@@ -176,7 +186,7 @@ def test_complements_come_into_a_group_from_the_one_beside_it() -> None:
 def test_of_two_attributes_every_subset_leads_into_a_group() -> None:
     names = ["Blond_Hair", "Male", "Eyeglasses"]
 
-    def from_group(group: int, n: int, share: float) -> dict[str, Any]:
+    def from_group(group: int, n: int, share: float) -> FlipRates:
         shares = [share if k == group else None for k in range(8)]
         return flips([n if k == group else 0 for k in range(8)], shares, **dict.fromkeys(names, shares))
 
@@ -194,37 +204,43 @@ def test_of_two_attributes_every_subset_leads_into_a_group() -> None:
 def test_wrong_labels_are_of_the_given_group_over_all_sources() -> None:
     confusion = [[1, 0, 0, 0]] * 3
     labels = {
-        "z": {"confusion": [*confusion, [0, 0, 1, 9]]},
-        "z_prime": {"confusion": [*confusion, [0, 20, 25, 45]]},
+        "z": LabelNoise.model_construct(confusion=[*confusion, [0, 0, 1, 9]]),
+        "z_prime": LabelNoise.model_construct(confusion=[*confusion, [0, 20, 25, 45]]),
     }
     assert losses.label_noise(labels, 3) == pytest.approx(0.46)
-    assert losses.label_noise({"z": {"confusion": [[0] * 4] * 4}}, 3) is None
+    assert losses.label_noise({"z": LabelNoise.model_construct(confusion=[[0] * 4] * 4)}, 3) is None
 
 
 def test_the_rarest_group_and_its_share() -> None:
     assert losses.rarest_group({"group_0": 5, "group_1": 9, "group_2": 3, "group_3": 3}) == 2
-    assert losses.coverage({"group_n": [50, 30, 19, 1]}, 3) == 0.01
+    assert losses.coverage(JudgedSource.model_construct(group_n=[50, 30, 19, 1]), 3) == 0.01
 
 
-def quality_of_four() -> dict[str, Any]:
-    of = {"balanced_accuracy": 0.8, "group_accuracies": [0.9, 0.9, 0.9, 0.55]}
-    right = {"balanced_accuracy": 0.9, "group_accuracies": [0.9, 0.9, 0.9, 0.95]}
-    labels = {"images": 10, "confusion": [[1, 0, 0, 0]] * 3 + [[0, 3, 0, 7]], "group_noise_average": 0.1}
-    return {
-        "probe": {"z": {"auc": 0.93}},
-        "judge": {
-            "sources": {"z": {"group_n": [50, 30, 18, 2], "classifiers": {"Blond_Hair": of, "Male": right},
-                              "hyperplanes": {"Blond_Hair": right, "Male": right}}},
-            "complements": {"z_prime": {"Male": flips([1, 1, 50, 1], [0.5, 0.5, 0.2, 0.5],
-                            Male=[0.5, 0.5, 0.7, 0.5], Blond_Hair=[0.5, 0.5, 0.6, 0.5])}},
-            "labels": {"augmented": {"z_prime": labels}},
-        },
-    }  # fmt: skip
+def quality_of_four() -> Quality:
+    of = Agreement.model_construct(balanced_accuracy=0.8, group_accuracies=[0.9, 0.9, 0.9, 0.55])
+    right = Agreement.model_construct(balanced_accuracy=0.9, group_accuracies=[0.9, 0.9, 0.9, 0.95])
+    labels = LabelNoise.model_construct(
+        images=10, confusion=[[1, 0, 0, 0]] * 3 + [[0, 3, 0, 7]], group_noise_average=0.1
+    )
+    made = JudgedSource.model_construct(
+        group_n=[50, 30, 18, 2],
+        classifiers={"Blond_Hair": of, "Male": right},
+        hyperplanes={"Blond_Hair": right, "Male": right},
+    )
+    moved = flips(
+        [1, 1, 50, 1], [0.5, 0.5, 0.2, 0.5], Male=[0.5, 0.5, 0.7, 0.5], Blond_Hair=[0.5, 0.5, 0.6, 0.5]
+    )
+    judge = Judged.model_construct(
+        sources={"z": made},
+        complements={"z_prime": {"Male": moved}},
+        labels={"augmented": {"z_prime": labels}},
+    )
+    return Quality.model_construct(probe={"z": ProbeOfSource.model_construct(auc=0.93)}, judge=judge)
 
 
 def test_every_loss_of_the_rarest_group_and_the_largest() -> None:
     counts = {"group_0": 700, "group_1": 200, "group_2": 91, "group_3": 9}
-    sheet = {"before": {"images": 1000, "group_counts": counts}}
+    sheet = Summary.model_construct(images=1000, group_counts=counts)
     found = losses.losses(quality_of_four(), sheet, runs_of(), ATTRIBUTES)
     figures = {loss.place: loss.figure for loss in found}
     assert (found[0].figure, found[0].beside) == ("2.0 %", "0.9 % of training images")
@@ -244,8 +260,8 @@ def test_every_loss_of_the_rarest_group_and_the_largest() -> None:
 def test_without_judges_there_is_the_shortcut_alone() -> None:
     runs = pd.concat([runs_of(), pd.DataFrame(run("augmented", "erm_balanced", 0.7)),
                       pd.DataFrame(run("augmented", "source_balanced", 0.72))])  # fmt: skip
-    sheet = {"before": {"images": 9, "group_counts": {f"group_{k}": 1 for k in range(4)}}}
-    found = losses.losses({"probe": {}, "judge": None}, sheet, runs, ATTRIBUTES)
+    sheet = Summary.model_construct(images=9, group_counts={f"group_{k}": 1 for k in range(4)})
+    found = losses.losses(Quality.model_construct(probe={}, judge=None), sheet, runs, ATTRIBUTES)
     assert [loss.beside for loss in found] == ["70.0 ± 1.0 % with erm_balanced: +2.0 points ± 1.4"]
     assert losses.largest_loss(found) is None
 

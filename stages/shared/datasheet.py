@@ -1,0 +1,108 @@
+"""out/balanced/datasheet.json, and the summaries of training data that out/evaluation/data.json has."""
+
+from data.parameters import Gates
+from stages.shared.files import Part, Share, StageFile
+
+ByGroup = dict[str, int]  # group_0, group_1, ... -> images
+
+
+class Summary(Part):
+    """The labels of a set of training images.
+
+    Attributes:
+        kl_joint, kl_uniform: nats; of the groups, from independence and from groups of one size.
+        kl_target, kl_protected: nats; how far an attribute's two values are from a half each.
+    """
+
+    images: int
+    group_counts: ByGroup
+    kl_joint: float
+    kl_uniform: float
+    kl_target: float
+    kl_protected: dict[str, float]
+
+    @property
+    def divergences(self) -> dict[str, float]:
+        """The divergences of the groups, by name."""
+        return {"kl_joint": self.kl_joint, "kl_uniform": self.kl_uniform}
+
+
+class SampledSummary(Summary):
+    """The same of the control `sampled`.
+
+    Attributes:
+        quota: synthetic images of each group.
+        distinct: how many of them are not repeated.
+    """
+
+    quota: ByGroup
+    distinct: ByGroup
+
+
+class Attributes(Part):
+    """What a run is about."""
+
+    target: str
+    protected: list[str]
+
+
+class Cap(Part):
+    """How many synthetic images a group may have, what keeps that from being more, and what it dropped."""
+
+    per_group: int
+    cut_by: str
+    dropped: ByGroup
+
+
+class FlippedAndKept(Part):
+    """Of one attribute: the share flipped of the complements that were to flip it, and kept of the others."""
+
+    flipped: Share
+    kept: Share
+
+
+class ComplementsOfSource(Part):
+    """What the attribute classifiers and the hyperplanes say of the complements of a source.
+
+    Attributes:
+        kept: how many passed every gate.
+        dropped: gate -> "all" and each group -> how many it dropped.
+    """
+
+    images: int
+    kept: int
+    dropped: dict[str, ByGroup]
+    target_kept: Share
+    protected_flipped: Share
+    hyperplane_target_kept: Share
+    hyperplane_flipped: Share
+    attributes: dict[str, FlippedAndKept]
+
+
+class Datasheet(StageFile):
+    """out/balanced/datasheet.json: the section `balance` of params.yaml, and what it made.
+
+    Attributes:
+        policy, sources, label, gates, dropped, synthetic_per_real: as in `data.parameters.Balance`.
+        groups: group_0, group_1, ... -> the group's name.
+        before, after: the training images without and with the synthetic ones.
+        target_kept, protected_flipped: of all complements, by the attribute classifiers.
+        complements: by source.
+    """
+
+    policy: str
+    sources: list[str]
+    label: str
+    gates: Gates
+    dropped: str
+    synthetic_per_real: float | None
+    attributes: Attributes
+    groups: dict[str, str]
+    before: Summary
+    after: Summary
+    synthetic: Summary
+    cap: Cap
+    sampled: SampledSummary
+    target_kept: Share
+    protected_flipped: Share
+    complements: dict[str, ComplementsOfSource]

@@ -1,0 +1,111 @@
+"""out/quality/quality.json."""
+
+from stages.shared.files import Part, Share, StageFile
+
+
+class Distance(Part):
+    """How far a set of images is from a reference, by each network's features; `fid`: by Inception's."""
+
+    reference: str
+    set: str
+    fid: float | None
+    classifier_frechet_distance: dict[str, float]
+
+
+class Distances(Part):
+    """All distances, of so many images of each set."""
+
+    images: int
+    inception: bool
+    sets: list[Distance]
+
+
+class ProbeOfSource(Part):
+    """How well a small classifier tells a source's images from real ones.
+
+    Attributes:
+        apart: whether it separates them beyond chance.
+        group_auc, group_real, group_synthetic: by group, with the numbers of images.
+    """
+
+    auc: float
+    apart: float
+    images: int
+    group_auc: list[Share]
+    group_real: list[int]
+    group_synthetic: list[int]
+
+
+class Agreement(Part):
+    """How often what is said of an attribute is true."""
+
+    accuracy: Share
+    balanced_accuracy: Share
+    worst_group_accuracy: Share
+    group_accuracies: list[Share]
+    group_n: list[int]
+
+
+class JudgedSource(Part):
+    """What a source's images show, and how right classifiers and hyperplanes are on them, by attribute."""
+
+    images: int
+    group_n: list[int]
+    classifiers: dict[str, Agreement]
+    hyperplanes: dict[str, Agreement]
+
+
+class FlipRates(Part):
+    """What complements that were to flip the same attributes changed, by the judges."""
+
+    pairs: int
+    changed: dict[str, float]
+    as_asked: float
+    group_n: list[int]
+    group_changed: dict[str, list[Share]]
+    group_as_asked: list[Share]
+
+
+class LabelNoise(Part):
+    """How wrong the labels are that are given to a source's images."""
+
+    images: int
+    group_n: list[int]
+    confusion: list[list[int]]
+    noise: dict[str, list[Share]]
+    group_noise: list[Share]
+    group_noise_average: Share
+
+
+class Judged(Part):
+    """What the judges say.
+
+    Attributes:
+        measured: the attributes that are computed from pixels, without a network.
+        real_test: by attribute, how right its judge is on real test images.
+        sources: by source of images.
+        complements: by source, then by the attributes that were to flip, joined by "+".
+        labels: by data set, then by source.
+    """
+
+    measured: list[str]
+    real_test: dict[str, Agreement]
+    sources: dict[str, JudgedSource]
+    complements: dict[str, dict[str, FlipRates]]
+    labels: dict[str, dict[str, LabelNoise]]
+
+
+class Quality(StageFile):
+    """out/quality/quality.json.
+
+    Attributes:
+        groups: the names of the groups, [2 n_g].
+        probe: by source.
+        judge: null where there is none; then `judge_absent` says why.
+    """
+
+    groups: list[str]
+    distances: Distances
+    probe: dict[str, ProbeOfSource]
+    judge: Judged | None
+    judge_absent: str | None
