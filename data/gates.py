@@ -116,7 +116,8 @@ def passed_gates(judged: pd.DataFrame, gates: Gates) -> dict[str, BoolArray]:
 
 def kept_by(passed: Mapping[str, BoolArray], n: int) -> BoolArray:
     """Which of n complements pass every gate: [n]."""
-    return np.logical_and.reduce([np.ones(n, dtype=bool), *passed.values()])
+    kept: BoolArray = np.logical_and.reduce([np.ones(n, dtype=bool), *passed.values()])
+    return kept
 
 
 def dropped_counts(

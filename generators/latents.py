@@ -36,4 +36,5 @@ def to_sphere(latents: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def project(latents: "Tensor") -> "Tensor":
     """As `to_sphere`, of tensors [n, D], and differentiable."""
-    return latents * (math.sqrt(latents.shape[1]) / latents.norm(dim=1, keepdim=True))
+    projected: Tensor = latents * (math.sqrt(latents.shape[1]) / latents.norm(dim=1, keepdim=True))
+    return projected

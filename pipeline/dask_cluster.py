@@ -15,7 +15,7 @@ from typing import Any
 import dask
 from distributed import Client, Future, LocalCluster, WorkerPlugin, get_worker
 from distributed import Worker as DaskWorker
-from distributed.comm import CommClosedError, connect
+from distributed.comm.core import CommClosedError, connect
 from distributed.scheduler import KilledWorker
 
 from pipeline.errors import UserError
@@ -110,15 +110,15 @@ def _made(client: Client, shards: Sequence[int], run_name: str) -> Outcomes:
 
 
 def _as_finished(
-    client: Client, futures: Sequence[Future]
-) -> Iterator[tuple[Future, Record | BaseException]]:
+    client: Client, futures: Sequence[Future[Record]]
+) -> Iterator[tuple[Future[Record], Record | BaseException]]:
     """Tasks with what they gave, as they end; `UserError` where there is no worker: Dask waits for ever."""
-    ended: Queue[Future] = Queue()
+    ended: Queue[Future[Record]] = Queue()
     for submitted in futures:
         submitted.add_done_callback(ended.put)
     left, alive = len(futures), time.monotonic()
     while left:
-        future: Future | None = None
+        future: Future[Record] | None = None
         try:
             future = ended.get(timeout=POLL_SECONDS)
             error = future.exception(POLL_SECONDS)

@@ -32,8 +32,8 @@ def computes_in_bf16(runtime: Runtime, device: torch.device) -> bool:
     if runtime.precision != "auto":
         return runtime.precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bf16()
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available()) and _cpu_has_bf16()
 
 
 def _cpu_has_bf16() -> bool:

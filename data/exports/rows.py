@@ -63,7 +63,8 @@ SORTED = "SELECT * EXCLUDE (file_row_number, place) FROM located ORDER BY place,
 def image_counts(manifest: Manifest) -> pd.DataFrame:
     """How many `images` there are of each split, source, store, target and protected group."""
     with _duckdb(manifest) as tables:
-        return tables.sql(COUNTS).df()
+        counts: pd.DataFrame = tables.sql(COUNTS).df()
+    return counts
 
 
 def write_rows(
@@ -161,7 +162,7 @@ def read_rows(path: Path, manifest: Manifest, start: int, stop: int) -> pd.DataF
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
         table = file.read_row_groups(list(groups[first : last + 1]), use_threads=False)
     before = int(ends[first - 1]) if first else 0
-    rows = table.slice(start - before, stop - start).to_pandas()
+    rows: pd.DataFrame = table.slice(start - before, stop - start).to_pandas()
     # DuckDB has another name for the second of two columns that differ in case alone.
     return rows.set_axis([*manifest.columns, "key", "position"], axis=1)
 

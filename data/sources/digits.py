@@ -78,7 +78,8 @@ def red_ink(images: NDArray[np.uint8]) -> IntArray:
     is the ink: it is right for every image of `Digits`.
     """
     red, green = (images[..., channel].sum(axis=(1, 2), dtype=np.int64) for channel in (0, 1))
-    return (red > green).astype(np.int64)
+    has_red_ink: NDArray[np.int64] = (red > green).astype(np.int64)
+    return has_red_ink
 
 
 class Digits(Source):

@@ -121,4 +121,4 @@ def split_by_fractions(
 
 def _evenly(count: int, share: float) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     """Which of `count` places to take so that those taken are a share of every stretch: bool [count]."""
-    return np.diff(np.floor(np.arange(count + 1) * share + 0.5)) > 0
+    return np.asarray(np.diff(np.floor(np.arange(count + 1) * share + 0.5)) > 0, dtype=np.bool_)

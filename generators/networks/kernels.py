@@ -15,7 +15,7 @@ from torch import Tensor
 ELEMENTS = 4096  # of features that a program computes at once
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _finish(  # type: ignore[no-untyped-def]
     features, bias, finished, pixels, width, slope,
     CHANNELS: tl.constexpr, COLUMNS: tl.constexpr, PIXELS: tl.constexpr, DOUBLED: tl.constexpr,

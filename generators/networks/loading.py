@@ -100,13 +100,15 @@ def _load_pgan(folder: Path, card: dict[str, Any], device: torch.device) -> Load
         generator = Generator(channels=channels, **architecture)
     _take_weights(generator, folder)
     layout = torch.contiguous_format if generator.scales_bias else torch.channels_last
-    return generator.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    generator.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    return generator
 
 
 def _load_dcgan(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
     generator = DCGANGenerator(**card["architecture"])
     _take_weights(generator, folder)
-    return generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return generator
 
 
 def _take_weights(generator: nn.Module, folder: Path) -> None:

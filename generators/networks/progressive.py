@@ -51,7 +51,7 @@ class EqualizedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         weight, bias, scale = _parts(self, input)
-        output = self._conv_forward(input, weight, bias)
+        output: Tensor = self._conv_forward(input, weight, bias)
         return output if scale == 1.0 else output * scale
 
 

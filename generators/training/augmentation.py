@@ -45,7 +45,8 @@ def change_color(images: Tensor, random: torch.Generator) -> Tensor:
     grey = images.mean(dim=1, keepdim=True)
     images = grey + (images - grey) * saturation * 2
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    return mean + (images - mean) * (contrast + 0.5)
+    changed: Tensor = mean + (images - mean) * (contrast + 0.5)
+    return changed
 
 
 def augment(images: Tensor, parameters: DiffAugment, random: torch.Generator) -> Tensor:

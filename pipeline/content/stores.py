@@ -277,7 +277,8 @@ class Store:
 
     @cached_property
     def _positions(self) -> pd.Index:
-        return pd.Index(self.rows["id"])
+        positions: pd.Index = pd.Index(self.rows["id"])
+        return positions
 
     def positions(self, ids: Sequence[str] | NDArray[Any] | pd.Series) -> NDArray[np.int64]:
         """Where the items with these ids stand in the store; `UserError` names an id it has not."""
