@@ -17,24 +17,17 @@ from numpy.typing import NDArray
 
 from data.controls import sampled_rows
 from data.gates import BoolArray
-from data.sources.base import SPLITS
+from data.names import SPLITS, manifest_columns
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
 
-BASE_COLUMNS = ("id", "store", "target", "protected", "split", "source", "pair_id")
-SYNTHETIC_SOURCES = ("z", "z_prime", "real_prime")
 # Two KL divergences, in nats, that differ by less are the same: a sum of a few terms p log p is off by 1e-16.
 KL_ROUNDING = 1e-12
 CAPS_AT_ONCE = 1 << 16  # of `largest_cap`, in memory at the same time
 
 IntArray = NDArray[np.integer[Any]]
 CutBy = Literal["nothing", "limit", "marginals"]
-
-
-def manifest_columns(attributes: Sequence[str]) -> list[str]:
-    """The manifest's columns: `BASE_COLUMNS`, and each attribute's score (NaN in the rows of real images)."""
-    return [*BASE_COLUMNS, *(f"{name}_score" for name in attributes)]
 
 
 def real_rows(labels: pd.DataFrame, attributes: Sequence[str], store: str) -> pd.DataFrame:

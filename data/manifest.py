@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.balancing import BASE_COLUMNS, SYNTHETIC_SOURCES, manifest_columns
-from data.sources.base import SPLITS
+from data.names import BASE_COLUMNS, SPLITS, SYNTHETIC_SOURCES, manifest_columns
 from pipeline.content.groups import protected_columns
 from pipeline.content.stores import Store
 from pipeline.content.tables import check_table, read_table

@@ -1,9 +1,13 @@
-"""Resumable state: `.work/STAGE/DIGEST/`, and how what is finished moves into out/.
+"""Resumable state: `.work/STAGE/INPUTS-CODE/`, and how what is finished moves into out/.
 
 DVC deletes a stage's outputs before it runs the stage, so an interrupted run keeps its state outside
-out/, under a digest of its inputs and parameters: only the same work is ever resumed. One process at a
-time writes there: it holds `.work/STAGE/DIGEST.lock`, which the system lets go when the process dies. Whoever
-makes a shard for it, perhaps on another machine and after that process has died, holds that shard's lock.
+out/. Its name is two digests, of all that dvc.yaml says the stage depends on: INPUTS of data and parameters,
+CODE of code. Only the same work is ever resumed. An output's index names INPUTS alone: where other code makes
+the same output, nothing that reads it runs again.
+
+One process at a time writes to a work folder: it holds `.work/STAGE/INPUTS-CODE.lock`, which the system lets
+go when the process dies. Whoever makes a shard for it, perhaps on another machine and after that process has
+died, holds that shard's lock.
 """
 
 import fcntl
@@ -14,7 +18,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,117 +35,145 @@ from pipeline.content.stores import (
     shard_name,
     write_index,
 )
+from pipeline.declaration import PROJECT, Stage, read_entries, stage_of
 from pipeline.errors import UserError
 from pipeline.integrity import reopen_store
+from pipeline.parameters import PARAMETERS_FILE, content_of
 
 WORK = Path(".work")
 LOCK_SECONDS = 10.0  # an orphan of a killed `dvc repro` ends within one
 
 
 @dataclass(frozen=True)
-class _Held:
-    """A work folder that this process writes: for which stage, and the file that it has locked."""
+class Work:
+    """The resumable state of a stage, which this process holds until it publishes.
 
-    stage: str
-    lock: IO[str]
+    Attributes:
+        command: the stage and its arguments, as on the command line: "synthesize z".
+        folder: where the state is.
+        lock: the file that this process has locked; None where another process writes.
+    """
+
+    command: str
+    folder: Path
+    lock: IO[str] | None
+
+    def publish(self, output: Path, made: Path | None = None) -> None:
+        """Move what is finished to its place in out/; what stood there before goes, and so does the state.
+
+        An orphan leaves everything where it is, and exits: the next `dvc repro` deletes what stands in out/,
+        and finds what stands here.
+
+        Args:
+            output: the place in out/.
+            made: a folder in the work folder that is the output; the work folder itself where it is None.
+        """
+        if is_orphan():
+            raise SystemExit(1)
+        assert self.lock is not None, f"{self.folder} is another process's to publish"
+        made = made or self.folder
+        index = read_index(made) if (made / INDEX).exists() else {}
+        # What is no shard's is hashed now: a run that was killed here before may have recorded other content.
+        inputs, _, _ = str(self.folder.relative_to(WORK)).rpartition("-")
+        index |= {"files": {}, "made_by": self.command, "work": inputs}
+        write_index(made, index)
+        former = self.folder.with_name(f"{self.folder.name}.former")
+        shutil.rmtree(former, ignore_errors=True)
+        if output.exists():
+            output.replace(former)  # whole: what is half removed may be taken for complete
+        output.parent.mkdir(parents=True, exist_ok=True)
+        made.replace(output)
+        shutil.rmtree(former, ignore_errors=True)
+        # Only now: without its records, a run that is killed before the move would start from zero.
+        shutil.rmtree(output / RECORDS, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # where the state of a training still is
+        Path(self.lock.name).unlink()
+        self.lock.close()
 
 
-_held: dict[Path, _Held] = {}
+def digest_of(inputs: Iterable[Path], parameters: Any) -> str:
+    """A digest of files, folders and JSON-like parameters.
 
-
-def digest_of(inputs: Sequence[Path], parameters: Any) -> str:
-    """A digest of input files or folders (one with an index by that) and JSON-like parameters."""
-    hashes = []
-    for path in inputs:
-        if (path / INDEX).is_file():
-            hashes.append(sha256_of_file(path / INDEX))
-        elif path.is_dir():
-            hashes += [sha256_of_file(file) for file in sorted(path.rglob("*")) if file.is_file()]
-        else:
-            hashes.append(sha256_of_file(path))
+    Args:
+        inputs: files and folders, which need not exist. A folder with an index counts by its index.
+        parameters: anything that JSON can write; what it cannot counts as text.
+    """
+    hashes = [line for path in inputs for line in _hashes(path)]
     text = json.dumps([hashes, parameters], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def work_folder(stage: str, inputs: Sequence[Path], parameters: Any, writes: bool = True) -> Path:
-    """The folder of this work's state, made if it is not there, and locked until `publish`.
+def _hashes(path: Path) -> list[str]:
+    """The sha256 of a file; of a folder that of its index or, without one, of each file with its name."""
+    if path.is_file():
+        return [sha256_of_file(path)]
+    if (path / INDEX).is_file():
+        return [sha256_of_file(path / INDEX)]
+    if path.is_dir():
+        entries = sorted(entry for entry in path.iterdir() if entry.name != "__pycache__")
+        return [f"{entry.name} {line}" for entry in entries for line in _hashes(entry)]
+    return ["missing"]
+
+
+def _declared(command: str) -> Stage:
+    return stage_of(command, read_entries(), content_of(PARAMETERS_FILE))
+
+
+def _work_of(stage: Stage, inputs: str) -> Path:
+    """The work folder of a stage, with its code as it is now, for the digest of its inputs."""
+    code = digest_of((PROJECT / path for path in stage.code), stage.code)
+    return WORK / stage.command.replace(" ", "-") / f"{inputs}-{code}"
+
+
+def work_folder(command: str, found: Any = None, writes: bool = True) -> Work:
+    """Take up a stage's work: its folder, made if it is not there, and locked until it is published.
 
     Args:
-        stage: the stage and its arguments, as on the command line: "synthesize z".
+        command: the stage and its arguments, as on the command line: "synthesize z".
+        found: what the stage depends on and dvc.yaml cannot name, JSON-like: a table of somebody's own.
         writes: false in the processes of a training that leave the writing to the main one.
 
-    Raises `UserError` where another process goes on writing there.
+    Raises:
+        UserError: another process goes on writing there, or dvc.yaml has no such stage.
     """
-    folder = WORK / stage.replace(" ", "-") / digest_of(inputs, parameters)
+    stage = _declared(command)
+    folder = _work_of(stage, digest_of(map(Path, stage.data), [stage.data, stage.params, found]))
+    lock = None
     if writes:
-        if folder not in _held:
-            _held[folder] = _Held(stage, _lock(folder))
+        lock = _lock(folder)
         remove_temporaries(folder, committed_shards(folder))
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return Work(command, folder, lock)
 
 
-def publish(folder: Path, output: Path) -> None:
-    """Move what is finished to its place in out/; what stood there before goes, and so does the state.
-
-    Args:
-        folder: a work folder, or a folder in one. Its index says what made it, and names every file.
-
-    An orphan leaves it where it is, and exits: the next `dvc repro` deletes what stands in out/, and finds
-    what stands here.
-    """
-    if is_orphan():
-        raise SystemExit(1)
-    work = folder if folder in _held else folder.parent
-    held = _held.pop(work)
-    index = read_index(folder) if (folder / INDEX).exists() else {}
-    # What is no shard's is hashed now: a run that was killed here before may have recorded other content.
-    index |= {"files": {}, "made_by": held.stage, "work": str(work.relative_to(WORK))}
-    write_index(folder, index)
-    former = work.with_name(f"{work.name}.former")
-    shutil.rmtree(former, ignore_errors=True)
-    if output.exists():
-        output.replace(former)  # whole: what is half removed may be taken for complete
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder.replace(output)
-    shutil.rmtree(former, ignore_errors=True)
-    # Only now: without its records, a run that is killed before the move would start from zero.
-    shutil.rmtree(output / RECORDS, ignore_errors=True)
-    shutil.rmtree(work, ignore_errors=True)  # where the state of a training still is
-    Path(held.lock.name).unlink()
-    held.lock.close()
-
-
-def reopen(output: Path, faulty: Sequence[str]) -> str:
+def reopen(output: Path, faulty: Sequence[str]) -> None:
     """Take an output back from out/, as a run that was interrupted before it made the faulty files again.
 
     A store is moved to its work folder; an output without shards is removed.
 
-    Gives the stage that goes on with it, as on the command line.
-
-    Raises `UserError` where the index names another folder than one for that stage's work: what it says is
-    removed, so it is believed only that.
+    Raises:
+        UserError: the index names another folder than one for the work of the stage that it names. What the
+            index says is removed, so it is believed only that.
     """
     index = read_index(output)
-    stage, name = str(index.get("made_by")), str(index.get("work"))
-    folder = re.escape(stage.replace(" ", "-"))
-    if not re.fullmatch(r"\w[^/]*", stage) or not re.fullmatch(f"{folder}/[0-9a-f]{{16}}", name):
+    command, work = str(index.get("made_by")), str(index.get("work"))
+    name, _, inputs = work.rpartition("/")
+    if name != command.replace(" ", "-") or not re.fullmatch("[0-9a-f]{16}", inputs):
         raise UserError(
-            f"{output / INDEX} names {name!r} as the work folder of stage {stage!r}, which is none: remove "
+            f"{output / INDEX} names {work!r} as the work of stage {command!r}, which is none: remove "
             f"{output}, and `dvc repro` makes it again."
         )
-    work = WORK / name
-    lock = _lock(work)
+    folder = _work_of(_declared(command), inputs)
+    lock = _lock(folder)
     if "shards" in index:
-        if work.exists():
-            shutil.rmtree(work)
-        output.replace(work)
-        reopen_store(work, faulty)
+        if folder.exists():
+            shutil.rmtree(folder)
+        output.replace(folder)
+        reopen_store(folder, faulty)
     else:
         shutil.rmtree(output)
     Path(lock.name).unlink()
     lock.close()
-    return stage
 
 
 @contextmanager

@@ -22,10 +22,11 @@ from classifiers.measures.probe import separation
 from classifiers.measures.trust import probe_judgement
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import EVALUATION_BATCH
+from data.names import JUDGE_SPLIT, ORACLE_SPLIT
 from data.sources import source_of
-from data.sources.base import JUDGE_SPLIT, ORACLE_SPLIT
 from pipeline.content.files import committed, write_json
 from pipeline.content.groups import group_names, protected_groups
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, write_table
@@ -34,12 +35,13 @@ from pipeline.errors import UserError
 from pipeline.progress import Advance, progress
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
+from stages.shared.controls import MANIFESTS
 from stages.shared.inputs import real_images
-from stages.shared.judged import JUDGED_INPUTS, judged_figures, judges_of
-from stages.shared.paths import ATTRIBUTES, BALANCED, JUDGES, LABELS, LATENTS, QUALITY, REAL, SYNTHETIC
-from stages.shared.training_data import MANIFESTS, training_images
+from stages.shared.judged import judged_figures, judges_of
+from stages.shared.paths import ATTRIBUTES, LABELS, QUALITY, REAL, SYNTHETIC
+from stages.shared.training_data import training_images
 
 LEAST = 2  # images that a covariance can be taken of
 
@@ -91,7 +93,7 @@ def samples_of(parameters: AllParameters) -> tuple[dict[str, LabelledImages], di
     section, store = parameters.assess, Store(REAL)
     train, oracle = (real_images(parameters, split, store) for split in ("train", ORACLE_SPLIT))
     sets = {source: synthetic_images(source, parameters) for source in sources_of(parameters)}
-    sets |= {data: training_images(data, section.seed, parameters, store)[0] for data in MANIFESTS}
+    sets |= {data: training_images(data, section.seed, parameters, store) for data in MANIFESTS}
     available = {"train": len(train) // 2, **{name: len(images) for name, images in sets.items()}}
     if len(oracle):
         available["oracle"] = len(oracle)
@@ -188,17 +190,14 @@ def probes_of(
     """What a probe makes of each source's images beside real training images, by source."""
     section, records = parameters.assess, {}
     for source in sources_of(parameters):
-        found = separation(
+        session = Session(
             f"assess probe {source}",
-            real,
-            samples[source],
-            2 * parameters.n_protected,
-            section.probe,
-            derived_seed(section.seed, "probe", source),
             accelerator,
             work / f"probe-{source}.pt",
             parameters.runtime.checkpoint_seconds,
         )
+        seed = derived_seed(section.seed, "probe", source)
+        found = separation(session, real, samples[source], 2 * parameters.n_protected, section.probe, seed)
         records[source] = {
             "auc": found.auc,
             "apart": found.apart,
@@ -214,17 +213,13 @@ def main() -> None:
     """Measure the quality of the synthetic images."""
     parameters = read_parameters()
     sources = sources_of(parameters)
-    inputs = [REAL, BALANCED, *JUDGED_INPUTS]
-    inputs += [folder / name for folder in (ATTRIBUTES, JUDGES) for name in parameters.attributes]
-    inputs += [folder / name for folder in (LATENTS, SYNTHETIC, LABELS) for name in sources]
-    settings = [parameters.assess.model_dump(), parameters.attributes, parameters.latent_space]
-    work = work_folder("assess", inputs, settings)
+    work = work_folder("assess")
     accelerator = new_accelerator(parameters.runtime)
     references, samples = samples_of(parameters)
     extractors = extractors_of(parameters, accelerator)
     images = len(references["train"])
-    distances = distances_of(references, samples, extractors, accelerator, work)
-    probes = probes_of(references["train"], samples, parameters, accelerator, work)
+    distances = distances_of(references, samples, extractors, accelerator, work.folder)
+    probes = probes_of(references["train"], samples, parameters, accelerator, work.folder)
     judges, absent = judges_of(parameters.attributes, source_of(parameters.prepare.source)), None
     figures, judged = None, None
     if judges:
@@ -235,7 +230,7 @@ def main() -> None:
             "not known, and with it label noise, flip and keep rates, and the accuracy of f and h on them."
         )
         print(f"assess: {absent}")
-    output = work / "quality"
+    output = work.folder / "quality"
     write_json(
         output / "quality.json",
         {
@@ -252,7 +247,7 @@ def main() -> None:
         probe_judgement(source, record["auc"], record["apart"]) for source, record in probes.items()
     ]
     settle(judgements, output, parameters.on_useless)
-    publish(output, QUALITY)
+    work.publish(QUALITY, output)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
 """balance: real and synthetic images with their labels -> out/balanced/: manifests, judgements, datasheet."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from classifiers.measures.divergences import kl_joint, kl_uniform
 from data.balancing import (
     added_rows,
     candidates_of,
     counts_of,
     manifest_of,
-    marginal_counts,
     real_rows,
     sampled_manifest_of,
     synthetic_rows,
@@ -28,9 +25,10 @@ from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table, write_table
 from pipeline.content.trust import settle
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
+from stages.shared.summaries import by_group, summary_of
 
 # How each complement was judged: what is kept of that beside the manifest.
 JUDGED_COLUMNS = [
@@ -69,33 +67,6 @@ def checker_accuracy(parameters: AllParameters) -> float | None:
         if key.startswith("checker_") and value is not None
     ]
     return min(found, default=None)
-
-
-def by_group(counts: NDArray[np.integer[Any]]) -> dict[str, int]:
-    """Counts [n_groups] under the groups' keys."""
-    return {f"group_{group}": int(count) for group, count in enumerate(counts)}
-
-
-def summary_of(rows: pd.DataFrame, protected: Sequence[str]) -> dict[str, Any]:
-    """The size, the group counts, and the KL divergences (nats) of a set's training rows.
-
-    Beside those of the groups (kl_joint from independence, kl_uniform from groups of one size), kl_target and
-    kl_protected (attribute -> KL) say how far an attribute's two values are from a half each.
-
-    Args:
-        rows: target and protected, the number of the protected group.
-        protected: the names of the protected attributes.
-    """
-    counts = counts_of(rows, 2 ** len(protected))
-    of_target, *of_protected = (kl_uniform(values) for values in marginal_counts(counts))
-    return {
-        "images": len(rows),
-        "group_counts": by_group(counts),
-        "kl_joint": kl_joint(counts),
-        "kl_uniform": kl_uniform(counts),
-        "kl_target": of_target,
-        "kl_protected": dict(zip(protected, of_protected, strict=True)),
-    }
 
 
 def main() -> None:
@@ -146,9 +117,8 @@ def main() -> None:
     columns = ["target", "protected"]
     after = summary_of(pd.concat([of_training[columns], synthetic[columns]]), protected)
     judgements.append(balance_judgement(before, after, added, parameters.target))
-    inputs = [REAL, ATTRIBUTES, *(folder / source for folder in (SYNTHETIC, LABELS) for source in sources)]
-    work = work_folder("balance", inputs, [names, section.model_dump()])
-    settle(judgements, work, parameters.on_useless)
+    work = work_folder("balance")
+    settle(judgements, work.folder, parameters.on_useless)
 
     manifest = manifest_of(real, added)
     complements = pd.concat(
@@ -181,11 +151,11 @@ def main() -> None:
         "protected_flipped": overall["protected_flipped"],
         "complements": about,
     }
-    write_table(work / "manifest.parquet", manifest)
-    write_table(work / "sampled.parquet", sampled)
-    write_table(work / "complements.parquet", complements[JUDGED_COLUMNS])
-    write_json(work / "datasheet.json", datasheet)
-    publish(work, BALANCED)
+    write_table(work.folder / "manifest.parquet", manifest)
+    write_table(work.folder / "sampled.parquet", sampled)
+    write_table(work.folder / "complements.parquet", complements[JUDGED_COLUMNS])
+    write_json(work.folder / "datasheet.json", datasheet)
+    work.publish(BALANCED)
     print(f"balance: {len(synthetic):,} synthetic images join {datasheet['before']['images']:,} real ones")
 
 

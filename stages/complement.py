@@ -29,9 +29,9 @@ from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import join_by_id
 from pipeline.errors import UserError
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
-from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL
+from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
 from stages.shared.refining import Refine, new_refiner, original_labels
 
 # Lengths of moves are counted in bins, so that any number of latents takes the same memory.
@@ -216,30 +216,36 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
             require_independent(constraints, covariance)
 
     store = Store(LATENTS / latents)
-    what = section.model_dump(exclude={"refine": {"batch_size"}})
     normalises = bool(read_card(GENERATOR)["normalises_latents"])
-    settings = [what, parameters.attributes, parameters.latent_space, normalises]
     stage = f"complement {latents}"
-    inputs = [LATENTS / latents, LATENTS / "z", HYPERPLANES]
     chosen, refiner = None, None
     if section.per_group is not None and latents == "z":
         chosen = first_of_each_group(parameters.attributes, section.per_group)
-        inputs.append(LABELS / latents)
     if section.refine.steps:
         refiner = partial(new_refiner, parameters)
-        inputs += [GENERATOR, ATTRIBUTES, LABELS / "z" if latents == "z" else REAL]
-    work = work_folder(stage, inputs, settings)
+    work = work_folder(stage)
     set_up = partial(
-        new_complementer, latents, flips, planes, covariance, on_sphere, normalises, chosen, refiner, work
+        new_complementer,
+        latents,
+        flips,
+        planes,
+        covariance,
+        on_sphere,
+        normalises,
+        chosen,
+        refiner,
+        work.folder,
     )
     sizes = store.items_per_shard
     runtime = parameters.runtime if section.refine.steps else None  # where the linear ones need no device
-    records = make_shards(stage, work, sizes, set_up, parameters.cluster, unit="latents", runtime=runtime)
-    finish_store(work, len(sizes), "latents", store.item_shape, "float32", records=records)
-    metrics = metrics_of(Store(work), flips)
-    write_json(work / "metrics.json", metrics)
+    records = make_shards(
+        stage, work.folder, sizes, set_up, parameters.cluster, unit="latents", runtime=runtime
+    )
+    finish_store(work.folder, len(sizes), "latents", store.item_shape, "float32", records=records)
+    metrics = metrics_of(Store(work.folder), flips)
+    write_json(work.folder / "metrics.json", metrics)
     print(f"{stage}: median move {metrics['move_length_median']:.2f}")
-    publish(work, LATENTS / f"{latents}_prime")
+    work.publish(LATENTS / f"{latents}_prime")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,10 @@ from data.exports import EXPORTS, ExportFormat, ImageReader, export_of
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.stores import commit_files
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.reporting.recommendation import read_recommendation
 from stages.shared.paths import BALANCED, EXPORT, RECOMMENDATION
-
-# Of what the code makes of the same inputs and settings. Raise it where a piece gets other rows or bytes:
-# what an earlier version has begun is not gone on with then.
-VERSION = 2
 
 
 def new_exporter(export: ExportFormat, work: Path) -> MakeShard:
@@ -39,16 +35,12 @@ def main(format: Annotated[str, typer.Argument(help=f"one of {', '.join(EXPORTS)
     section = parameters.export
     verdict = read_recommendation(RECOMMENDATION).sentence if RECOMMENDATION.is_file() else ""
     export = export_of(format, BALANCED, section, verdict)
-    inputs = [BALANCED, *map(Path, export.stores)]
-    if export.tells_verdict and verdict:
-        inputs.append(RECOMMENDATION)
-    settings = {**section.model_dump(exclude={"formats"}), "version": VERSION}
-    work = work_folder(f"export {format}", inputs, settings)
+    work = work_folder(f"export {format}")
     sizes = [piece.stop - piece.start for piece in export.pieces]
-    export.write_rows(work)
-    set_up = partial(new_exporter, export, work)
-    records = make_shards(f"export {format}", work, sizes, set_up, parameters.cluster)
-    publish(export.finish(work, records), EXPORT / format)
+    export.write_rows(work.folder)
+    set_up = partial(new_exporter, export, work.folder)
+    records = make_shards(f"export {format}", work.folder, sizes, set_up, parameters.cluster)
+    work.publish(EXPORT / format, export.finish(work.folder, records))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from pipeline.content.tables import join_by_id
 from pipeline.content.trust import Judgement, settle
 from pipeline.errors import UserError
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
 
@@ -165,14 +165,13 @@ def main() -> None:
     angles = {(a.attribute, b.attribute): angle_between(a, b) for a, b in combinations(planes, 2)}
     held_apart = {pair: angle for pair, angle in angles.items() if {*pair} & {*parameters.protected}}
     metrics = {of.plane.attribute: of.metrics for of in fitted}
-    settings = [section.model_dump(), parameters.attributes, parameters.latent_space]
-    work = work_folder("fit_hyperplanes", [LATENTS / "z", LABELS / "z"], settings)
-    save_hyperplanes(work / "hyperplanes.json", planes)
+    work = work_folder("fit_hyperplanes")
+    save_hyperplanes(work.folder / "hyperplanes.json", planes)
     named = {f"{first} x {second}": angle for (first, second), angle in angles.items()}
-    write_json(work / "metrics.json", {**metrics, "angles_degrees": named})
+    write_json(work.folder / "metrics.json", {**metrics, "angles_degrees": named})
     judgements = [*(of.judgement for of in fitted), angle_judgement(held_apart)]
-    settle(judgements, work, parameters.on_useless)
-    publish(work, HYPERPLANES)
+    settle(judgements, work.folder, parameters.on_useless)
+    work.publish(HYPERPLANES)
 
 
 if __name__ == "__main__":

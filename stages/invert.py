@@ -4,7 +4,7 @@ the images are that the generator makes of those."""
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -23,13 +23,14 @@ from pipeline.checkpoints import CHECKPOINT
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.files import write_json
 from pipeline.content.pictures import save_grid
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import generator_for
 from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import GENERATOR, LATENTS, REAL
@@ -57,7 +58,7 @@ def new_inverter(
     """What inverts the real images of a shard, with the generator and the encoder on the device."""
     accelerator = new_accelerator(runtime)
     generator = load_generator(GENERATOR, accelerator.device)
-    encoder = load_encoder(work / CHECKPOINT, generator, section.encoder, accelerator)
+    encoder = load_encoder(work.folder / CHECKPOINT, generator, section.encoder, accelerator)
     store = Store(REAL)
     device = Lock()
 
@@ -141,39 +142,33 @@ def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
     refuse_another_resolution(generator, training.read(chosen[:1]))
     refuse_without_gradients(generator, accelerator.device)
 
-    settings: list[Any] = [section.model_dump(exclude={"batch_size"}), parameters.attributes]
-    work = work_folder("invert real", [REAL, GENERATOR], settings)
-    encoder = train_encoder(
-        generator,
-        normalises,
-        section.encoder,
-        section.seed,
-        accelerator,
-        work / CHECKPOINT,
-        runtime.checkpoint_seconds,
+    work = work_folder("invert real")
+    session = Session(
+        "invert, the encoder", accelerator, work.folder / CHECKPOINT, runtime.checkpoint_seconds
     )
+    encoder = train_encoder(session, generator, normalises, section.encoder, section.seed)
     sizes = shard_sizes(len(ids), section.shard_size)
-    set_up = partial(new_inverter, ids, normalises, section, runtime, work)
-    records = make_shards("invert real", work, sizes, set_up, parameters.cluster, runtime=runtime)
+    set_up = partial(new_inverter, ids, normalises, section, runtime, work.folder)
+    records = make_shards("invert real", work.folder, sizes, set_up, parameters.cluster, runtime=runtime)
     generated = figures_of_generated(generator, encoder, normalises, section, accelerator)
 
-    (work / CHECKPOINT).unlink()
-    finish_store(work, len(sizes), "latents", (generator.latent_dim,), "float32", records=records)
-    store = Store(work)
+    (work.folder / CHECKPOINT).unlink()
+    finish_store(work.folder, len(sizes), "latents", (generator.latent_dim,), "float32", records=records)
+    store = Store(work.folder)
     rows = store.rows
     encoded = figures_of(rows["encoder_error"].to_numpy(), rows["encoder_psnr"].to_numpy())
     refined = figures_of(rows["error"].to_numpy(), rows["psnr"].to_numpy())
     real = {"images": len(rows), "encoder": encoded, "refined": refined}
-    write_json(work / "metrics.json", {"real": real, "generated": generated})
+    write_json(work.folder / "metrics.json", {"real": real, "generated": generated})
     shown = np.concatenate([np.flatnonzero(groups == group)[:COLUMNS] for group in np.unique(groups)])
     reconstructions = render(generator, store.read(shown), section.batch_size, accelerator)
     pictures = sample_rows(training.read(chosen[shown]), reconstructions, groups[shown])
-    save_grid(work / "samples.png", pictures, COLUMNS)
+    save_grid(work.folder / "samples.png", pictures, COLUMNS)
     print(
         f"invert real: {len(rows)} images, with pixels off by {refined['error_mean']:.1f} of 255 "
         f"(mean; by the encoder alone {encoded['error_mean']:.1f})"
     )
-    publish(work, LATENTS / "real")
+    work.publish(LATENTS / "real")
 
 
 def refuse_another_resolution(generator: LoadedGenerator, image: NDArray[np.uint8]) -> None:

@@ -26,7 +26,7 @@ from pipeline.content.tables import read_table
 from pipeline.content.trust import Judgement, settle
 from pipeline.parameters import Runtime
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
 
@@ -190,17 +190,16 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
     attributes, section = parameters.attributes, parameters.label
     images = SYNTHETIC / latents
     sizes = Store(images).items_per_shard
-    inputs = [images, *(ATTRIBUTES / attribute for attribute in attributes)]
-    work = work_folder(f"label {latents}", inputs, [attributes, section.prior_shift])
+    work = work_folder(f"label {latents}")
     shifts = pilot_shifts(latents, attributes, section, parameters.runtime)
-    set_up = partial(new_labeller, latents, attributes, section, parameters.runtime, shifts, work)
+    set_up = partial(new_labeller, latents, attributes, section, parameters.runtime, shifts, work.folder)
     records = make_shards(
-        f"label {latents}", work, sizes, set_up, parameters.cluster, runtime=parameters.runtime
+        f"label {latents}", work.folder, sizes, set_up, parameters.cluster, runtime=parameters.runtime
     )
-    finish_store(work, len(sizes), records=records)
+    finish_store(work.folder, len(sizes), records=records)
     if latents == "z":  # of complements no share is expected: they flip what z has
-        settle(judgements_of(parameters, Store(work).rows), work, parameters.on_useless)
-    publish(work, LABELS / latents)
+        settle(judgements_of(parameters, Store(work.folder).rows), work.folder, parameters.on_useless)
+    work.publish(LABELS / latents)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from generators.networks.loading import import_generator, load_generator
 from generators.networks.parameters import LoadGAN
 from generators.networks.probing import probe
 from generators.networks.programs import import_factory, import_file
-from generators.networks.zoo import import_checkpoint
 from generators.synthesis import render
 from generators.trust import judge_generator
+from generators.zoo import import_checkpoint
 from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
 from pipeline.content.pictures import save_grid
@@ -23,7 +23,7 @@ from pipeline.content.trust import settle
 from pipeline.errors import UserError
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import GENERATOR, REAL
@@ -50,7 +50,8 @@ def main() -> None:
         raise UserError("params.yaml: load_gan is missing: presets/pretrained.yaml shows a complete file.")
     accelerator = new_accelerator(parameters.runtime)
     device = accelerator.device
-    output = work_folder("load_gan", [REAL], section.model_dump(mode="json")) / "generator"
+    work = work_folder("load_gan")
+    output = work.folder / "generator"
     card = IMPORTERS[section.kind](section, output, device)
     if card["resolution"] != parameters.prepare.resolution:
         raise UserError(
@@ -81,7 +82,7 @@ def main() -> None:
         0,
     )
     settle(judgements, output, parameters.on_useless)
-    publish(output, GENERATOR)
+    work.publish(GENERATOR, output)
 
 
 if __name__ == "__main__":

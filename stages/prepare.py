@@ -15,7 +15,7 @@ from pipeline.content.stores import commit_shard, finish_store, shard_sizes
 from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.paths import REAL
 
@@ -61,25 +61,30 @@ def main() -> None:
     source = source_of(section.source)
     table = source.table()
     check_groups(table, parameters.attributes, "prepare")
-    work = work_folder("prepare", [], [section.model_dump(), table.to_csv(index=False)])
+    work = work_folder("prepare", table.to_csv(index=False))
     sizes = shard_sizes(len(table), section.shard_size)
-    set_up = partial(new_preparer, section, table, work)
-    records = make_shards("prepare", work, sizes, set_up, parameters.cluster)
+    set_up = partial(new_preparer, section, table, work.folder)
+    records = make_shards("prepare", work.folder, sizes, set_up, parameters.cluster)
     finish_store(
-        work, len(sizes), "images", (section.resolution, section.resolution, 3), "uint8", records=records
+        work.folder,
+        len(sizes),
+        "images",
+        (section.resolution, section.resolution, 3),
+        "uint8",
+        records=records,
     )
 
     left_out = {id: why for record in records.values() for id, why in record["left_out"].items()}
     labels = table[~table["id"].isin(left_out)]
     labels = labels[[column for column in labels.columns if not column.startswith("_")]]
     check_groups(labels, parameters.attributes, "prepare, without the bad images")
-    write_table(work / "labels.parquet", labels)
+    write_table(work.folder / "labels.parquet", labels)
     bad = pd.DataFrame({"id": list(left_out), "why": list(left_out.values())})
-    write_table(work / "bad_images.parquet", bad)
-    write_json(work / "summary.json", summary_of(labels, parameters.attributes, len(bad)))
+    write_table(work.folder / "bad_images.parquet", bad)
+    write_json(work.folder / "summary.json", summary_of(labels, parameters.attributes, len(bad)))
     if len(bad):
         print(f"prepare: {len(bad)} bad images left out, listed in {REAL}/bad_images.parquet")
-    publish(work, REAL)
+    work.publish(REAL)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from stages.parameters import AllParameters, read_parameters
 from stages.reporting import figures, pictures, steps, tables, trust
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -279,7 +280,7 @@ def main() -> None:
         name: tables.binned_shares({s: rows[f"{PREFIXES[s]}{name}_score"] for s, rows in halves.items()})
         for name in parameters.attributes
     }
-    robust = [r for r in matrix.recipes if matrix.definitions[r].objective == "group_dro"]
+    robust = [r for r in matrix.recipes if matrix.definitions[r].method.name == "group_dro"]
     drawn = {
         "group_accuracies": figures.group_accuracies(groups, names),
         "data_sets": figures.data_sets({d: s | s["group_counts"] for d, s in summaries.items()}, names),
@@ -305,6 +306,7 @@ def main() -> None:
         .get_template("report.html.j2")
         .render(
             tables=tables,
+            training_data=TRAINING_DATA,
             source=parameters.prepare.source["kind"],
             target=target,
             protected=protected,

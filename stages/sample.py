@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from generators.latents import sample_latents
-from generators.networks.cards import CARD, read_card
+from generators.networks.cards import read_card
 from generators.parameters import Sample
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.stores import commit_shard, finish_store, shard_sizes
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.paths import GENERATOR, LATENTS
 
@@ -39,11 +39,11 @@ def main() -> None:
     section = parameters.sample
     latent_dim = int(read_card(GENERATOR)["latent_dim"])
     sizes = shard_sizes(section.fit + section.validation + section.pair, SHARD)
-    work = work_folder("sample", [GENERATOR / CARD], section.model_dump())
-    set_up = partial(new_sampler, section, latent_dim, sizes, work)
-    records = make_shards("sample", work, sizes, set_up, parameters.cluster, unit="latents")
-    finish_store(work, len(sizes), "latents", (latent_dim,), "float32", records=records)
-    publish(work, LATENTS / "z")
+    work = work_folder("sample")
+    set_up = partial(new_sampler, section, latent_dim, sizes, work.folder)
+    records = make_shards("sample", work.folder, sizes, set_up, parameters.cluster, unit="latents")
+    finish_store(work.folder, len(sizes), "latents", (latent_dim,), "float32", records=records)
+    work.publish(LATENTS / "z")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.parameters import Runtime
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.paths import GENERATOR, LATENTS, SYNTHETIC
 
@@ -46,13 +46,13 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
     section = parameters.synthesize
     resolution = int(read_card(GENERATOR)["resolution"])
     sizes = shard_sizes(len(Store(LATENTS / latents)), section.shard_size)
-    work = work_folder(f"synthesize {latents}", [GENERATOR, LATENTS / latents], section.shard_size)
-    set_up = partial(new_renderer, latents, section, parameters.runtime, work)
+    work = work_folder(f"synthesize {latents}")
+    set_up = partial(new_renderer, latents, section, parameters.runtime, work.folder)
     records = make_shards(
-        f"synthesize {latents}", work, sizes, set_up, parameters.cluster, runtime=parameters.runtime
+        f"synthesize {latents}", work.folder, sizes, set_up, parameters.cluster, runtime=parameters.runtime
     )
-    finish_store(work, len(sizes), "images", (resolution, resolution, 3), "uint8", records=records)
-    publish(work, SYNTHETIC / latents)
+    finish_store(work.folder, len(sizes), "images", (resolution, resolution, 3), "uint8", records=records)
+    work.publish(SYNTHETIC / latents)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF, accuracy, worst_group_accuracy
 from classifiers.training.last_layer import halves, refit_last_layer
-from classifiers.training.loop import train_in_phases
+from classifiers.training.loop import train_classifier
 from classifiers.training.parameters import Training
 from classifiers.training.plateau import training_judgement
 from classifiers.training.recipes import phases_of
 from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed
 from pipeline.content.stores import Store
 from pipeline.content.tables import write_table
@@ -31,8 +32,9 @@ from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
-from stages.parameters import DATA, read_parameters
+from pipeline.work import work_folder
+from stages.parameters import read_parameters
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.inputs import protected_of, real_images
 from stages.shared.paths import REAL, RUNS
 from stages.shared.training_data import training_images
@@ -50,7 +52,7 @@ def selection_value(
 
 
 def main(
-    data: Annotated[str, typer.Argument(help=", ".join(DATA))],
+    data: Annotated[str, typer.Argument(help=", ".join(TRAINING_DATA))],
     recipe: Annotated[str, typer.Argument(help="a key of train.definitions")],
     seed: Annotated[int, typer.Argument(help="of the weights and the batches")],
 ) -> None:
@@ -61,7 +63,7 @@ def main(
         raise UserError(f"train: recipe {recipe!r} is none of {', '.join(section.definitions)}.")
     definition = section.definitions[recipe]
     store = Store(REAL)
-    training, files = training_images(data, seed, parameters, store)
+    training = training_images(data, seed, parameters, store)
     validation, test = (real_images(parameters, split, store) for split in ("validation", "test"))
     fitting: LabelledImages | None = None
     if definition.last_layer == "validation":
@@ -74,25 +76,16 @@ def main(
     )
     accelerator = new_accelerator(parameters.runtime)
     name = f"train {data} {recipe} {seed}"
-    what = [settings.model_dump(), definition.model_dump(), parameters.attributes]
-    work = work_folder(name, sorted({REAL, *files}), what, writes=accelerator.is_main_process)
+    work = work_folder(name, writes=accelerator.is_main_process)
     network = new_backbone(section.backbone, derived_seed(seed, "weights"))
     selections = {name: partial(selection_value, name, parameters.n_protected) for name in SELECTIONS}
-    trained = train_in_phases(
-        name,
-        network,
-        phases_of(definition, settings, training, n_groups, lambda tensor: accelerator.reduce(tensor, "sum")),
-        validation,
-        settings,
-        selections,
-        accelerator,
-        work / CHECKPOINT,
-        parameters.runtime.checkpoint_seconds,
-    )
+    session = Session(name, accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds)
+    phases = phases_of(definition, settings, training, n_groups, session.total)
+    trained = train_classifier(session, network, phases, validation, settings, selections)
     if not accelerator.is_main_process:
         return
 
-    output = work / "run"
+    output = work.folder / "run"
     tables = []
     for selection, weights in trained.best.items():
         network.load_state_dict(weights)
@@ -117,7 +110,7 @@ def main(
     history = pd.DataFrame(trained.history)
     history.to_csv(output / "history.csv", index=False)
     settle([training_judgement(name, history["separation"].iloc[-1])], output, parameters.on_useless)
-    publish(output, RUNS / data / recipe / str(seed))
+    work.publish(RUNS / data / recipe / str(seed), output)
 
 
 if __name__ == "__main__":

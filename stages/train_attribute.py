@@ -24,11 +24,12 @@ from classifiers.networks.backbones import Classifier, new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import per_image
 from classifiers.selection import average_precision, f1_threshold, worst_group_threshold
-from classifiers.training.loop import Selection, train_classifier
-from classifiers.training.objectives import ERM
+from classifiers.training.loop import Selection, in_one_phase, train_classifier
+from classifiers.training.methods.erm import ERM
 from pipeline.checkpoints import CHECKPOINT
 from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed
 from pipeline.content.stores import Store
 from pipeline.content.trust import settle
@@ -36,7 +37,7 @@ from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import ATTRIBUTES, REAL
@@ -125,18 +126,16 @@ def train_networks(
                 "on it: get more images of the rarer label, or set train_attribute.checkers to false."
             )
         network = new_backbone(section.backbone, seed)
-        trained = train_classifier(
+        session = Session(
             f"{name}, network {k + 1} of {len(halves)}",
-            network,
-            ERM(lambda tensor: accelerator.reduce(tensor, "sum")),
-            images,
-            validation,
-            section.model_copy(update={"seed": seed}),
-            {section.selection: figure},
             accelerator,
             work / f"network-{k}" / CHECKPOINT,
             parameters.runtime.checkpoint_seconds,
         )
+        settings = section.model_copy(update={"seed": seed})
+        phases = in_one_phase(images, ERM(session.total), settings)
+        selections: dict[str, Selection] = {section.selection: figure}
+        trained = train_classifier(session, network, phases, validation, settings, selections)
         network.load_state_dict(trained.best[section.selection])
         networks.append(network)
         histories.append(pd.DataFrame(trained.history).assign(network=k, half=half))
@@ -173,9 +172,9 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         raise UserError(f"{attribute!r} is none of the attributes {', '.join(parameters.attributes)}.")
     accelerator = new_accelerator(parameters.runtime)
     name = f"train_attribute {attribute}"
-    work = work_folder(name, [REAL], section.model_dump(), writes=accelerator.is_main_process)
+    work = work_folder(name, writes=accelerator.is_main_process)
     halves: list[int | None] = [None] * section.networks + ([*range(HALVES)] if section.checkers else [])
-    networks, history = train_networks(name, attribute, halves, parameters, work, accelerator)
+    networks, history = train_networks(name, attribute, halves, parameters, work.folder, accelerator)
     if not accelerator.is_main_process:
         return
 
@@ -189,7 +188,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     accuracies, *of_checkers = (
         group_accuracies(of, validation, cut, n_groups) for of, cut in zip(scores.T, thresholds, strict=True)
     )
-    output = work / "attribute"
+    output = work.folder / "attribute"
     card = {
         "attribute": attribute,
         "threshold": thresholds[0],
@@ -214,7 +213,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         float(history[history["half"].isna()].groupby("network")["separation"].last().min()),
     )
     settle([judgement], output, parameters.on_useless)
-    publish(output, ATTRIBUTES / attribute)
+    work.publish(ATTRIBUTES / attribute, output)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from generators.trust import judge_generator
 from pipeline.checkpoints import CHECKPOINT
 from pipeline.content.groups import group_names
 from pipeline.content.pictures import save_grid
+from pipeline.content.resumable import Session
 from pipeline.content.stores import Store
 from pipeline.content.trust import settle
 from pipeline.launch import in_processes
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import GENERATOR, REAL
@@ -33,8 +34,8 @@ def main() -> None:
     store = Store(REAL)
     images = real_images(parameters, "train", store)
     accelerator = new_accelerator(parameters.runtime)
-    work = work_folder("train_gan", [REAL], section.model_dump(), writes=accelerator.is_main_process)
-    output = work / "generator"
+    work = work_folder("train_gan", writes=accelerator.is_main_process)
+    output = work.folder / "generator"
     training = GANTraining(section, images.read, images.groups, accelerator)
     latents = sample_latents(section.seed, "grid", 0, GRID, section.latent_dim)
 
@@ -43,7 +44,10 @@ def main() -> None:
         pictures = render(averaged, latents, GRID, accelerator)
         save_grid(output / "samples" / f"{resolution:04d}.png", pictures, columns=16)
 
-    generator = train(training, work / CHECKPOINT, save_samples, parameters.runtime.checkpoint_seconds)
+    session = Session(
+        "train_gan", accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds
+    )
+    generator = train(session, training, save_samples)
     if not accelerator.is_main_process:
         return
     card = {  # nothing that varies from run to run: who reads it would run again
@@ -75,7 +79,7 @@ def main() -> None:
         section.seed,
     )
     settle(judgements, output, parameters.on_useless)
-    publish(output, GENERATOR)
+    work.publish(GENERATOR, output)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,15 @@ from classifiers.networks.backbones import new_backbone, save_network
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF
-from classifiers.training.loop import train_classifier
-from classifiers.training.objectives import ERM
+from classifiers.training.loop import in_one_phase, train_classifier
+from classifiers.training.methods.erm import ERM
 from classifiers.training.plateau import training_judgement
+from data.names import JUDGE_SPLIT
 from data.sources import source_of
-from data.sources.base import JUDGE_SPLIT, Measure, measured_in_batches
+from data.sources.base import Measure, measured_in_batches
 from pipeline.checkpoints import CHECKPOINT
 from pipeline.content.files import write_json
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.stores import Store
 from pipeline.content.trust import settle
@@ -33,7 +35,7 @@ from pipeline.errors import UserError
 from pipeline.launch import in_processes
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
-from pipeline.work import publish, work_folder
+from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import JUDGES, REAL
@@ -62,8 +64,8 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     n_groups = 2 * parameters.n_protected
     accelerator = new_accelerator(parameters.runtime)
     name = f"train_judge {attribute}"
-    work = work_folder(name, [REAL], section.model_dump(), writes=accelerator.is_main_process)
-    output = work / "judge"
+    work = work_folder(name, writes=accelerator.is_main_process)
+    output = work.folder / "judge"
     measure = source_of(parameters.prepare.source).measured(attribute)
     if measure is not None:
         if accelerator.is_main_process:
@@ -71,7 +73,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
             agrees = metrics["real_test"]["accuracy"]
             print(f"{name}: computed from the pixels; accuracy on real test images {agrees:.3f}")
             write_json(output / "metrics.json", metrics)
-            publish(output, JUDGES / attribute)
+            work.publish(JUDGES / attribute, output)
         return
 
     images = real_images(parameters, JUDGE_SPLIT, store, attribute)
@@ -79,23 +81,20 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         if accelerator.is_main_process:
             print(f"{name}: {REAL} has no split {JUDGE_SPLIT!r} to train a judge on, so there will be none")
             write_json(output / "metrics.json", {"images": 0})
-            publish(output, JUDGES / attribute)
+            work.publish(JUDGES / attribute, output)
         return
 
     order = generator_for(section.seed, "judge").permutation(len(images))
     held_out = max(1, round(HELD_OUT * len(images)))
     network = new_backbone(section.backbone, derived_seed(section.seed, "judge", attribute))
+    session = Session(name, accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds)
     trained = train_classifier(
-        name,
+        session,
         network,
-        ERM(lambda tensor: accelerator.reduce(tensor, "sum")),
-        images.subset(order[held_out:]),
+        in_one_phase(images.subset(order[held_out:]), ERM(session.total), section),
         images.subset(order[:held_out]),
         section,
         {SELECTION: lambda scores, part: float(((scores >= HALF) == part.targets).mean())},
-        accelerator,
-        work / CHECKPOINT,
-        parameters.runtime.checkpoint_seconds,
     )
     if not accelerator.is_main_process:
         return
@@ -107,7 +106,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     write_json(output / "metrics.json", {"images": len(images), "real_test": measured})
     print(f"{name}: accuracy on real test images {measured['accuracy']:.3f}")
     settle([training_judgement(name, trained.history[-1]["separation"])], output, parameters.on_useless)
-    publish(output, JUDGES / attribute)
+    work.publish(JUDGES / attribute, output)
 
 
 if __name__ == "__main__":

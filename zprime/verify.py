@@ -14,22 +14,12 @@ import typer
 
 from pipeline.checkpoints import CHECKPOINT, fault_of_checkpoint
 from pipeline.content.stores import INDEX, ROWS, read_index
+from pipeline.declaration import output_patterns, read_entries, stage_of, stages_in_order
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
+from pipeline.parameters import PARAMETERS_FILE, content_of
 from pipeline.stage import run_stage
 from pipeline.work import WORK, reopen
-
-# What is mended first may be read to mend the next.
-ORDER = (
-    "prepare", "train_attribute", "train_gan", "load_gan", "sample", "synthesize z", "label z",
-    "fit_hyperplanes", "invert", "complement", "synthesize z_prime", "synthesize real_prime", "label z_prime",
-    "label real_prime", "balance", "train_judge", "assess", "train", "export",
-)  # fmt: skip
-# What stages publish with an index, which may be lost.
-OUTPUTS = (
-    "out/real", "out/attributes/*", "out/generator", "out/latents/*", "out/synthetic/*", "out/labels/*",
-    "out/hyperplanes", "out/balanced", "out/judges/*", "out/quality", "out/runs/*/*/*", "out/export/*",
-)  # fmt: skip
 
 
 def main(
@@ -40,7 +30,8 @@ def main(
     wrong.
     """
     below = [path for given in paths for path in (given, *given.rglob("*"))]
-    folders = {path for path in below if _is_output(path)}
+    patterns = output_patterns(read_entries())
+    folders = {path for path in below if _is_output(path, patterns)}
     checkpoints = {path for path in below if path.name == CHECKPOINT and _is_in_work(path)}
     if not folders and not checkpoints:
         raise UserError(f"nothing that zprime wrote is below {', '.join(map(str, paths))}.")
@@ -60,8 +51,11 @@ def main(
     for path in damaged_checkpoints:
         path.unlink()
         print(f"{path} is removed: its training starts anew")
-    for folder in sorted(damaged, key=lambda folder: _place(folder, damaged[folder])):
-        _mend(folder, list(damaged[folder]))
+    lost = [folder for folder, faults in damaged.items() if INDEX in faults]
+    for folder, command in _in_order([folder for folder in damaged if folder not in lost]):
+        _mend(folder, command, list(damaged[folder]))
+    for folder in lost:
+        raise UserError(f"{folder / INDEX} is lost: remove {folder}, and `dvc repro` makes it again.")
     whole = len(checkpoints) - len(damaged_checkpoints)
     print(f"{len(folders)} outputs{f' and {whole} checkpoints' if whole else ''} are whole")
 
@@ -70,11 +64,11 @@ def _is_in_work(path: Path) -> bool:
     return WORK.absolute() in path.absolute().parents
 
 
-def _is_output(path: Path) -> bool:
+def _is_output(path: Path, patterns: list[str]) -> bool:
     """Whether a stage published this folder; its index, or what else tells, may be lost."""
     if not path.is_dir() or _is_in_work(path):
         return False
-    known = any(path.absolute().match(pattern) for pattern in OUTPUTS)
+    known = any(path.absolute().match(pattern) for pattern in patterns)
     return known or (path / INDEX).is_file() or (path / ROWS).is_dir()
 
 
@@ -85,33 +79,54 @@ def _fault_of(checkpoint: Path) -> str | None:
         return f"{checkpoint} cannot be read ({error.strerror})."
 
 
-def _place(folder: Path, faults: dict[str, str]) -> int:
-    """Where in the pipeline the stage stands that made a folder; last where that is not known."""
-    made_by = str(read_index(folder).get("made_by")) if INDEX not in faults else ""
-    return next((k for k, stage in enumerate(ORDER) if f"{made_by} ".startswith(f"{stage} ")), len(ORDER))
+def _in_order(folders: list[Path]) -> list[tuple[Path, str]]:
+    """Damaged folders, each after those that its stage reads, with the stage and arguments that made it.
+
+    Raises:
+        UserError: the index of a folder names a stage that dvc.yaml does not have.
+    """
+    if not folders:
+        return []
+    entries, parameters = read_entries(), content_of(PARAMETERS_FILE)
+    made = {}
+    for folder in folders:
+        command = str(read_index(folder).get("made_by"))
+        try:
+            made[folder] = stage_of(command, entries, parameters)
+        except UserError:
+            raise UserError(
+                f"{folder / INDEX} names a stage that zprime has not, {command!r}: remove {folder}, and "
+                "`dvc repro` makes it again."
+            ) from None
+    commands = [stage.command for stage in stages_in_order(entries, parameters, made.values())]
+    placed = sorted(made, key=lambda folder: commands.index(made[folder].command))
+    return [(folder, made[folder].command) for folder in placed]
 
 
-def _mend(folder: Path, faulty: list[str]) -> None:
-    """Run the stage that made a folder again, for the shards that are faulty or, without shards, for all."""
-    if INDEX in faulty:
-        raise UserError(f"{folder / INDEX} is lost: remove {folder}, and `dvc repro` makes it again.")
+def _mend(folder: Path, command: str, faulty: list[str]) -> None:
+    """Run the stage that made a folder again, for the shards that are faulty or, without shards, for all.
+
+    Args:
+        folder: the output.
+        command: the stage that made it, and its arguments.
+        faulty: the names of its faulty files.
+
+    Raises:
+        UserError: the folder is still not whole, or was made of other inputs.
+    """
     index = read_index(folder)
-    stage = str(index.get("made_by")).split(" ")[0]
-    if stage not in {known.split(" ")[0] for known in ORDER}:
-        raise UserError(
-            f"{folder / INDEX} names a stage that zprime has not, {stage!r}: remove {folder}, and "
-            "`dvc repro` makes it again."
-        )
-    name, *arguments = reopen(folder, faulty).split(" ")
+    reopen(folder, faulty)
+    name, *arguments = command.split(" ")
     sys.stdout.flush()  # what was found comes before what the stage says of it
     subprocess.run([sys.executable, "-m", f"stages.{name}", *arguments], check=False)
     if not (folder / INDEX).is_file() or faulty_files(folder):
         raise UserError(f"{folder} could not be mended: run `dvc repro`.")
     if read_index(folder)["work"] != index["work"]:
-        shutil.rmtree(WORK / index["work"], ignore_errors=True)
+        for left in WORK.glob(f"{index['work']}-*"):
+            shutil.rmtree(left, ignore_errors=True)
         raise UserError(
-            f"{folder} was made anew, as parameters or inputs have changed since: run `dvc repro` for what "
-            "depends on it."
+            f"{folder} was made anew, as code, parameters or inputs have changed since: run `dvc repro` for "
+            "what depends on it."
         )
 
 

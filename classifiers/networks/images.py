@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.training.samplers import IntArray
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

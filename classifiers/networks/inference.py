@@ -8,7 +8,6 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classifiers.training.samplers import IntArray
 from pipeline.content.batches import alike, in_batches
 from pipeline.content.tensors import images_to_tensor
 
@@ -18,7 +17,7 @@ EVALUATION_BATCH = 512  # images
 def per_image(
     network: nn.Module,
     output: Callable[[Tensor], Tensor],
-    read: Callable[[IntArray], NDArray[np.uint8]],
+    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     count: int,
     accelerator: Accelerator,
     batch_size: int = EVALUATION_BATCH,
@@ -52,7 +51,7 @@ def per_image(
 
 def predict(
     network: nn.Module,
-    read: Callable[[IntArray], NDArray[np.uint8]],
+    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     count: int,
     accelerator: Accelerator,
     batch_size: int = EVALUATION_BATCH,

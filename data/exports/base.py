@@ -18,7 +18,7 @@ import pandas as pd
 from data.exports.parameters import Export
 from data.exports.rows import image_counts, read_rows, write_rows
 from data.manifest import Manifest, selected
-from data.sources.base import SPLITS
+from data.names import SPLITS
 from pipeline.content.stores import RECORDS, finish_store
 from pipeline.errors import UserError
 
@@ -63,7 +63,6 @@ class ExportFormat(ABC):
     has_splits: ClassVar[bool] = True  # false: of a layout that cannot tell splits apart
     png_only: ClassVar[bool] = False
     shuffled: ClassVar[bool] = False  # true: of a layout that is read from first to last
-    tells_verdict: ClassVar[bool] = False  # true: of a layout with a page for people
 
     def __init__(self, manifest: Manifest, section: Export, verdict: str = "") -> None:
         self.manifest, self.section, self.verdict = manifest, section, verdict

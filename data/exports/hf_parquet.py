@@ -52,8 +52,6 @@ The training images here are the data set that zprime calls `augmented`; those w
 class HFParquet(ExportFormat):
     """Columns: `dtypes`; y, a and every protected attribute are ClassLabels with names."""
 
-    tells_verdict = True
-
     @property
     def dtypes(self) -> dict[str, str]:
         """The columns' types as Hugging Face calls them, and but for the image's Arrow too."""

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from data.sources.base import JUDGE_SPLIT, ORACLE_SPLIT, Source
+from data.names import JUDGE_SPLIT, ORACLE_SPLIT
+from data.sources.base import Source
 from pipeline.content.seeds import generator_for
 
 # CelebA's own counts of Blond_Hair x Male (METHODS 5), in the order of the groups 2 t + g.

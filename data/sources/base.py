@@ -12,12 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data.names import SPLITS
 from pipeline.errors import UserError
 from pipeline.parameters import Parameters
-
-SPLITS = ("train", "validation", "test")
-ORACLE_SPLIT = "oracle"  # a balanced real training set, where a source can make one
-JUDGE_SPLIT = "judge"  # another one, of the networks that judge synthetic images: for evaluation alone
 
 # Computes an attribute from pixels: RGB images uint8 [n, H, W, 3] to int64 [n] in {0, 1}.
 Measure = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
@@ -37,7 +34,7 @@ class Source(Parameters):
     def table(self) -> pd.DataFrame:
         """All items, in a fixed order.
 
-        Columns: `id`, a unique string; `split`, one of `SPLITS`, `ORACLE_SPLIT` or `JUDGE_SPLIT`;
+        Columns: `id`, a unique string; `split`, one of `SPLITS`, `ORACLE_SPLIT` or `JUDGE_SPLIT` (`data.names`);
         every binary attribute as integers in {0, 1}; and what `image` needs of a row, in columns that start
         with "_".
 

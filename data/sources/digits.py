@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from data.sources.base import JUDGE_SPLIT, ORACLE_SPLIT, Measure, Source
+from data.names import JUDGE_SPLIT, ORACLE_SPLIT
+from data.sources.base import Measure, Source
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
 

@@ -1,6 +1,6 @@
 """The DCGAN generator (Radford, Metz and Chintala, ICLR 2016), as pytorch_GAN_zoo builds it.
 
-zprime trains none: the network is for pretrained weights (`generators/networks/zoo.py`). Images are float
+zprime trains none: the network is for pretrained weights (`generators/zoo.py`). Images are float
 [n, 3, R, R], in [-1, 1] where there is a tanh.
 """
 

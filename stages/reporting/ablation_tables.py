@@ -1,4 +1,4 @@
-"""What docs/results.md says of the ablations: pure functions of the records of `stages.reporting.ablations`."""
+"""What docs/results.md says of the ablations: pure functions of their records."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,12 +1,14 @@
-"""``python -m stages.reporting.results``: what the finished pipeline found -> docs/results.md and its pictures.
+"""``python -m stages.reporting.results``: what the finished pipeline found -> docs/results.md, pictures.
 
-Reads what the stages wrote, and docs/results/ablations.json where `python -m stages.reporting.ablations` has been
-run. Every figure and every verdict is computed; the template's prose holds whatever they are.
+Reads what the stages wrote, and docs/results/ablations.json where `python -m stages.reporting.ablations`
+has been run. Every figure and every verdict is computed; the template's prose holds whatever they are.
 """
 
+import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ import typer
 import yaml
 from matplotlib.figure import Figure
 
+from classifiers.measures.evaluation import Shown
 from pipeline.content.files import committed, write_json
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
@@ -26,7 +29,6 @@ from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
 from stages.report import read_json, step_sheets, without_folders
 from stages.reporting import ablation_tables as ablated
-from stages.reporting import commands as results_commands
 from stages.reporting import tables
 from stages.reporting.choices import (
     BASELINE,
@@ -37,12 +39,12 @@ from stages.reporting.choices import (
     seeds_of,
     summary_table,
 )
-from stages.reporting.figures import DATA_COLOURS
 from stages.reporting.leakage import largest_loss, losses, rarest_group
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
 from stages.reporting.targets import verdicts
 from stages.reporting.text import cell, difference, points, share, spread, unpadded
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.paths import (
     ABLATIONS,
     BALANCED,
@@ -59,7 +61,8 @@ from zprime.preset import PRESETS
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"
-CONTROLS = ("duplicated", "sampled")
+NOT_RESULTS = ("runtime", "cluster")  # sections that say where and how fast, not what
+DEFAULT = "avatars"  # the preset that params.yaml is in a clone
 PAPER = (*tables.PAPER, tables.DISTANCES[0])  # with the sound KL beside the published one
 
 
@@ -81,7 +84,7 @@ def control_rows(runs: pd.DataFrame) -> list[list[str]]:
     """What the augmented data bring beyond each control: with ERM, and with what validation chooses."""
     chosen = chosen_recipes(runs)
     rows = []
-    for data in (name for name in CONTROLS if name in chosen):
+    for data in (name for name, entry in TRAINING_DATA.items() if entry.is_control and name in chosen):
         pairs = {(BASELINE, BASELINE), (chosen[data], chosen["augmented"])}
         for theirs, ours in sorted(pairs, key=lambda pair: pair != (BASELINE, BASELINE)):
             control, augmented = cell(runs, data, theirs, SELECTION), cell(runs, "augmented", ours, SELECTION)
@@ -95,7 +98,7 @@ def control_rows(runs: pd.DataFrame) -> list[list[str]]:
     return rows
 
 
-def cell_rows(runs: pd.DataFrame, columns: Sequence[tables.Column]) -> list[list[str]]:
+def cell_rows(runs: pd.DataFrame, columns: Sequence[Shown]) -> list[list[str]]:
     """A row for each data set and recipe: these metrics, as text; what validation chose is bold."""
     return [
         [_marked(row["data"], row["chosen"]), _marked(row["recipe"], row["chosen"]),
@@ -142,7 +145,7 @@ def accuracy_figure(runs: pd.DataFrame) -> Figure:
             width * 0.92,
             yerr=rows[f"{SELECTION}_std"] * 100,
             capsize=2.5,
-            color=DATA_COLOURS[name],
+            color=TRAINING_DATA[name].colour,
             label=name,
         )
     axes.set_xticks(range(len(recipes)), recipes)
@@ -198,15 +201,55 @@ def read_runs(parameters: AllParameters) -> pd.DataFrame:
     return runs
 
 
-def commands(content: Mapping[str, Any]) -> list[str]:
-    """What makes the outputs again that these parameters made.
+@dataclass(frozen=True)
+class MadeWith:
+    """What a params.yaml is: a preset, and what differs from it.
+
+    Attributes:
+        preset: its name.
+        changes: the parameters that differ, each as "section.name: value".
+    """
+
+    preset: str
+    changes: list[str]
+
+
+def changed_parameters(former: Mapping[str, Any], wanted: Mapping[str, Any], place: str = "") -> list[str]:
+    """List what differs from `former` in `wanted`, as "section.name: value"; null for what is missing."""
+    found = []
+    for key in dict.fromkeys((*former, *wanted)):
+        name, before, after = f"{place}{key}", former.get(key), wanted.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += changed_parameters(before, after, f"{name}.")
+        elif before != after:
+            found.append(f"{name}: {json.dumps(after, ensure_ascii=False)}")
+    return found
+
+
+def made_with(content: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> MadeWith:
+    """Find the preset that parameters differ least from; where a run computes is not compared.
 
     Args:
         content: what params.yaml holds.
+        presets: what each preset holds, by its name.
     """
-    presets = {path.stem: path.read_text() for path in sorted((PROJECT / PRESETS).glob("*.yaml"))}
-    contents = {name: yaml.safe_load(text) for name, text in presets.items()}
-    return results_commands.commands(without_folders(content), contents)
+
+    def results_alone(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: section for name, section in values.items() if name not in NOT_RESULTS}
+
+    found = [
+        MadeWith(name, changed_parameters(results_alone(preset), results_alone(content)))
+        for name, preset in presets.items()
+    ]
+    return min(found, key=lambda made: (len(made.changes), made.preset != DEFAULT))
+
+
+def made_with_now() -> MadeWith:
+    """Say what the project's params.yaml is, without the folders of this machine."""
+    presets = {path.stem: yaml.safe_load(path.read_text()) for path in (PROJECT / PRESETS).glob("*.yaml")}
+    return made_with(
+        without_folders(yaml.safe_load(PARAMETERS_FILE.read_text())), dict(sorted(presets.items()))
+    )
 
 
 def page(
@@ -214,14 +257,14 @@ def page(
     runs: pd.DataFrame,
     pictures: Mapping[str, str],
     ablations: list[dict[str, Any]],
-    made_by: Sequence[str],
+    made: MadeWith,
 ) -> str:
     """docs/results.md, of the outputs in the current folder.
 
     Args:
         pictures: as `write_pictures` returns.
         ablations: the records of `stages.reporting.ablations`.
-        made_by: the commands that make the outputs again.
+        made: the parameters that made the outputs.
     """
     datasheet, quality = read_json(BALANCED / "datasheet.json"), read_json(QUALITY / "quality.json")
     names = group_names(parameters.target, parameters.protected)
@@ -237,7 +280,7 @@ def page(
     environment.globals |= {"table": markdown_table, "share": share}
     return environment.get_template(TEMPLATE).render(
         parameters=parameters,
-        notes=tables.DATA_NOTES,
+        sentences={name: entry.sentence for name, entry in TRAINING_DATA.items()},
         data=list(runs["data"].unique()),
         seeds=tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
         gap=gap_of(runs),
@@ -266,19 +309,20 @@ def page(
         ablations=ablations,
         beside=beside_records(),
         ablation_seeds=sorted({len(record["seeds"]) for record in ablations}),
-        commands=[*made_by, *ablated.commands(ablations)],
+        made=made,
+        commands=ablated.commands(ablations),
     )
 
 
 def beside_record(
-    name: str, about: str, parameters: AllParameters, runs: pd.DataFrame, made_by: Sequence[str]
+    name: str, about: str, parameters: AllParameters, runs: pd.DataFrame, made: MadeWith
 ) -> dict[str, Any]:
     """What docs/results.md says of a benchmark beside the one that the page is about.
 
     Args:
         name: of its file, and its place in the page.
         about: what was done, a sentence.
-        made_by: the commands that make its outputs again.
+        made: the parameters that made its outputs.
     """
     return {
         "name": name,
@@ -290,7 +334,7 @@ def beside_record(
         "plateaus": plateau_sentence(read_plateaus(EVALUATION)),
         "verdict": read_recommendation(RECOMMENDATION).sentence,
         "recommended": read_json(METRICS)["recommendation"],
-        "commands": list(made_by),
+        "made": asdict(made),
     }
 
 
@@ -309,15 +353,13 @@ def main(
     parameters = read_parameters()
     runs = read_runs(parameters)
     if beside is not None:
-        made_by = commands(yaml.safe_load(PARAMETERS_FILE.read_text()))
         path = BESIDE / f"{beside}.json"
-        write_json(path, beside_record(beside, about, parameters, runs, made_by))
+        write_json(path, beside_record(beside, about, parameters, runs, made_with_now()))
         print(f"results: {path}; `make results` on the benchmark's own outputs puts it into {RESULTS}")
         return
     pictures = write_pictures(runs, RESULTS.with_suffix(""))
     ablations = read_json(ABLATIONS) if ABLATIONS.exists() else []
-    made_by = commands(yaml.safe_load(PARAMETERS_FILE.read_text()))
-    content = page(parameters, runs, pictures, ablations, made_by)
+    content = page(parameters, runs, pictures, ablations, made_with_now())
     with committed(RESULTS) as temporary:
         temporary.write_text(content)
     decided = verdicts(runs, parameters.train.definitions)

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from classifiers.measures.evaluation import MATCHED as MATCHED_NAMES
+from classifiers.measures.evaluation import METRICS, Metric, Shown
 from pipeline.content.groups import protected_groups
 from stages.reporting.choices import (
     BASELINE,
@@ -26,68 +27,34 @@ from stages.reporting.choices import (
 BINS = 50  # of every score histogram, as in kl_scores
 FIGURE_SPACE = "\u2007"  # as wide as a digit
 PERCENT = "\u00a0%"  # not to be parted from its number
-MATCHED_ENDING = "_count_matched"  # of the names of metrics at the matched threshold
-
-DATA_NOTES = {  # what each set of training data is, in one sentence
-    "original": "real training images, as biased as they are",
-    "duplicated": "control: the real images, each group’s repeated until it is as large as the largest",
-    "sampled": "control: real images and, of each group as many as in augmented, plain synthetic ones, G(z)",
-    "augmented": "real images, and synthetic pairs: G(z) with the complements G(z′)",
-    "oracle": "the aim: real images that no user has, all groups of one size",
-}
 
 
-@dataclass(frozen=True)
-class Column:
-    """A metric in a table: its name in metrics.json, its heading, and whether it is written in %."""
-
-    name: str
-    heading: str
-    percent: bool = False
+def columns_of(table: str) -> tuple[Metric, ...]:
+    """List the metrics that a table shows, in the order of their registration."""
+    return tuple(metric for metric in METRICS if metric.table == table)
 
 
-ACCURACIES = (
-    Column("accuracy", "Accuracy", percent=True),
-    Column("balanced_accuracy", "Balanced accuracy", percent=True),
-    Column("worst_group_accuracy", "Worst-group accuracy", percent=True),
-)
-MATCHED = Column("worst_group_accuracy_count_matched", "Worst-group accuracy", percent=True)
-PAPER = (  # the columns of the paper's tables, in their order, and BA where the test groups are of one size
-    Column("average_precision", "AP", percent=True),
-    Column("deo", "DEO", percent=True),
-    Column("bias_amplification", "BA", percent=True),
-    Column("bias_amplification_reweighted", "BA at the training proportions", percent=True),
-    Column("kl_scores_published", "KL as published (nats)"),
-)
-DISTANCES = (
-    Column("kl_scores", "KL of scores (nats)"),
-    Column("statistical_parity_difference", "SPD", percent=True),
-    Column("equal_opportunity_difference", "EOD", percent=True),
-    Column("average_odds_difference", "AOD", percent=True),
-    Column("disparate_impact", "Disparate impact (ratio)"),
-)
+ACCURACIES, PAPER, DISTANCES = (columns_of(table) for table in ("accuracies", "paper", "fairness"))
+(MATCHED,) = columns_of("matched")
 
 
-def calibration_columns(attribute: str = "") -> tuple[Column, ...]:
+def calibration_columns(attribute: str = "") -> tuple[Shown, ...]:
     """The calibration errors of the two groups of the protected attribute, or of one of several."""
     return tuple(
-        Column(f"protected_{g}_calibration_error{attribute}", f"ECE, group {g}", percent=True) for g in (0, 1)
+        Shown(f"protected_{g}_calibration_error{attribute}", f"ECE, group {g}", True, "lowest")
+        for g in (0, 1)
     )
 
 
-def group_columns(n_groups: int) -> tuple[Column, ...]:
+def group_columns(n_groups: int) -> tuple[Shown, ...]:
     """The accuracy of every group, [2 n_g]."""
-    return tuple(Column(f"group_{g}_accuracy", f"group {g}", percent=True) for g in range(n_groups))
+    return tuple(Shown(f"group_{g}_accuracy", f"group {g}", percent=True) for g in range(n_groups))
 
 
-def attribute_columns(attribute: str) -> tuple[Column, ...]:
+def attribute_columns(attribute: str) -> tuple[Shown, ...]:
     """Of several protected attributes, the measures of one for itself."""
-    alone = (
-        Column(SELECTION, "Worst-group accuracy", percent=True),
-        *(column for column in PAPER if column.name != "average_precision"),  # which knows of no groups
-        *DISTANCES,
-    )
-    renamed = (Column(f"{c.name}_{attribute}", c.heading, c.percent) for c in alone)
+    alone = [metric for metric in (*ACCURACIES, *PAPER, *DISTANCES) if metric.of_groups]
+    renamed = (Shown(f"{m.name}_{attribute}", m.heading, m.percent, m.best) for m in alone)
     return (*renamed, *calibration_columns(f"_{attribute}"))
 
 
@@ -128,7 +95,7 @@ def spread_text(mean: float, deviation: float, percent: bool) -> str:
 
 
 def table_rows(
-    runs: pd.DataFrame, columns: Sequence[Column], selection: str = SELECTION
+    runs: pd.DataFrame, columns: Sequence[Shown], selection: str = SELECTION
 ) -> list[dict[str, Any]]:
     """A row for each data set and recipe: data, recipe, cells (metric -> text), chosen (by validation).
 
@@ -180,7 +147,7 @@ def accuracies_beside(seeds: pd.DataFrame, n_groups: int, ending: str = "") -> l
     Args:
         ending: of several protected attributes "_NAME", for the groups of one.
     """
-    names = (f"{column.name}{MATCHED_ENDING}{ending}" for column in group_columns(n_groups))
+    names = (f"{column.name}{MATCHED_NAMES}{ending}" for column in group_columns(n_groups))
     means = np.array([seeds[name].mean() for name in names])
     lowest = np.fmin.reduce(means)
     return [

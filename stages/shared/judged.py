@@ -23,10 +23,8 @@ from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table
 from pipeline.progress import progress
 from stages.parameters import AllParameters
+from stages.shared.controls import MANIFESTS
 from stages.shared.paths import GENERATOR, HYPERPLANES, JUDGES, LABELS, LATENTS, REAL, SYNTHETIC
-from stages.shared.training_data import MANIFESTS
-
-JUDGED_INPUTS = (HYPERPLANES, GENERATOR / "card.json")  # which nothing else in `assess` reads
 
 IntArray = NDArray[np.int64]
 Judge = nn.Module | Measure  # a network, or what computes an attribute from pixels

@@ -15,7 +15,6 @@ from data.balancing import (
     counts_of,
     is_less_balanced,
     largest_cap,
-    manifest_columns,
     manifest_of,
     marginal_counts,
     real_rows,
@@ -24,6 +23,7 @@ from data.balancing import (
     with_groups,
 )
 from data.gates import judged_complements
+from data.names import manifest_columns
 from pipeline.errors import UserError
 
 STORES = {source: f"out/synthetic/{source}" for source in ("z", "z_prime", "real_prime")}

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.balancing import manifest_columns
 from data.exports import rows as rows_module
 from data.exports.rows import image_counts, read_rows, write_rows
 from data.manifest import Manifest, read_manifest
+from data.names import manifest_columns
 from pipeline.content.files import write_json
 from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.content.tables import write_table

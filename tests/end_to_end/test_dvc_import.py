@@ -13,7 +13,8 @@ from pipeline.content.files import write_json
 from stages.reporting.recommending import recommend
 from stages.shared.paths import RECOMMENDATION
 from tests.balanced import PROJECT, make_project, manifest, write_parameters
-from tests.end_to_end.running import checked, edit, environment, run
+from tests.end_to_end.running import checked, edit, run
+from tests.support import environment
 
 pytestmark = pytest.mark.slow
 

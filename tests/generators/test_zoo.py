@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from generators.networks.cards import CARD
 from generators.networks.loading import load_generator
 from generators.networks.parameters import LoadGAN
-from generators.networks.zoo import import_checkpoint, read_checkpoint
+from generators.zoo import import_checkpoint, read_checkpoint
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.errors import UserError
 

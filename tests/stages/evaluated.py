@@ -14,7 +14,6 @@ from pipeline.content.files import write_json
 from pipeline.content.groups import group_names, protected_columns
 from pipeline.content.stores import commit_shard, finish_store
 from pipeline.content.tables import write_table
-from stages.balance import summary_of
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -27,6 +26,7 @@ from stages.shared.paths import (  # fmt: skip
     RUNS,
     SYNTHETIC,
 )
+from stages.shared.summaries import summary_of
 
 PROJECT = Path(__file__).parents[2]
 TARGET = "Blond_Hair"

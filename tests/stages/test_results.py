@@ -15,16 +15,15 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from stages import evaluate, report
 from stages.reporting import ablation_tables, results, targets
-from stages.reporting import commands as results_commands
 from stages.reporting import leakage as losses
 from stages.shared.paths import ABLATIONS, GENERATOR, QUALITY, RESULTS
 from tests.stages.evaluated import PROJECT, make_synthesised, make_trained
 
 ATTRIBUTES = ["Blond_Hair", "Male"]
 DEFINITIONS = {
-    "erm": Recipe(objective="erm"),
-    "balanced": Recipe(objective="erm", sampler="group_balanced"),
-    "dro": Recipe(objective="group_dro"),
+    "erm": Recipe(method={"name": "erm"}),
+    "balanced": Recipe(method={"name": "erm"}, sampler="group_balanced"),
+    "dro": Recipe(method={"name": "group_dro"}),
 }
 SIGNS = (-1, -1, 0, 1, 1)  # of five seeds, whose deviation is 1
 
@@ -358,36 +357,49 @@ PRESETS = {"avatars": AVATARS, "other": {**AVATARS, "attributes": ["y", "place"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "preset", "expected"),
     [
-        ({}, ["make repro"]),
-        ({"runtime": {"device": "cpu"}}, ["make repro"]),  # where it runs changes no result
-        ({"attributes": ["y", "place"]}, ["make repro PRESET=other"]),
+        ({}, "avatars", []),
+        ({"runtime": {"device": "cpu"}}, "avatars", []),  # where it runs changes no result
+        ({"attributes": ["y", "place"]}, "other", []),
         (
-            {"train": {"recipes": ["erm", "group_dro"], "seeds": [0, 1]}},
-            ["dvc exp run -S 'train.recipes=[erm,group_dro]' -S 'train.seeds=[0,1]'"],
+            {"train": {"recipes": ["erm", "group_dro"], "seeds": [0, 1], "flip": True}},
+            "avatars",
+            ['train.recipes: ["erm", "group_dro"]', "train.seeds: [0, 1]", "train.flip: true"],
         ),
         (
-            {"attributes": ["y", "place"], "train": {"recipes": ["erm"], "seeds": [3]}},
-            ["python -m zprime.preset other", "dvc exp run -S 'train.seeds=[3]'"],
+            {"attributes": ["y", "place"], "train": {"seeds": [3]}},
+            "other",
+            ["train.recipes: null", "train.seeds: [3]"],
         ),
     ],
 )
-def test_the_command_is_the_one_of_these_parameters(changes: dict[str, Any], expected: list[str]) -> None:
-    assert results_commands.commands({**AVATARS, **changes}, PRESETS) == expected
+def test_the_page_names_the_nearest_preset_and_what_differs(
+    changes: dict[str, Any], preset: str, expected: list[str]
+) -> None:
+    assert results.made_with({**AVATARS, **changes}, PRESETS) == results.MadeWith(preset, expected)
 
 
 @pytest.mark.parametrize("former", ["avatars", "table"])
 @pytest.mark.parametrize("wanted", ["avatars", "smoke", "celeba", "table"])
-def test_dvc_takes_the_changes_for_what_they_are(former: str, wanted: str, tmp_path: Path) -> None:
-    from dvc.utils.hydra import apply_overrides
-
+def test_the_changes_listed_make_one_preset_the_other(former: str, wanted: str) -> None:
     before, after = (yaml.safe_load((PROJECT / f"presets/{n}.yaml").read_text()) for n in (former, wanted))
-    after["odd"] = {"text": 'a "b", c', "number": "12", "none": None, "word": "Null", "flag": True}
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(before))
-    apply_overrides(path, results_commands.overrides(before, after))
-    assert yaml.safe_load(path.read_text()) == after
+    after["odd"] = {"text": 'a "b", c', "number": "12", "word": "Null", "flag": True}
+    before["odd"] = {"text": "", "flag": {"on": 1}}
+
+    def flat(values: dict[str, Any], place: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in values.items():
+            found |= flat(value, f"{place}{key}.") if isinstance(value, dict) else {f"{place}{key}": value}
+        return {name: value for name, value in found.items() if value is not None}
+
+    changed = flat(before)
+    for line in results.changed_parameters(before, after):
+        name, text = line.split(": ", 1)
+        value = yaml.safe_load(text)
+        changed = {k: v for k, v in changed.items() if k != name and not k.startswith(f"{name}.")}
+        changed |= flat({name: value})
+    assert changed == flat(after)
 
 
 def test_ablations_of_the_same_cells_are_one_command() -> None:
@@ -402,7 +414,7 @@ def test_ablations_of_the_same_cells_are_one_command() -> None:
 # --- The page --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that `evaluate`, `report` and `results` went through."""
     folder = tmp_path_factory.mktemp("results")
@@ -459,7 +471,7 @@ def test_the_page_has_what_another_benchmark_found(folder: Path) -> None:
         assert text.count(f"| {' | '.join(row)} |") == 2
     assert beside["verdict"] in text and beside["verdict"]
     assert "points below the best usable data and recipe there" in text
-    assert text.count("    python -m zprime.preset smoke\n") == 2
+    assert text.count("The parameters are those of the preset `smoke`, but for:\n") == 2
 
 
 def test_the_page_has_every_group_the_papers_measures_and_the_gates(folder: Path) -> None:
@@ -475,9 +487,10 @@ def test_the_page_has_every_group_the_papers_measures_and_the_gates(folder: Path
 
 def test_the_page_says_how_it_was_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (folder / RESULTS).read_text()
-    assert "    python -m zprime.preset smoke\n    dvc exp run -S" in text
-    assert "-S 'train.seeds=[0,1]'" in text
+    assert "The parameters are those of the preset `smoke`, but for:\n\n" in text
+    assert "    train.seeds: [0, 1]\n" in text
     assert (
+        "    make repro\n"
         "    python -m stages.reporting.ablations first --seeds 0,1 --recipes erm\n    make results\n" in text
     )
     monkeypatch.chdir(folder)

@@ -1,0 +1,38 @@
+"""What describes a training set: how many images, in which groups, how far from balance."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from classifiers.measures.divergences import kl_joint, kl_uniform
+from data.balancing import counts_of, marginal_counts
+
+
+def by_group(counts: NDArray[np.integer[Any]]) -> dict[str, int]:
+    """Counts [n_groups] under the groups' keys."""
+    return {f"group_{group}": int(count) for group, count in enumerate(counts)}
+
+
+def summary_of(rows: pd.DataFrame, protected: Sequence[str]) -> dict[str, Any]:
+    """The size, the group counts, and the KL divergences (nats) of a set's training rows.
+
+    Beside those of the groups (kl_joint from independence, kl_uniform from groups of one size), kl_target and
+    kl_protected (attribute -> KL) say how far an attribute's two values are from a half each.
+
+    Args:
+        rows: target and protected, the number of the protected group.
+        protected: the names of the protected attributes.
+    """
+    counts = counts_of(rows, 2 ** len(protected))
+    of_target, *of_protected = (kl_uniform(values) for values in marginal_counts(counts))
+    return {
+        "images": len(rows),
+        "group_counts": by_group(counts),
+        "kl_joint": kl_joint(counts),
+        "kl_uniform": kl_uniform(counts),
+        "kl_target": of_target,
+        "kl_protected": dict(zip(protected, of_protected, strict=True)),
+    }
