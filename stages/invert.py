@@ -1,5 +1,6 @@
 """invert real: real training images and the generator -> out/latents/real/: their latents, and how near
-the images are that the generator makes of those."""
+the images are that the generator makes of those.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,8 @@ Figures = dict[str, float]
 
 def chosen_images(groups: NDArray[np.int64], per_group: int | None, seed: int) -> NDArray[np.int64]:
     """The positions of at most `per_group` images of each group, in their order; of a smaller number the
-    images are among those of a larger one."""
+    images are among those of a larger one.
+    """
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     drawn = [
         positions[generator_for(seed, "inverted", int(groups[positions[0]])).permutation(len(positions))]

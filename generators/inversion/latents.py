@@ -1,7 +1,7 @@
 """Inversion: the latents whose images are nearest to given ones, refined by gradient steps through G.
 
-An encoder (`generators/inversion/encoders.py`) says where to start. Every image is by itself: its latent depends on
-the others of its batch by no more than the rounding of floats.
+An encoder (`generators/inversion/encoders.py`) says where to start. Every image is by itself: its latent
+depends on the others of its batch by no more than the rounding of floats.
 """
 
 import math
