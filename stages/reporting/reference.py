@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from data.sources import SOURCES
 from pipeline.content.files import committed
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters
@@ -29,6 +30,8 @@ PARAMETERS_PAGE, FILES_PAGE = Path("docs/parameters.md"), Path("docs/files.md")
 MADE = "Made by `python -m stages.reporting.reference`; do not edit."
 NO_DEFAULT = "must be given"
 DISCRIMINATOR = "name"  # the key that says which alternative of a union a section is
+# Sections of which only the stage knows the alternatives.
+OPEN: dict[str, list[type[BaseModel]]] = {"prepare.source": list(SOURCES.values())}
 
 PARAMETERS_HEAD = f"""\
 # Parameters
@@ -133,14 +136,16 @@ def parameter_rows(
     for name, field in schema.model_fields.items():
         if name == DISCRIMINATOR and _is_one_name(field):
             continue  # its heading says which
-        key, parts = f"{prefix}{name}", parts_of(field.annotation)
+        key = f"{prefix}{name}"
+        parts = OPEN.get(key) or parts_of(field.annotation)
         meaning = comments.get(key) or beside.get(name, "")
         shown = next((seen[part] for part in parts if part in seen), None)
         if shown is not None:
             meaning = "; ".join(filter(None, (meaning, f"as `{shown}`")))
-        yield Row(key, kind_of(field), default_of(field), meaning)
+        kind = "section" if key in OPEN else kind_of(field)
+        yield Row(key, kind, default_of(field), meaning)
         if shown is None:
-            inner = f"{key}.NAME" if get_origin(field.annotation) is dict else key
+            inner = f"{key}.NAME" if kind.startswith("map ") else key
             for part in parts:
                 seen[part] = inner
                 if len(parts) > 1:

@@ -15,7 +15,9 @@ from tests.support import PROJECT, environment, run_python
 
 PAGE = PROJECT / "docs" / "extending.md"
 BLOCK = re.compile(r"(?:<!-- (?P<what>.+?) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```\n", re.DOTALL)
-DIRECTIVE = re.compile(r"(?P<verb>file|in|run)(?:: (?P<path>\S+))?(?: (?P<place>after|before|for): (?P<text>.+))?")
+DIRECTIVE = re.compile(
+    r"(?P<verb>file|in|run)(?:: (?P<path>\S+))?(?: (?P<place>after|before|for): (?P<text>.+))?"
+)
 
 # All stages of the preset that the page ends with, in one process: each would take seconds to start.
 STAGES = """
@@ -81,13 +83,15 @@ def steps_of(page: str) -> list[Step]:
 def with_step(content: str, step: Step) -> str:
     """What a file contains after a step."""
     if step.place == "for":
-        assert content.count(step.text) == 1, f"{step.path} has {step.text!r} {content.count(step.text)} times"
+        count = content.count(step.text)
+        assert count == 1, f"{step.path} has {step.text!r} {count} times"
         return content.replace(step.text, step.code.strip())
     lines = content.splitlines(keepends=True)
     found = [number for number, line in enumerate(lines) if line.strip() == step.text]
     assert len(found) == 1, f"{step.path} has the line {step.text!r} {len(found)} times"
     at = found[0] + (step.place == "after")
-    return "".join([*lines[:at], step.code, *lines[at:]])
+    is_definition = step.code.startswith(("class ", "def "))
+    return "".join([*lines[:at], step.code, "\n\n" * is_definition, *lines[at:]])
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +123,9 @@ def test_a_step_puts_its_code_where_it_says() -> None:
 
     assert with_step(content, Step("in", "f", "after", "1,", "    2,\n")) == "a = [\n    1,\n    2,\n]\n"
     assert with_step(content, Step("in", "f", "before", "a = [", "# a\n")) == "# a\na = [\n    1,\n]\n"
+    assert with_step(content, Step("in", "f", "before", "a = [", "class A: ...\n")) == (
+        "class A: ...\n\n\na = [\n    1,\n]\n"
+    )
     assert with_step(content, Step("in", "f", "for", "1", "3\n")) == "a = [\n    3,\n]\n"
     with pytest.raises(AssertionError, match="0 times"):
         with_step(content, Step("in", "f", "after", "2,", ""))
