@@ -18,7 +18,12 @@ class _Schema(BaseModel):
 
 
 class Choice(_Schema):
-    """A data set and a recipe."""
+    """A data set and a recipe.
+
+    Attributes:
+        data: the name of the training data.
+        recipe: the name of the recipe that is trained on it.
+    """
 
     data: str
     recipe: str

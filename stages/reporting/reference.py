@@ -1,0 +1,389 @@
+"""``python -m stages.reporting.reference`` writes docs/parameters.md and docs/files.md.
+
+Pure functions make both pages, of the schemas and dvc.yaml. What a parameter means is the comment beside it
+in the complete parameter file or, where that has none, the comment beside its field in the schema.
+"""
+
+import inspect
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import typer
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from data.sources import SOURCES
+from pipeline.content.files import committed
+from pipeline.stage import run_stage
+from stages.parameters import AllParameters
+from stages.reporting import outputs
+from stages.reporting.outputs import File
+
+COMMENTED = Path("presets/avatars.yaml")  # a complete parameter file with comments
+DECLARATION = Path("dvc.yaml")
+PARAMETERS_PAGE, FILES_PAGE = Path("docs/parameters.md"), Path("docs/files.md")
+
+MADE = "Made by `python -m stages.reporting.reference`; do not edit."
+NO_DEFAULT = "must be given"
+DISCRIMINATOR = "name"  # the key that says which alternative of a union a section is
+# Sections of which only the stage knows the alternatives.
+OPEN: dict[str, list[type[BaseModel]]] = {"prepare.source": list(SOURCES.values())}
+
+PARAMETERS_HEAD = f"""\
+# Parameters
+
+{MADE}
+
+Every parameter of `params.yaml`: a section for each stage. `zprime preset NAME` writes a complete file,
+`zprime params` prints what a run would use. A key that is not in these tables, or a value that is not
+allowed, stops the run before anything is computed."""
+FILES_HEAD = f"""\
+# Files
+
+{MADE}
+
+What each stage writes, in the order of `dvc.yaml`. Tables are joined by `id`, never by position. With t the
+target and g the number of the protected group, a group is t · n_g + g. NAME is an attribute, K the number of
+a group, H one of the halves 0 and 1."""
+
+Comments = Mapping[str, str]  # dotted key of a parameter -> its comment
+
+
+# --- Comments --------------------------------------------------------------------------------------------
+
+YAML_KEY = re.compile(r"(?P<indent> *)(?P<key>[\w.-]+):(?P<value>(?:\s[^#]*)?)(?:#\s*(?P<comment>.*))?")
+FIELD = re.compile(r"    (?P<key>\w+): (?:.*?  # (?P<comment>.*))?")
+
+
+def comments_in(text: str) -> dict[str, str]:
+    """The comments of a parameter file: dotted key -> the comment above its line and at the end of it.
+
+    Args:
+        text: YAML with a key on each line and an indentation of two spaces.
+    """
+    comments, path, above = dict[str, str](), list[str](), list[str]()
+    for line in text.splitlines():
+        if line.lstrip().startswith("#"):
+            above.append(line.lstrip("# "))
+        elif match := YAML_KEY.fullmatch(line):
+            path = [*path[: len(match["indent"]) // 2], match["key"]]
+            if comment := " ".join(filter(None, [*above, match["comment"]])):
+                comments[".".join(path)] = comment
+            above.clear()
+        else:
+            above.clear()
+    return comments
+
+
+def comments_of(schema: type[BaseModel]) -> dict[str, str]:
+    """The comments beside the fields of a schema's class and of those that it extends: field -> comment."""
+    comments = dict[str, str]()
+    for part in reversed(schema.__mro__):
+        if part.__module__.split(".")[0] in ("pydantic", "builtins", "abc", "typing"):
+            continue
+        above = list[str]()
+        for line in inspect.getsource(part).splitlines():
+            if line.lstrip().startswith("#"):
+                above.append(line.lstrip("# "))
+                continue
+            match = FIELD.match(line)
+            if match and (comment := " ".join(filter(None, [*above, match["comment"]]))):
+                comments[match["key"]] = comment
+            above.clear()
+    return comments
+
+
+# --- Parameters ------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """A parameter, as the page shows it."""
+
+    key: str
+    kind: str
+    default: str
+    meaning: str
+
+
+KINDS: dict[Any, str] = {
+    bool: "true, false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Path: "path",
+    Any: "anything",
+}
+BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))  # of a field's constraints
+
+
+def parameter_rows(
+    schema: type[BaseModel], comments: Comments, prefix: str = "", seen: dict[Any, str] | None = None
+) -> Iterator[Row]:
+    """The parameters of a schema, those of its parts after each part.
+
+    Args:
+        schema: a section, or a part of one.
+        comments: of a complete parameter file.
+        prefix: what stands before its keys, "train.backbone." for example.
+        seen: where the parts that are shown already stand; a part is shown once.
+    """
+    seen = {} if seen is None else seen
+    beside = comments_of(schema)
+    for name, field in schema.model_fields.items():
+        if name == DISCRIMINATOR and _is_one_name(field):
+            continue  # its heading says which
+        key = f"{prefix}{name}"
+        parts = OPEN.get(key) or parts_of(field.annotation)
+        meaning = comments.get(key) or beside.get(name, "")
+        shown = next((seen[part] for part in parts if part in seen), None)
+        if shown is not None:
+            meaning = "; ".join(filter(None, (meaning, f"as `{shown}`")))
+        kind = "section" if key in OPEN else kind_of(field)
+        yield Row(key, kind, default_of(field), meaning)
+        if shown is None:
+            inner = f"{key}.NAME" if kind.startswith("map ") else key
+            for part in parts:
+                seen[part] = inner
+                if len(parts) > 1:
+                    yield Row(
+                        inner,
+                        f"`{DISCRIMINATOR}: {_words(part.model_fields[DISCRIMINATOR].annotation)}`",
+                        "",
+                        first_sentence(part),
+                    )
+                yield from parameter_rows(part, comments, f"{inner}.", seen)
+
+
+def first_sentence(schema: type[BaseModel]) -> str:
+    """The first sentence of a schema's own docstring."""
+    return " ".join(inspect.cleandoc(schema.__doc__ or "").partition("\n\n")[0].split())
+
+
+def parts_of(annotation: Any) -> list[type[BaseModel]]:
+    """The schemas in a type: of a section its own, of a union or a map those of the alternatives."""
+    if inspect.isclass(annotation) and not get_args(annotation):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [part for argument in get_args(annotation) for part in parts_of(argument)]
+
+
+def kind_of(field: FieldInfo) -> str:
+    """What a field may hold, in words: "whole number ≥ 1, or null"."""
+    limits = [
+        f"{sign} {getattr(limit, name)}"
+        for limit in field.metadata
+        for name, sign in BOUNDS
+        if getattr(limit, name, None) is not None
+    ]
+    words = _words(field.annotation)
+    if not limits:
+        return words
+    return (
+        f"{words.removesuffix(', or null')} {' and '.join(limits)}{', or null' * words.endswith(', or null')}"
+    )
+
+
+def _words(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _words(arguments[0])
+    if origin is Literal:
+        return ", ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        kinds = [_words(argument) for argument in arguments if argument is not type(None)]
+        return ", ".join(dict.fromkeys(kinds)) + ", or null" * (type(None) in arguments)
+    if origin is list:
+        return f"list of: {_words(arguments[0])}"
+    if origin is dict:
+        return f"map of {_words(arguments[0])} to {_words(arguments[1])}"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "section"
+    return KINDS[annotation]
+
+
+def _is_one_name(field: FieldInfo) -> bool:
+    """Whether a field tells one alternative of a union from the others."""
+    return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+
+
+def default_of(field: FieldInfo) -> str:
+    """A field's default as in YAML; of a section what differs from the section's own defaults."""
+    if field.is_required():
+        return NO_DEFAULT
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        changed = value.model_dump(mode="json", exclude_defaults=True)
+        return f"`{_yaml(changed)}`" if changed else ""
+    return f"`{_yaml(value)}`"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return (
+        yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
+        .removesuffix("...\n")
+        .strip()
+    )
+
+
+def parameters_page(comments: Comments, entries: Mapping[str, Any]) -> str:
+    """docs/parameters.md.
+
+    Args:
+        comments: of a complete parameter file: `comments_in`.
+        entries: the stages of dvc.yaml.
+    """
+    sections, general = list[str](), list[Row]()
+    seen = dict[Any, str]()
+    for name, field in AllParameters.model_fields.items():
+        parts = parts_of(field.annotation)
+        if not parts:
+            beside = comments_of(AllParameters)
+            general.append(
+                Row(name, kind_of(field), default_of(field), comments.get(name) or beside.get(name, ""))
+            )
+            continue
+        about = [comments.get(name, "")]
+        readers = [stage for stage, entry in entries.items() if _reads(entry, name)]
+        about.append(
+            f"Read by {', '.join(map(_code, readers))}." if readers else "No stage runs again for it."
+        )
+        rows = [row for part in parts for row in parameter_rows(part, comments, f"{name}.", seen)]
+        sections.append(f"## {name}\n\n{_sentences(about)}\n\n{_parameter_table(rows)}")
+    return "\n\n".join([PARAMETERS_HEAD, f"## General\n\n{_parameter_table(general)}", *sections]) + "\n"
+
+
+def _reads(entry: Mapping[str, Any], section: str) -> bool:
+    """Whether a stage depends on a section of params.yaml, or on a part of it."""
+    named = {str(key).strip("${}").split(".")[0] for key in entry.get("params", [])}
+    generators = {"train_gan", "load_gan"} if "generator" in named else set()
+    return section in named | generators
+
+
+def _parameter_table(rows: Sequence[Row]) -> str:
+    cells = [(_code(row.key), row.kind, row.default, row.meaning) for row in rows]
+    return table(("parameter", "may be", "default", "meaning"), cells)
+
+
+# --- Files -----------------------------------------------------------------------------------------------
+
+
+def files_page(entries: Mapping[str, Any]) -> str:
+    """docs/files.md.
+
+    Args:
+        entries: the stages of dvc.yaml.
+    """
+    common = ["## In several outputs", *map(file_text, outputs.COMMON)]
+    parts = [stage_text(stage, entry) for stage, entry in entries.items()]
+    alone = ["## In the project's folder", file_text(outputs.METRICS)]
+    return "\n\n".join([FILES_HEAD, *common, *parts, *alone]) + "\n"
+
+
+def stage_text(stage: str, entry: Mapping[str, Any]) -> str:
+    """What one stage writes.
+
+    Args:
+        stage: its name in dvc.yaml, a key of `OUTPUTS`.
+        entry: what dvc.yaml says of it.
+    """
+    what, files = outputs.OUTPUTS[stage]
+    reads = [path for path in map(shown_path, entry.get("deps", [])) if path.startswith("out/")]
+    sentences = [what, f"Written by {_code(command_of(entry))}."]
+    if reads:
+        sentences.append(f"It reads {', '.join(map(_code, reads))}.")
+    heading = " and ".join(map(shown_path, _outs(entry)))
+    return "\n\n".join([f"## {heading}", _sentences(sentences), *map(file_text, files)])
+
+
+def _outs(entry: Mapping[str, Any]) -> list[str]:
+    """The paths of a stage's outputs, which have options in dvc.yaml or have none."""
+    return [out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]]
+
+
+def command_of(entry: Mapping[str, Any]) -> str:
+    """The command of a stage as one types it: "python -m stages.synthesize LATENTS"."""
+    return shown_path(entry["cmd"].removeprefix("exec "))
+
+
+def shown_path(template: str) -> str:
+    """A path or command of dvc.yaml with a name in capitals for each hole: "out/latents/LATENTS"."""
+    return re.sub(r"\$\{(?:\w+\.)*(\w+)\}", lambda hole: hole[1].upper(), template)
+
+
+def file_text(file: File) -> str:
+    """A file's name and what it holds, then its columns or keys."""
+    fields = file.fields or {
+        f"{place}{name}": text
+        for place, schema in file.schemas.items()
+        for name, text in schema_fields(schema).items()
+    }
+    title = f"`{file.name}`: {file.what}"
+    if not fields:
+        return title
+    rows = [
+        (names if names == "others" else ", ".join(map(_code, names.split(", "))), text)
+        for names, text in fields.items()
+    ]
+    return f"{title}\n\n{table(('column' if _is_table(file.name) else 'key', 'is'), rows)}"
+
+
+def schema_fields(schema: type[BaseModel]) -> dict[str, str]:
+    """The fields of a schema and what its docstring says of them under "Attributes"; inherited ones too."""
+    fields = dict[str, str]()
+    for part in reversed(schema.__mro__):
+        doc = inspect.cleandoc(part.__doc__ or "").partition("Attributes:\n")[2]
+        for names, text in re.findall(r"^    ([\w, ]+): ((?:.*\n?)(?:^ {8}.*\n?)*)", doc, re.MULTILINE):
+            fields |= dict.fromkeys(names.split(", "), " ".join(text.split()).rstrip("."))
+    return {name: fields.get(name, "") for name in schema.model_fields}
+
+
+def _is_table(name: str) -> bool:
+    return name.endswith((".parquet", ".csv"))
+
+
+# --- Markdown --------------------------------------------------------------------------------------------
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; a | in a cell is escaped."""
+    lines = [headings, ["---"] * len(headings), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _sentences(texts: Sequence[str]) -> str:
+    """Texts one after the other, each as a sentence: with a capital letter and a full stop."""
+    found = [text[0].upper() + text[1:].rstrip(".") + "." for text in texts if text]
+    return " ".join(found)
+
+
+def pages(commented: Path = COMMENTED) -> dict[Path, str]:
+    """Both pages: path -> text.
+
+    Args:
+        commented: a complete parameter file with comments.
+    """
+    entries = yaml.safe_load(DECLARATION.read_text(encoding="utf-8"))["stages"]
+    comments = comments_in(commented.read_text(encoding="utf-8"))
+    return {PARAMETERS_PAGE: parameters_page(comments, entries), FILES_PAGE: files_page(entries)}
+
+
+def main(
+    commented: Annotated[Path, typer.Argument(help="a complete parameter file with comments")] = COMMENTED,
+) -> None:
+    """Write docs/parameters.md and docs/files.md."""
+    for path, text in pages(commented).items():
+        with committed(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_stage(main)

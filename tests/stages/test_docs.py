@@ -1,0 +1,36 @@
+"""README and docs/: short enough, and every link leads somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support import PROJECT
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """What links may name in a page: its headings in small letters, with hyphens for spaces."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len((PROJECT / "README.md").read_text(encoding="utf-8")) <= 7000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for path, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name} links to {path}, which is missing"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {path} has no heading #{anchor}"
+
+
+def test_the_readme_links_to_every_page() -> None:
+    linked = {path for path, _ in LINK.findall(PAGES[0].read_text(encoding="utf-8"))}
+
+    assert {f"docs/{page.name}" for page in PAGES[1:]} <= linked
