@@ -11,7 +11,7 @@ ALONE = $(BIN)/python -m pytest tests/pipeline
 .DELETE_ON_ERROR:
 
 repro: install  ## run the pipeline on params.yaml, or on presets/$(PRESET).yaml
-	$(if $(PRESET),$(BIN)/python -m zprime.preset $(PRESET))
+	$(if $(PRESET),$(BIN)/zprime preset $(PRESET))
 	$(BIN)/dvc repro
 
 test: lint  ## lint, type check, and every mechanism once: minutes
@@ -31,10 +31,10 @@ lint: install  ## style and types
 	$(BIN)/mypy
 
 bench: install  ## measure what is fast against baselines; benchmarks/results.json
-	$(BIN)/python -m benchmarks
+	$(BIN)/zprime bench
 
 results: install  ## put what the pipeline found into docs/results.md
-	$(BIN)/python -m stages.reporting.results
+	$(BIN)/zprime results
 
 install: .venv/installed
 

@@ -18,11 +18,12 @@ from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF, accuracy, worst_group_accuracy
 from classifiers.training.last_layer import halves, refit_last_layer
-from classifiers.training.loop import train_in_phases
+from classifiers.training.loop import train_classifier
 from classifiers.training.parameters import Training
 from classifiers.training.plateau import training_judgement
 from classifiers.training.recipes import phases_of
 from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed
 from pipeline.content.stores import Store
 from pipeline.content.tables import write_table
@@ -78,17 +79,9 @@ def main(
     work = work_folder(name, writes=accelerator.is_main_process)
     network = new_backbone(section.backbone, derived_seed(seed, "weights"))
     selections = {name: partial(selection_value, name, parameters.n_protected) for name in SELECTIONS}
-    trained = train_in_phases(
-        name,
-        network,
-        phases_of(definition, settings, training, n_groups, lambda tensor: accelerator.reduce(tensor, "sum")),
-        validation,
-        settings,
-        selections,
-        accelerator,
-        work.folder / CHECKPOINT,
-        parameters.runtime.checkpoint_seconds,
-    )
+    session = Session(name, accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds)
+    phases = phases_of(definition, settings, training, n_groups, session.total)
+    trained = train_classifier(session, network, phases, validation, settings, selections)
     if not accelerator.is_main_process:
         return
 

@@ -27,6 +27,7 @@ SOURCE_LABELS = {"z": "G(z)", "z_prime": "G(z′)"}
 INK = "#333333"
 WIDTH = 11.2  # inches, of every figure: the page shows them at one scale
 PANELS_PER_ROW = 4
+BINS = 50  # of every score histogram, as in kl_scores
 LEAST_SHARE = 0.05  # %, where the logarithmic axis of the histograms begins
 
 matplotlib.rcParams.update(
@@ -50,6 +51,13 @@ matplotlib.rcParams.update(
         "legend.frameon": False,
     }
 )
+
+
+def binned_shares(scores: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Histograms over [0, 1]: score (the bin's centre), then for each set the share of its scores in %."""
+    edges = np.linspace(0, 1, BINS + 1)
+    shares = {name: np.histogram(s, edges)[0] * 100 / max(1, len(s)) for name, s in scores.items()}
+    return pd.DataFrame({"score": (edges[:-1] + edges[1:]) / 2, **shares})
 
 
 def group_colours(n_protected: int) -> list[str]:

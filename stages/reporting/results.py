@@ -1,13 +1,13 @@
-"""``python -m stages.reporting.results``: what the finished pipeline found -> docs/results.md, pictures.
+"""``zprime results``: what the finished pipeline found -> docs/results.md and its pictures.
 
-Reads what the stages wrote, and docs/results/ablations.json where `python -m stages.reporting.ablations`
-has been run. Every figure and every verdict is computed; the template's prose holds whatever they are.
+Reads what the stages wrote, and docs/results/ablations.json where `zprime ablations` has been
+run. Every figure and every verdict is computed; the template's prose holds whatever they are.
 """
 
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,6 @@ import typer
 import yaml
 from matplotlib.figure import Figure
 
-from classifiers.measures.evaluation import Shown
 from pipeline.content.files import committed, write_json
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
@@ -27,23 +26,24 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
-from stages.report import read_json, step_sheets, without_folders
+from stages.report import read_json, step_tables, without_folders
 from stages.reporting import ablation_tables as ablated
-from stages.reporting import tables
 from stages.reporting.choices import (
     BASELINE,
     CHOICE,
     SELECTION,
     chosen_recipes,
     gap_of,
-    seeds_of,
     summary_table,
 )
-from stages.reporting.leakage import largest_loss, losses, rarest_group
+from stages.reporting.leakage import largest_loss, loss_table, losses, rarest_group
+from stages.reporting.measures import RunTables, counts_table, overview
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
+from stages.reporting.tables import Table, grid, markdown_headings, markdown_rows, to_markdown
 from stages.reporting.targets import verdicts
-from stages.reporting.text import cell, difference, points, share, spread, unpadded
+from stages.reporting.text import cell, difference, points, share, spread
+from stages.reporting.words import deviation_note
 from stages.shared.controls import TRAINING_DATA
 from stages.shared.paths import (
     ABLATIONS,
@@ -52,32 +52,31 @@ from stages.shared.paths import (
     EVALUATION,
     GENERATOR,
     METRICS,
+    PRESETS,
     QUALITY,
     RECOMMENDATION,
     REPORT,
     RESULTS,
 )
-from zprime.preset import PRESETS
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"
 NOT_RESULTS = ("runtime", "cluster")  # sections that say where and how fast, not what
 DEFAULT = "avatars"  # the preset that params.yaml is in a clone
-PAPER = (*tables.PAPER, tables.DISTANCES[0])  # with the sound KL beside the published one
 
 
 # --- Tables of the runs ----------------------------------------------------------------------------------
 
 
-def run_rows(runs: pd.DataFrame) -> list[list[str]]:
-    """A row for each data set and recipe, as text in percent; what validation chose for its data is bold."""
-    names = (SELECTION, "accuracy", "gap_closed", CHOICE)
-    rows = []
-    for record in summary_table(runs).to_dict("records"):
-        texts = [str(record["data"]), str(record["recipe"])]
-        texts += [spread((record[name], record[f"{name}_std"])) for name in names]
-        rows.append([_marked(text, record["chosen"]) for text in texts])
-    return rows
+def control_table(runs: pd.DataFrame) -> Table:
+    """What the augmented data bring beyond each control."""
+    return Table(
+        "Controls",
+        "what complements bring beyond repeating real images (`duplicated`) and beyond as many plain G(z) "
+        "(`sampled`); with ERM, and with the recipe that validation chooses for each.",
+        ["control", "worst group", "against", "its worst group", "gain", "beyond the deviations"],
+        control_rows(runs),
+    )
 
 
 def control_rows(runs: pd.DataFrame) -> list[list[str]]:
@@ -98,34 +97,10 @@ def control_rows(runs: pd.DataFrame) -> list[list[str]]:
     return rows
 
 
-def cell_rows(runs: pd.DataFrame, columns: Sequence[Shown]) -> list[list[str]]:
-    """A row for each data set and recipe: these metrics, as text; what validation chose is bold."""
-    return [
-        [_marked(row["data"], row["chosen"]), _marked(row["recipe"], row["chosen"]),
-         *(unpadded(row["cells"][column.name]) for column in columns)]
-        for row in tables.table_rows(runs, columns)
-    ]  # fmt: skip
-
-
-def group_rows(runs: pd.DataFrame, n_groups: int) -> list[list[str]]:
-    """Every group's accuracy at 0.5 in percent, of ERM and of the recipe that is chosen for each data set."""
+def groups_compared(runs: pd.DataFrame) -> Callable[[str, str], bool]:
+    """Tell whether a recipe is the baseline, or what validation chooses: whose groups are shown."""
     chosen = chosen_recipes(runs)
-    compared = [recipe in (BASELINE, chosen[data]) for data, recipe in tables.cells_of(runs)]
-    rows = cell_rows(runs, tables.group_columns(n_groups))
-    return [row for row, is_compared in zip(rows, compared, strict=True) if is_compared]
-
-
-def paper_rows(runs: pd.DataFrame, n_groups: int) -> list[list[str]]:
-    """The paper's measures, and beside them every group's accuracy where they are measured, in percent."""
-    besides = [tables.accuracies_beside(seeds_of(runs, *of), n_groups) for of in tables.cells_of(runs)]
-    return [
-        row + [_marked(group["text"], group["worst"]) for group in beside]
-        for row, beside in zip(cell_rows(runs, PAPER), besides, strict=True)
-    ]
-
-
-def _marked(text: str, marked: bool) -> str:
-    return f"**{text}**" if marked else text
+    return lambda data, recipe: recipe in (BASELINE, chosen[data])
 
 
 # --- Page ------------------------------------------------------------------------------------------------
@@ -168,12 +143,6 @@ def write_pictures(runs: pd.DataFrame, folder: Path) -> dict[str, str]:
             shutil.copyfile(picture, folder / f"{name}.png")
             written[name] = f"{name}.png"
     return written
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
-    """A table in Markdown: the first columns to the left, the others to the right."""
-    lines = [headings, [*["---"] * labels, *["---:"] * (len(headings) - labels)], *rows]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
 
 
 def read_runs(parameters: AllParameters) -> pd.DataFrame:
@@ -269,7 +238,11 @@ def page(
     datasheet, quality = read_json(BALANCED / "datasheet.json"), read_json(QUALITY / "quality.json")
     names = group_names(parameters.target, parameters.protected)
     found = losses(quality, datasheet, runs, parameters.attributes)
-    sheets = step_sheets(parameters, datasheet, names)
+    steps = step_tables(parameters, datasheet, names)
+    described = read_json(EVALUATION / "data.json")
+    summaries = {data: described[data] for data in parameters.train.data}
+    images = {data: summary["images"] for data, summary in summaries.items()}
+    run_tables = RunTables(runs, parameters.target, parameters.protected, names, images)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -277,32 +250,33 @@ def page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"table": markdown_table, "share": share}
+    environment.globals |= {"show": to_markdown, "grid": grid, "share": share}
     return environment.get_template(TEMPLATE).render(
         parameters=parameters,
         sentences={name: entry.sentence for name, entry in TRAINING_DATA.items()},
         data=list(runs["data"].unique()),
-        seeds=tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
+        seeds=deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
         gap=gap_of(runs),
         plateaus=plateau_sentence(read_plateaus(EVALUATION)),
         has_gap=not math.isnan(gap_of(runs).size),
         verdicts=verdicts(runs, parameters.train.definitions),
-        run_rows=run_rows(runs),
-        group_headings=tables.group_headings(names),
-        group_rows=group_rows(runs, len(names)),
-        paper_headings=[column.heading + (" (%)" if column.percent else "") for column in PAPER],
-        paper_rows=paper_rows(runs, len(names)),
-        control_rows=control_rows(runs),
+        overview=overview(runs),
+        groups=run_tables.groups(groups_compared(runs)),
+        measures=[run_tables.paper(), run_tables.fairness(), *run_tables.alone()],
+        controls=control_table(runs),
+        counts=counts_table(
+            summaries, datasheet["synthetic"], names, parameters.target, parameters.protected
+        ),
         chosen=chosen_recipes(runs),
         baseline=BASELINE,
         names=names,
         rarest=names[rarest_group(datasheet["before"]["group_counts"])],
         datasheet=datasheet,
         quality=quality,
-        losses=found,
+        losses=loss_table(found),
         largest=largest_loss(found),
-        sheets=[*sheets["latent"], *sheets["complements"], *sheets["quality"]],
-        angles=sheets["angles"],
+        steps=[*steps["latent"], *steps["complements"], *steps["quality"]],
+        angles=steps["angles"],
         generator=read_json(GENERATOR / "card.json"),
         pictures=pictures,
         ablated=ablated,
@@ -329,8 +303,9 @@ def beside_record(
         "about": about,
         "target": parameters.target,
         "protected": parameters.protected,
-        "seeds": tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
-        "rows": run_rows(runs),
+        "seeds": deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
+        "headings": markdown_headings(overview(runs)),
+        "rows": markdown_rows(overview(runs)),
         "plateaus": plateau_sentence(read_plateaus(EVALUATION)),
         "verdict": read_recommendation(RECOMMENDATION).sentence,
         "recommended": read_json(METRICS)["recommendation"],

@@ -23,13 +23,14 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pipeline import dask_cluster
-from pipeline.cluster import Worker, _Shown, gpus_of, make_shards
+from pipeline.cluster import _Shown, gpus_of, make_shards
 from pipeline.content.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
 from pipeline.dask_cluster import START_SECONDS, ShardPlugin
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Cluster, Runtime
 from pipeline.work import WORK, publish, work_folder
+from pipeline.worker import Worker
 from tests.support import ForkedPython, environment, is_alive, wait_for
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -751,7 +752,7 @@ def test_a_scheduler_without_workers_is_named(monkeypatch):
         address = empty.scheduler_address
     assert str(raised.value) == (
         f"cluster: the scheduler at {address} has no worker after 1 s: start some in this folder "
-        f"(`dask worker {address}`)."
+        f"(`python -m dask worker {address}`)."
     )
 
 

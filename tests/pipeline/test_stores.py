@@ -679,7 +679,7 @@ def test_a_damaged_array_is_named_with_the_command_that_mends_it(damage, tmp_pat
     for read in (lambda: store.read(np.arange(N)), lambda: store.read_between(3, 8)):
         sentence = sentence_of(read)
         assert sentence.startswith(f"{folder / 'shard-00001.h5'} is damaged (")
-        assert sentence.endswith(f": `python -m zprime.verify --mend {folder}` makes it again.")
+        assert sentence.endswith(f": `zprime verify --mend {folder}` makes it again.")
 
 
 def with_a_row_less(path: Path) -> None:
@@ -700,7 +700,7 @@ def test_a_damaged_table_is_named(damage, tmp_path):
         sentence = sentence_of(read)
         assert str(folder / ROWS_1) in sentence
         if damage in (truncated, cut_to_a_header, with_a_row_less):
-            assert "`python -m zprime.verify" in sentence
+            assert "`zprime verify" in sentence
 
 
 def test_what_is_no_store_is_named(tmp_path):
