@@ -74,7 +74,7 @@ def stage_of(command: str, entries: Entries, parameters: Mapping[str, Any]) -> S
     """
     found = []
     for name, entry in entries.items():
-        values = _values_in(command, _command_of(entry))
+        values = _values_in(command, entry)
         if values is not None:
             unasked = sum(not _is_asked_for(hole, value, entry, parameters) for hole, value in values.items())
             # Of two entries that fit as well, such as train_real and train_balanced: the one that reads more.
@@ -134,11 +134,16 @@ def _command_of(entry: Mapping[str, Any]) -> str:
     return found[1].strip() if found else ""
 
 
-def _values_in(command: str, template: str) -> dict[str, str] | None:
-    """What the holes of a template stand for where it spells this command; None where it does not."""
-    literals, holes = HOLE.split(template)[::2], HOLE.findall(template)
+def _values_in(command: str, entry: Mapping[str, Any]) -> dict[str, str] | None:
+    """What the holes in an entry's command stand for where it spells this command; None where it does not.
+
+    A hole that is no axis of the matrix is for the name of a stage: one of those that `meta` lists.
+    """
+    literals, holes = HOLE.split(_command_of(entry))[::2], HOLE.findall(_command_of(entry))
     match = re.fullmatch(f"({ARGUMENT})".join(map(re.escape, literals)), command)
-    return dict(zip(holes, match.groups(), strict=True)) if match else None
+    values = dict(zip(holes, match.groups(), strict=True)) if match else {}
+    known = all(hole.startswith("item.") or value in entry["meta"][hole] for hole, value in values.items())
+    return values if match and known else None
 
 
 def _is_asked_for(hole: str, value: str, entry: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from classifiers.measures.judging import agreement
+from classifiers.agreement import agreement
 from classifiers.networks.backbones import new_backbone, save_network
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict

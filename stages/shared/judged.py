@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
-from classifiers.measures.judging import agreement, flip_rates, label_noise
+from classifiers.agreement import agreement
+from classifiers.measures.judging import flip_rates, label_noise
 from classifiers.networks.backbones import load_network
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from classifiers.measures.judging import agreement, flip_rates, label_noise, shares_by_group
+from classifiers.agreement import agreement, shares_by_group
+from classifiers.measures.judging import flip_rates, label_noise
 
 NAMES = ["Blond_Hair", "Male"]
 

@@ -55,7 +55,8 @@ class TwoWeights(nn.Module):
 
 class Projected(Method):
     """The losses: the mean logit, and a number of the method's own times v. The second one's direction is
-    taken out of the first one's gradient, and that is the step."""
+    taken out of the first one's gradient, and that is the step.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,7 +219,8 @@ def test_a_phase_that_looked_back_resumes_to_the_same_bits(
     checkpoint_seconds, average, accelerator, tmp_path
 ):
     """Killed in the first phase, right before and after its end, and in the second: there what the network
-    said is read from the state, as it would say something else by then."""
+    said is read from the state, as it would say something else by then.
+    """
     undisturbed, checkpoint = Looking(), tmp_path / "state.pt"
     whole = train_looking(accelerator, tmp_path / "whole.pt", undisturbed, 3600.0, average)
     kept, looks, done = [], [], 0

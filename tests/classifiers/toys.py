@@ -79,7 +79,8 @@ def train_classifier(
 
 class Opposed(Method):
     """Some of everything that a method may have: two losses, of the positives and of the negatives, whose
-    gradients are made to agree, and a parameter, by which logits are scaled."""
+    gradients are made to agree, and a parameter, by which logits are scaled.
+    """
 
     def __init__(self, total: SumOverProcesses = one_process) -> None:
         super().__init__()

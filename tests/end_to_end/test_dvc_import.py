@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.content.files import write_json
+from pipeline.declaration import DATA, read_entries
 from stages.reporting.recommending import recommend
 from stages.shared.paths import RECOMMENDATION
 from tests.balanced import PROJECT, make_project, manifest, write_parameters
@@ -19,9 +20,6 @@ from tests.support import environment
 pytestmark = pytest.mark.slow
 
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-CODE = (  # what the stage export depends on
-    "stages/export.py", "stages/reporting/recommendation.py", "data/exports", "data/manifest.py",
-)  # fmt: skip
 VERDICT = "Train erm on the augmented data."
 INPUTS = ("out/balanced", "out/evaluation", "out/real", "out/synthetic")
 
@@ -52,11 +50,11 @@ def producer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_parameters(formats=["hf-parquet"], images_per_file=50)
     write_json(RECOMMENDATION, recommend([], ["Male"], {}, 0).model_dump() | {"sentence": VERDICT})
     patch.undo()
-    for name in CODE:
+    stage = read_entries(PROJECT)["export"]
+    for name in [path for path in stage["deps"] if not path.startswith(DATA)]:
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy(PROJECT / name, folder / name)
-    stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["export"]
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"export": stage}}))
     checked(folder, "git", "init", "--quiet")
     checked(folder, "dvc", "init", "--quiet")

@@ -29,8 +29,9 @@ from pipeline.dask_cluster import START_SECONDS, ShardPlugin
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Cluster, Runtime
-from pipeline.work import WORK, publish, work_folder
+from pipeline.work import WORK, work_folder
 from pipeline.worker import Worker
+from tests.declared import declare
 from tests.support import ForkedPython, environment, is_alive, wait_for
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -397,7 +398,9 @@ def test_when_this_process_is_killed_its_workers_go_and_the_next_run_finishes(un
 
 def whole_run(address: str) -> None:
     """All of a stage; the first to make shard 0 waits until it may go on."""
-    folder = work_folder("draw", [], 1)
+    declare("draw")
+    work = work_folder("draw")
+    folder = work.folder
 
     def set_up():
         def make(shard: int, advance: Callable[[int], object]) -> dict:
@@ -415,7 +418,7 @@ def whole_run(address: str) -> None:
     cluster = Cluster(mode="scheduler", address=address)
     records = make_shards("draw", folder, [1] * 5, set_up, cluster)
     finish_store(folder, 5, "images", (4, 4, 3), "uint8", records)
-    publish(folder, Path("out/draw"))
+    work.publish(Path("out/draw"))
 
 
 WHOLE_RUN = """

@@ -23,7 +23,8 @@ from pipeline.content.files import write_json
 from pipeline.content.stores import INDEX, Store, commit_shard, finish_store, read_index, write_index
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
-from pipeline.work import WORK, publish, reopen, work_folder
+from pipeline.work import WORK, reopen, work_folder
+from tests.declared import declare
 from zprime.verify import main
 
 PROJECT = Path(__file__).parents[2]
@@ -154,13 +155,14 @@ def test_other_files_of_that_name_are_no_checkpoints(tmp_path, monkeypatch):
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 1.0])  # the header, its sizes, the tensors
 def test_a_flipped_bit_of_weights_is_named(share, bit, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    folder = work_folder("train_gan", [], 1) / "generator"
-    save_generator(folder, Generator(4, 8, {4: 8, 8: 8}), {})
-    publish(folder, Path("out/generator"))
-    folder = work_folder("train_attribute Male", [], 1) / "classifier"
+    declare("train_gan", "train_attribute Male")
+    work = work_folder("train_gan")
+    save_generator(work.folder / "generator", Generator(4, 8, {4: 8, 8: 8}), {})
+    work.publish(Path("out/generator"), work.folder / "generator")
+    work = work_folder("train_attribute Male")
     parameters = Backbone(name="small", width=8)
-    save_network(folder, new_backbone(parameters, 0), parameters, {})
-    publish(folder, Path("out/attributes/Male"))
+    save_network(work.folder / "classifier", new_backbone(parameters, 0), parameters, {})
+    work.publish(Path("out/attributes/Male"), work.folder / "classifier")
     main([Path("out")])
     assert capsys.readouterr().out == "2 outputs are whole\n"
     weights = [Path("out/attributes/Male/network.safetensors"), Path("out/generator/generator.safetensors")]
@@ -206,9 +208,9 @@ def test_an_index_without_its_sha256_is_named(outputs):
 @pytest.mark.parametrize("given", ["out", "", "."])
 def test_the_lost_index_of_any_output_is_named(given, name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    folder = work_folder("a_stage", [], 1)
+    folder = Path(name)
     write_json(folder / "deep/metrics.json", {})
-    publish(folder, Path(name))
+    write_index(folder, {"files": {}})
     main([Path("out")])
     (Path(name) / INDEX).unlink()
     with pytest.raises(UserError, match=r"^files that are wrong: 1"):
@@ -295,12 +297,13 @@ def test_two_stores_are_mended_at_once(outputs):
 def test_an_output_without_shards_is_made_again_by_its_stage(outputs):
     """fit_hyperplanes, on labels written by hand."""
     latents = Store(Path("out/latents/z"))
-    folder = work_folder("label z", [], 1)
+    work = work_folder("label z")
     positive = (latents.read_between(0, len(latents)) > 0).astype(np.int64)
     rows = latents.rows[["id"]].assign(Blond_Hair=positive[:, 0], Male=positive[:, 1])
-    commit_shard(folder, 0, rows)
-    finish_store(folder, 1)
-    publish(folder, Path("out/labels/z"))
+    rows = rows.assign(Blond_Hair_score=rows["Blond_Hair"] * 1.0, Male_score=rows["Male"] * 1.0)
+    commit_shard(work.folder, 0, rows)
+    finish_store(work.folder, 1)
+    work.publish(Path("out/labels/z"))
     done = run_module("stages.fit_hyperplanes")
     assert done.returncode == 0, done.stderr
     path = Path("out/hyperplanes")
@@ -374,9 +377,7 @@ def test_a_work_folder_that_is_none_is_not_followed(work, shards, outputs, preci
     write_index(REAL, index if shards else {key: index[key] for key in ("files", "made_by", "work")})
     before = stats_of(Path())
     for mend in (lambda: main([REAL], mend=True), lambda: reopen(REAL, ["summary.json"])):
-        with pytest.raises(
-            UserError, match=r"as the work folder of stage 'prepare', which is none: remove out"
-        ):
+        with pytest.raises(UserError, match=r"as the work of stage 'prepare', which is none: remove out"):
             mend()
     assert stats_of(Path()) == before
 
@@ -396,8 +397,10 @@ def test_an_argument_of_a_stage_leads_nowhere_either(outputs, precious):
     stage = "train /../../precious"
     write_index(REAL, read_index(REAL) | {"made_by": stage, "work": f"train-/../../precious/{'0' * 16}"})
     before = stats_of(Path())
-    with pytest.raises(UserError, match="which is none"):
+    with pytest.raises(UserError, match=r"names a stage that zprime has not, .*: remove out/real"):
         main([REAL], mend=True)
+    with pytest.raises(UserError, match=r"no stage that runs `python -m stages\.train /\.\./"):
+        reopen(REAL, ["summary.json"])
     assert stats_of(Path()) == before
 
 

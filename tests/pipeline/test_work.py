@@ -10,27 +10,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from pipeline import work
 from pipeline.content.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
-from pipeline.work import WORK, digest_of, making, publish, reopen, work_folder
+from pipeline.work import WORK, Work, digest_of, making, reopen, work_folder
+from tests.declared import declare
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch) -> Iterator[None]:
+def elsewhere(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    yield
-    while work._held:
-        work._held.popitem()[1].lock.close()
+    declare("train", "label", "label z", "stage", "prepare", "train_gan")
 
 
 # Digests
@@ -62,29 +63,112 @@ def test_a_folders_digest_depends_on_the_content_of_its_files(tmp_path):
     assert digest_of([tmp_path], None) != before
 
 
-def test_a_stores_digest_is_that_of_its_index(tmp_path):
-    (tmp_path / INDEX).write_text("{}")
+def test_a_folders_digest_depends_on_the_names_of_its_files(tmp_path):
+    (tmp_path / "file").write_text("1")
     before = digest_of([tmp_path], None)
-    (tmp_path / "shard").write_text("large")
-    assert digest_of([tmp_path], None) == before
-    (tmp_path / INDEX).write_text("[]")
+    (tmp_path / "file").rename(tmp_path / "name")
     assert digest_of([tmp_path], None) != before
+
+
+def test_bytecode_changes_no_digest(tmp_path):
+    (tmp_path / "module.py").write_text("1")
+    before = digest_of([tmp_path], None)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "module.pyc").write_text("1")
+    assert digest_of([tmp_path], None) == before
+
+
+def test_what_is_missing_has_a_digest_of_its_own(tmp_path):
+    missing = digest_of([tmp_path / "file"], None)
+    (tmp_path / "file").write_text("1")
+    assert digest_of([tmp_path / "file"], None) not in (missing, digest_of([], None))
+    assert missing != digest_of([], None)
+
+
+def test_a_stores_digest_is_that_of_its_index(tmp_path):
+    store = tmp_path / "z"
+    store.mkdir()
+    (store / INDEX).write_text("{}")
+    for folder in (store, tmp_path):  # itself, or one of several in a folder
+        (store / "shard").unlink(missing_ok=True)
+        before = digest_of([folder], None)
+        (store / "shard").write_text("large")
+        assert digest_of([folder], None) == before
+        (store / INDEX).write_text((store / INDEX).read_text() + " ")
+        assert digest_of([folder], None) != before
 
 
 # The folder
 
 
 def test_the_same_work_finds_its_folder_again():
-    folder = work_folder("train", [], [1])
+    held = work_folder("train", [1])
+    folder = held.folder
     (folder / "state").write_text("half")
-    assert (work_folder("train", [], [1]) / "state").read_text() == "half"
-    assert work_folder("train", [], [2]) != folder != work_folder("label", [], [1])
+    held.lock.close()
+    assert (work_folder("train", [1]).folder / "state").read_text() == "half"
+    assert work_folder("train", [2]).folder != folder != work_folder("label", [1]).folder
     assert folder.parent == WORK / "train"
-    assert work_folder("label z", [], [1]).parent == WORK / "label-z"
+    assert work_folder("label z", [1]).folder.parent == WORK / "label-z"
+
+
+def test_the_folder_is_that_of_the_declared_code_data_and_parameters(tmp_path, monkeypatch):
+    """And of nothing else: not of other keys of params.yaml, other stages, or where dvc.yaml says more."""
+    monkeypatch.setattr(work, "PROJECT", tmp_path / "project")
+    code, data = tmp_path / "project/data/module.py", tmp_path / "out/real/index.json"
+    parameters = tmp_path / "params.yaml"
+    entry = {
+        "cmd": "exec python -m stages.label ${item.latents}",
+        "matrix": {"latents": "${all}"},
+        "params": ["label.${item.latents}"],
+        "deps": ["data", "out/real", "out/${item.latents}"],
+        "outs": ["out/labels/${item.latents}"],
+    }
+    other = {"cmd": "python -m stages.train", "deps": ["other.py"], "outs": []}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"label": entry, "train": other}}))
+    for path, content in (
+        (code, "1"),
+        (data, "1"),
+        (parameters, "{all: [z], label: {z: 1, y: 1}, other: 1}"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+    def name() -> str:
+        return work_folder("label z", writes=False).folder.name
+
+    before = name()
+    inputs, made_of = before.split("-")
+    code.write_text("2")
+    assert name().startswith(f"{inputs}-")
+    assert name() != before
+    code.write_text("1")
+    assert name() == before
+    for path, changed in (
+        (data, "2"),
+        (tmp_path / "out/z", "it was missing"),
+        (parameters, "{all: [z], label: {z: 2, y: 1}, other: 1}"),
+    ):
+        content = path.read_text() if path.exists() else None
+        path.write_text(changed)
+        assert name() != before
+        assert name().endswith(f"-{made_of}")
+        path.unlink() if content is None else path.write_text(content)
+    assert name() == before
+    parameters.write_text("{all: [z, y], label: {z: 1, y: 2}, other: 2}")
+    (tmp_path / "project/other.py").write_text("2")
+    assert name() == before
+
+
+def test_a_stage_that_is_not_declared_has_no_folder():
+    with pytest.raises(UserError, match=r"dvc\.yaml has no stage that runs `python -m stages\.draw z`"):
+        work_folder("draw z")
+    assert not WORK.exists()
 
 
 def test_what_a_killed_run_was_about_to_commit_is_removed():
-    folder = work_folder("label z", [], 1)
+    held = work_folder("label z", 1)
+    folder = held.folder
     for name in (
         "shard-00000.h5.1a2b3c4d.tmp",
         "rows/shard-00000.parquet.1a2b3c4d.tmp",
@@ -92,16 +176,16 @@ def test_what_a_killed_run_was_about_to_commit_is_removed():
     ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-    work._held.pop(folder).lock.close()
-    assert work_folder("label z", [], 1) == folder
+    held.lock.close()
+    assert work_folder("label z", 1).folder == folder
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["whole.parquet"]
 
 
 def test_a_process_that_does_not_write_takes_no_lock_and_removes_nothing():
-    folder = work_folder("train", [], 1, writes=False)
+    folder = work_folder("train", 1, writes=False).folder
     (folder / "state.pt.1a2b3c4d.tmp").touch()
     assert not folder.with_name(folder.name + ".lock").exists()
-    work_folder("train", [], 1, writes=False)
+    work_folder("train", 1, writes=False)
     assert (folder / "state.pt.1a2b3c4d.tmp").exists()
 
 
@@ -111,10 +195,10 @@ def test_a_process_that_does_not_write_takes_no_lock_and_removes_nothing():
 def test_publishing_replaces_what_stood_there_and_leaves_no_state():
     output = Path("out/stage")
     for content in ("old", "new"):
-        folder = work_folder("stage", [], content)
-        (folder / content).write_text(content)
-        publish(folder, output)
-        assert not folder.exists()
+        held = work_folder("stage", content)
+        (held.folder / content).write_text(content)
+        held.publish(output)
+        assert not held.folder.exists()
         assert not list(WORK.rglob("*.lock"))
     assert sorted(path.name for path in output.iterdir()) == [INDEX, "new"]
 
@@ -123,11 +207,11 @@ def test_what_is_replaced_leaves_its_place_whole(monkeypatch):
     """Half of an export may be taken for a complete one."""
     output, removed = Path("out/stage"), []
     for name in ("old", "new"):
-        folder = work_folder("stage", [], name)
-        (folder / name).touch()
+        held = work_folder("stage", name)
+        (held.folder / name).touch()
         monkeypatch.setattr(work.shutil, "rmtree", lambda path, **_: removed.append(Path(path)))
-        publish(folder, output)
-    former = WORK / "stage" / f"{folder.name}.former"
+        held.publish(output)
+    former = WORK / "stage" / f"{held.folder.name}.former"
     assert former in removed
     assert output not in removed
     assert sorted(path.name for path in former.iterdir()) == [INDEX, "old"]
@@ -135,36 +219,37 @@ def test_what_is_replaced_leaves_its_place_whole(monkeypatch):
 
 
 def test_what_is_published_says_what_made_it_and_records_every_file():
-    folder = work_folder("label z", [], 1)
-    (folder / "deep").mkdir()
-    (folder / "deep/file").write_text("abc")
-    publish(folder, Path("out/labels/z"))
+    held = work_folder("label z", 1)
+    (held.folder / "deep").mkdir()
+    (held.folder / "deep/file").write_text("abc")
+    held.publish(Path("out/labels/z"))
     index = json.loads(Path("out/labels/z", INDEX).read_text())
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert index == {
         "files": {"deep/file": {"bytes": 3, "sha256": known}},
         "made_by": "label z",
-        "work": f"label-z/{folder.name}",
+        "work": f"label-z/{held.folder.name.split('-')[0]}",  # of the inputs: other code may make the same
         "sha256": index["sha256"],  # its own: see test_stores
     }
 
 
 def test_an_orphan_publishes_nothing_and_leaves_what_it_has_made_to_the_next_run(monkeypatch):
-    folder, output = finished_store(), Path("out/real")
+    held, output = finished_store(), Path("out/real")
     monkeypatch.setattr(work, "is_orphan", lambda: True)
     with pytest.raises(SystemExit) as left:
-        publish(folder, output)
+        held.publish(output)
     assert left.value.code == 1
     assert not output.exists()
-    assert list(committed_shards(folder)) == [0, 1, 2]
+    assert list(committed_shards(held.folder)) == [0, 1, 2]
 
 
 def test_of_a_training_the_output_is_published_and_its_state_goes():
-    folder = work_folder("train_gan", [], 1)
+    held = work_folder("train_gan", 1)
+    folder = held.folder
     (folder / "state.pt").touch()
     (folder / "generator").mkdir()
     (folder / "generator/card.json").write_text("{}")
-    publish(folder / "generator", Path("out/generator"))
+    held.publish(Path("out/generator"), folder / "generator")
     assert sorted(path.name for path in Path("out/generator").iterdir()) == ["card.json", INDEX]
     assert [path for path in WORK.rglob("*") if path.is_file()] == []
     assert not folder.exists()
@@ -177,20 +262,20 @@ def store_of_three(folder: Path, without: int | None = None) -> None:
             commit_shard(folder, shard, rows, "images", np.full((2, 2, 2, 3), shard, np.uint8))
 
 
-def finished_store() -> Path:
-    folder = work_folder("prepare", [], 1)
-    store_of_three(folder)
-    finish_store(folder, 3, "images", (2, 2, 3), "uint8")
-    (folder / "labels.parquet").write_text("table")
-    return folder
+def finished_store() -> Work:
+    held = work_folder("prepare", 1)
+    store_of_three(held.folder)
+    finish_store(held.folder, 3, "images", (2, 2, 3), "uint8")
+    (held.folder / "labels.parquet").write_text("table")
+    return held
 
 
 def test_a_run_killed_between_finishing_and_publishing_keeps_its_shards():
-    folder = finished_store()
-    work._held.pop(folder).lock.close()
-    again = work_folder("prepare", [], 1)
-    assert again == folder
-    assert list(committed_shards(again)) == [0, 1, 2]
+    held = finished_store()
+    held.lock.close()
+    again = work_folder("prepare", 1)
+    assert again.folder == held.folder
+    assert list(committed_shards(again.folder)) == [0, 1, 2]
 
 
 KILLED = """
@@ -209,8 +294,7 @@ if sys.argv[1] == "move":
     Path.replace = kill_before(Path.replace)
 else:
     work.shutil.rmtree = kill_before(work.shutil.rmtree)
-folder = work.work_folder("prepare", [], 1)
-work.publish(folder, Path("out/real"))
+work.work_folder("prepare", 1).publish(Path("out/real"))
 """
 
 
@@ -220,49 +304,51 @@ def publish_and_kill(before: str, path: Path) -> None:
 
 
 def test_a_run_killed_while_it_publishes_before_the_move_keeps_its_shards():
-    folder, output = finished_store(), Path("out/real")
-    work._held.pop(folder).lock.close()
-    publish_and_kill("move", folder)
+    held, output = finished_store(), Path("out/real")
+    held.lock.close()
+    publish_and_kill("move", held.folder)
     assert not output.exists()
-    again = work_folder("prepare", [], 1)
-    assert list(committed_shards(again)) == [0, 1, 2]
-    (again / "labels.parquet").write_text("as made again, otherwise")
-    publish(again, output)
+    again = work_folder("prepare", 1)
+    assert list(committed_shards(again.folder)) == [0, 1, 2]
+    (again.folder / "labels.parquet").write_text("as made again, otherwise")
+    again.publish(output)
     assert faulty_files(output) == {}
 
 
 def test_a_run_killed_while_it_publishes_after_the_move_has_published_all():
-    folder, output = finished_store(), Path("out/real")
-    work._held.pop(folder).lock.close()
+    held, output = finished_store(), Path("out/real")
+    held.lock.close()
     publish_and_kill("removal", output / RECORDS)
-    assert not folder.exists()
+    assert not held.folder.exists()
     assert faulty_files(output) == {}
     assert Store(output).read(np.array([0, 2, 4]))[:, 0, 0, 0].tolist() == [0, 1, 2]
     for file in output.rglob("*"):  # DVC has no record of it, and makes it again
         if file.is_file():
             file.unlink()
-    publish(finished_store(), output)
+    finished_store().publish(output)
     assert not (output / RECORDS).exists()
     assert [path for path in WORK.rglob("*") if path.is_file()] == []
 
 
 def test_a_store_published_and_opened_again_is_the_run_that_was_interrupted():
-    folder, output = finished_store(), Path("out/real")
-    publish(folder, output)
+    held, output = finished_store(), Path("out/real")
+    held.publish(output)
     before = (output / INDEX).read_bytes()
     assert faulty_files(output) == {}
     stat = (output / "shard-00000.h5").stat()
     (output / "rows/shard-00001.parquet").unlink()
-    assert reopen(output, ["rows/shard-00001.parquet"]) == "prepare"
+    reopen(output, ["rows/shard-00001.parquet"])
     assert not output.exists()
-    assert work_folder("prepare", [], 1) == folder
+    again = work_folder("prepare", 1)
+    folder = again.folder
+    assert folder == held.folder
     assert list(committed_shards(folder)) == [0, 2]
     assert not (folder / "labels.parquet").exists()
     rows = pd.DataFrame({"id": ["1-0", "1-1"]})
     commit_shard(folder, 1, rows, "images", np.full((2, 2, 2, 3), 1, np.uint8))
     finish_store(folder, 3, "images", (2, 2, 3), "uint8")
     (folder / "labels.parquet").write_text("table")
-    publish(folder, output)
+    again.publish(output)
     assert (output / INDEX).read_bytes() == before
     after = (output / "shard-00000.h5").stat()
     assert (after.st_ino, after.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
@@ -273,7 +359,8 @@ def test_a_store_published_and_opened_again_is_the_run_that_was_interrupted():
 
 
 def test_of_two_that_make_a_shard_the_second_waits_for_the_first():
-    folder = work_folder("label z", [], 1)
+    held = work_folder("label z", 1)
+    folder = held.folder
     (folder / RECORDS).mkdir()
     told = []
 
@@ -293,7 +380,8 @@ def test_of_two_that_make_a_shard_the_second_waits_for_the_first():
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_who_comes_to_make_a_shard_after_the_store_was_published_is_refused_and_makes_no_folder(waits):
-    folder = finished_store()
+    held = finished_store()
+    folder = held.folder
     told: list[str] = []
 
     def late() -> None:
@@ -306,7 +394,7 @@ def test_who_comes_to_make_a_shard_after_the_store_was_published_is_refused_and_
         if waits:
             thread.start()
             time.sleep(0.2)
-        publish(folder, Path("out/real"))
+        held.publish(Path("out/real"))
     if not waits:
         thread.start()
     thread.join()
@@ -316,12 +404,13 @@ def test_who_comes_to_make_a_shard_after_the_store_was_published_is_refused_and_
 
 
 def test_the_locks_of_shards_are_no_part_of_what_is_published():
-    folder = finished_store()
+    held = finished_store()
+    folder = held.folder
     with making(folder, 2):
         assert list(committed_shards(folder)) == [0, 1, 2]
     finish_store(folder, 3, "images", (2, 2, 3), "uint8")
     assert "lock" not in (folder / INDEX).read_text()
-    publish(folder, Path("out/real"))
+    held.publish(Path("out/real"))
     assert list(Path("out").rglob("*.lock")) == []
     assert list(WORK.rglob("*.lock")) == []
 
@@ -336,15 +425,15 @@ from pipeline import work
 
 work.LOCK_SECONDS = float(sys.argv[1])
 try:
-    folder = work.work_folder("train", [], 1)
+    held = work.work_folder("train", 1)
 except work.UserError as error:
     print(f"refused: {error}", flush=True)
     sys.exit()
 print("held", flush=True)
 for line in sys.stdin:
     if line == "publish\\n":
-        (folder / "result").write_text("made")
-        work.publish(folder, Path("out/train"))
+        (held.folder / "result").write_text("made")
+        held.publish(Path("out/train"))
         print("published", flush=True)
 """
 
@@ -382,16 +471,17 @@ def test_a_killed_holder_lets_go_at_once_and_the_folder_is_taken_up_again():
         first.kill()
         first.wait()
         start = time.monotonic()
-        folder = work_folder("train", [], 1)
+        held = work_folder("train", 1)
         assert time.monotonic() - start < 1
-        assert Path(f"{folder}.lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert Path(f"{held.folder}.lock").read_text().startswith(f"process {os.getpid()} on ")
 
 
 def test_a_process_that_waits_gets_the_folder_when_the_holder_dies(monkeypatch):
     with holder() as first:
         assert first.stdout.readline() == "held\n"
         subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {first.pid}"])
-        work_folder("train", [], 1)
+        held = work_folder("train", 1)
+        assert held.lock is not None
         assert first.wait(1) == -9
 
 
@@ -404,16 +494,20 @@ def test_who_waited_while_the_holder_published_holds_a_lock_that_others_see(monk
         first.stdin.write("publish\n")
         assert first.stdout.readline() == "published\n"
     files, locked, opens, flock = [gone], [], Path.open, work.fcntl.flock
+
+    def opened(path: Path, *given: Any, **named: Any) -> Any:
+        return files.pop() if files and path == lock else opens(path, *given, **named)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda *given: files.pop() if files else opens(*given))
+        patch.setattr(Path, "open", opened)
         patch.setattr(work.fcntl, "flock", lambda file, how: locked.append(file) or flock(file, how))
-        folder = work_folder("train", [], 1)
+        held = work_folder("train", 1)
     assert locked[0] is gone
     assert len(locked) == 2
     assert gone.closed
     with holder(seconds=0.2) as other:
         assert f"process {os.getpid()} " in other.stdout.readline()
-    publish(folder, Path("out/train"))
+    held.publish(Path("out/train"))
     assert not list(WORK.rglob("*.lock"))
 
 
@@ -426,12 +520,12 @@ work.LOCK_SECONDS = 60.0
 print("ready", flush=True)
 sys.stdin.readline()
 for turn in range(40):
-    folder = work.work_folder("train", [], 1)
+    held = work.work_folder("train", 1)
     busy = Path("busy")
     os.close(os.open(busy, os.O_CREAT | os.O_EXCL))
-    (folder / "result").write_text(str(turn))
+    (held.folder / "result").write_text(str(turn))
     busy.unlink()
-    work.publish(folder, Path(f"out/{os.getpid()}-{turn}"))
+    held.publish(Path(f"out/{os.getpid()}-{turn}"))
 print("done", flush=True)
 """
 

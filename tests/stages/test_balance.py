@@ -1,7 +1,6 @@
 """The stage balance: what it reads for each source, and what it leaves in out/balanced."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline import work
 from pipeline.content.files import write_json
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.trust import Judgement, read_judgements
@@ -22,12 +20,10 @@ from tests.balanced import NAMES, leave_training_images, make_project, write_lab
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     make_project()
-    yield tmp_path
-    while work._held:  # the end of its process would have let go of the work folder
-        work._held.popitem()[1].lock.close()
+    return tmp_path
 
 
 def write_real_prime(ids: list[str]) -> None:

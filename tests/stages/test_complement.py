@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -28,7 +29,6 @@ from pipeline.content.stores import INDEX, Store, commit_shard, finish_store
 from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
-from pipeline.work import publish, work_folder
 from stages import complement, fit_hyperplanes
 from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
 
@@ -56,16 +56,15 @@ def write_parameters(**sections: dict | str | list) -> None:
 def write_store(
     output: Path, rows: pd.DataFrame, latents: np.ndarray | None = None, shard_size: int = SHARD
 ) -> None:
-    work = work_folder(f"test {output.name}", [], str(output))
+    shutil.rmtree(output, ignore_errors=True)
     starts = range(0, len(rows), shard_size)
     for shard, start in enumerate(starts):
         part = slice(start, start + shard_size)
         if latents is None:
-            commit_shard(work, shard, rows[part])
+            commit_shard(output, shard, rows[part])
         else:
-            commit_shard(work, shard, rows[part], "latents", latents[part])
-    finish_store(work, len(starts), *([] if latents is None else ["latents", (D,), "float32"]))
-    publish(work, output)
+            commit_shard(output, shard, rows[part], "latents", latents[part])
+    finish_store(output, len(starts), *([] if latents is None else ["latents", (D,), "float32"]))
 
 
 def labels_of(latents: np.ndarray) -> pd.DataFrame:

@@ -146,7 +146,7 @@ def parameters() -> dict[str, Any]:
 def modules_of(entry: dict[str, Any]) -> list[str]:
     """The modules that an entry of dvc.yaml may run."""
     names = re.search(r"stages\.(\S+)", entry["cmd"])[1]
-    choices = ("train_gan", "load_gan") if names == "${generator}" else (names,)
+    choices = entry["meta"]["generator"] if names == "${generator}" else (names,)
     return [f"stages/{name}.py" for name in choices]
 
 
