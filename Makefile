@@ -10,7 +10,7 @@ ALONE = $(BIN)/python -m pytest tests/pipeline
 .PHONY: repro test test-fast test-all lint bench results install lock
 .DELETE_ON_ERROR:
 
-repro: install  ## run the pipeline on params.yaml, or on presets/$(PRESET).yaml
+repro: install  ## run the pipeline on params.yaml, or on the preset $(PRESET)
 	$(if $(PRESET),$(BIN)/zprime preset $(PRESET))
 	$(BIN)/dvc repro
 

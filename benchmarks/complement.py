@@ -92,9 +92,13 @@ def stream(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         store, labels, work = LATENTS / "z", LABELS / "z", Path("work")
         sizes = shard_sizes(count, SHARD)
-        make_shards("sample", store, sizes, partial(new_sampler, store, sizes), Cluster(), "latents")
+        make_shards(
+            "sample", store, sizes, partial(new_sampler, store, sizes), Cluster(mode="inline"), "latents"
+        )
         finish_store(store, len(sizes), "latents", (STREAMED_DIM,), "float32")
-        make_shards("label", labels, sizes, partial(new_labeller, labels, sizes), Cluster(), "latents")
+        make_shards(
+            "label", labels, sizes, partial(new_labeller, labels, sizes), Cluster(mode="inline"), "latents"
+        )
         finish_store(labels, len(sizes))
         planes = random_planes(STREAMED_DIM)
         flips = flips_of("complement", planes)
@@ -103,7 +107,7 @@ def stream(count: int) -> None:
         set_up = partial(
             new_complementer, "z", flips, planes, None, on_sphere, normalises, chosen, None, work
         )
-        make_shards("complement", work, sizes, set_up, Cluster(), "latents")
+        make_shards("complement", work, sizes, set_up, Cluster(mode="inline"), "latents")
         finish_store(work, len(sizes), "latents", (STREAMED_DIM,), "float32")
         metrics_of(Store(work), flips)
     print(peak_bytes())

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from benchmarks.measuring import ROUNDS, Result, own_bytes, peak_bytes
 from data.exports import EXPORTS, export_of
-from data.exports.parameters import Export
 from data.names import manifest_columns
+from data.parameters import Export
 from pipeline.cluster import make_shards
 from pipeline.content.files import write_json
 from pipeline.content.stores import RECORDS, Store, commit_shard, finish_store

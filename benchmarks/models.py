@@ -82,6 +82,6 @@ def project_of(subject: Subject) -> Iterator[Path]:
         work, sizes = LATENTS / "z", shard_sizes(subject.images, SHARD)
         section = Sample(fit=2, validation=1, pair=subject.images - 3)
         set_up = partial(new_sampler, section, subject.latent_dim, sizes, work)
-        make_shards("sample", work, sizes, set_up, Cluster(), "latents")
+        make_shards("sample", work, sizes, set_up, Cluster(mode="inline"), "latents")
         finish_store(work, len(sizes), "latents", (subject.latent_dim,), "float32")
         yield Path(folder)

@@ -68,7 +68,7 @@ def synthesize(subject: Subject, on_shard: list[int] | None = None) -> None:
 
         return make_and_weigh
 
-    make_shards("synthesize", work, sizes, set_up, Cluster(), runtime=RUNTIME)
+    make_shards("synthesize", work, sizes, set_up, Cluster(mode="inline"), runtime=RUNTIME)
     finish_store(work, len(sizes), "images", (subject.resolution, subject.resolution, 3), "uint8")
 
 
@@ -79,7 +79,7 @@ def label(subject: Subject) -> None:
     section = Label(batch_size=subject.batch_size)
     shifts = pilot_shifts("z", [ATTRIBUTE], section, RUNTIME)
     set_up = partial(new_labeller, "z", [ATTRIBUTE], section, RUNTIME, shifts, work)
-    make_shards("label", work, sizes, set_up, Cluster(), runtime=RUNTIME)
+    make_shards("label", work, sizes, set_up, Cluster(mode="inline"), runtime=RUNTIME)
     finish_store(work, len(sizes))
 
 

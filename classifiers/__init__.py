@@ -1,1 +1,1 @@
-"""Backbones, training, objectives, metrics."""
+"""Networks, their training, and what only measures."""

@@ -1,4 +1,4 @@
-"""Parameters of the real images, of the gates and of the balancing."""
+"""Parameters of the real images, of the gates, of the balancing and of exports."""
 
 from typing import Any, Literal
 
@@ -13,14 +13,14 @@ from pipeline.parameters import Parameters
 class Prepare(Parameters):
     resolution: int = Field(32, ge=4, le=1024)  # px, of the square images in the store
     on_bad_image: Literal["stop", "skip"] = "stop"
-    shard_size: int = Field(4096, ge=1)  # images
-    source: dict[str, Any]  # `kind`, and the parameters of that source: data/sources/KIND.py
+    shard_size: int = Field(2048, ge=1)  # images
+    source: dict[str, Any]  # `name`, and the parameters of that source: data/sources/NAME.py
 
 
 class Gates(Parameters):
     """What a complement must pass to be used; see data/gates.py."""
 
-    agreement: Literal["none", "protected", "target", "both"] = "none"  # what f must confirm of the promise
+    agreement: Literal["none", "protected", "target", "both"] = "both"  # what f must confirm of the promise
     hyperplane: Literal["none", "protected", "target", "both"] = "none"  # what h must confirm of it
     move_length: float | None = Field(None, gt=0)  # at most, as out/latents/z_prime has it; null: any
     confidence: float | None = Field(None, ge=0, le=1)  # at least, of every f in the label given; null: any
@@ -52,3 +52,13 @@ class Balance(Parameters):
         if "z" in sources and "z_prime" not in sources:
             raise ValueError("z goes with z_prime: z alone, without complements, is the control `sampled`")
         return sources
+
+
+class Export(Parameters):
+    formats: list[
+        Literal["hf-parquet", "webdataset", "imagefolder", "waterbirds", "celeba", "stylegan-zip"]
+    ] = []
+    rows: Literal["all", "real", "synthetic", "train", "validation", "test"] = "all"
+    encoding: Literal["png", "jpeg"] = "png"
+    quality: int = Field(95, ge=1, le=100)  # of jpeg
+    images_per_file: int = Field(5000, ge=1)  # or, of formats with a file per image, per task

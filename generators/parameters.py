@@ -10,9 +10,9 @@ from pipeline.parameters import Parameters
 
 
 class Sample(Parameters):
-    fit: int = Field(10000, ge=2)  # latents to fit the hyperplanes with
-    validation: int = Field(5000, ge=1)  # latents to validate them with
-    pair: int = Field(20000, ge=1)  # latents to complement
+    fit: int = Field(8000, ge=2)  # latents to fit the hyperplanes with
+    validation: int = Field(2000, ge=1)  # latents to validate them with
+    pair: int = Field(30000, ge=1)  # latents to complement
     seed: int = 0
 
 
@@ -36,9 +36,7 @@ class Refinement(Parameters):
     """Gradient steps from each linear complement: `generators.refinement`."""
 
     steps: int = Field(0, ge=0)  # 0: the linear complement as it is
-    learning_rate: float = Field(0.05, gt=0)  # of Adam, in units of the latent space
-    margin: float = Field(2.0, gt=0)  # in logits, by which classifiers are to see what is wanted
-    distance: float = Field(0.3, ge=0)  # weight of the mean square of the move from the linear complement
+    learning_rate: float = Field(0.1, gt=0)  # of Adam, in units of the latent space
     batch_size: int = Field(256, ge=1)  # latents; not in the result
 
 
@@ -48,5 +46,5 @@ class Complement(Parameters):
     )
     metric: Literal["euclidean", "mahalanobis"] = "euclidean"  # of the smallest move
     # Latents to pair of each group that f sees, at most: rare groups get as many pairs; null: all.
-    per_group: int | None = Field(None, ge=1)
+    per_group: int | None = Field(3000, ge=1)
     refine: Refinement = Refinement()

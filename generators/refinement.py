@@ -19,6 +19,8 @@ from generators.parameters import Refinement
 from pipeline.content.batches import evened, in_batches
 
 ADAM_BETAS = (0.9, 0.99)
+MARGIN = 2.0  # in logits, by which classifiers are to see what is wanted
+DISTANCE = 0.3  # weight of the mean square of the move from the linear complement
 
 Network = Callable[[Tensor], Tensor]
 
@@ -36,7 +38,7 @@ def refine(
     """Move latents so that the classifiers say what is wanted of their images: float32 [n, D].
 
     Each latent descends, by Adam, the sum of two terms: over the classifiers the mean of
-    max(0, margin - m), where m is how far the logit lies on the wanted side; and `distance` times
+    max(0, MARGIN - m), where m is how far the logit lies on the wanted side; and DISTANCE times
     the mean square of its move from where it started, so that it stops as soon as all are satisfied. A
     latent's way depends on no other latent.
 
@@ -60,9 +62,9 @@ def refine(
             with accelerator.autocast():
                 images = generator(z)
                 logits = torch.stack([classifier(images) for classifier in classifiers], dim=1)
-            missing = F.relu(settings.margin - sign * logits.float()).mean(dim=1)
+            missing = F.relu(MARGIN - sign * logits.float()).mean(dim=1)
             far = (z - start).square().mean(dim=1)
-            (gradient,) = torch.autograd.grad((missing + settings.distance * far).sum(), z)
+            (gradient,) = torch.autograd.grad((missing + DISTANCE * far).sum(), z)
             z.grad = gradient
             optimizer.step()
             if on_sphere:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from generators.networks.dcgan import DCGANGenerator
 from generators.networks.files import Record, read_tensors, refuse_another_file
 from generators.networks.loading import save_weights
-from generators.networks.parameters import LoadGAN
+from generators.networks.parameters import GANZoo
 from generators.networks.progressive import EqualizedConv2d, EqualizedLinear, Generator, resolutions_up_to
 from pipeline.errors import UserError
 from pipeline.parameters import sentence_of
@@ -59,7 +59,7 @@ class DCGANConfig(_Config):
     depth: int = Field(alias="depth", ge=0, le=7, strict=True)
 
 
-def import_checkpoint(section: LoadGAN, folder: Path, device: torch.device) -> dict[str, Any]:
+def import_checkpoint(section: GANZoo, folder: Path, device: torch.device) -> dict[str, Any]:
     """Write a checkpoint's generator into `folder` as one of zprime's networks; what the card must say of it.
 
     Args:
@@ -68,7 +68,6 @@ def import_checkpoint(section: LoadGAN, folder: Path, device: torch.device) -> d
     Raises `UserError` where the file is not the expected one, cannot be read, or holds no such network.
     """
     path = section.path
-    assert path is not None and section.sha256 is not None  # the parameters' schema
     refuse_another_file(path, section.sha256)
     checkpoint = read_checkpoint(path)
     if not isinstance(checkpoint.get(section.network), dict):

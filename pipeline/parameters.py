@@ -34,7 +34,7 @@ class Runtime(Parameters):
 
 
 class Cluster(Parameters):
-    mode: Literal["inline", "local", "scheduler"] = "inline"
+    mode: Literal["inline", "local", "scheduler"] = "local"
     workers: int | None = Field(None, ge=1)  # local: processes; null: one per GPU, or per core
     threads: int | None = Field(None, ge=1)  # of torch in each; null: local: cores / workers; else as started
     address: str | None = None  # scheduler: tcp://host:port; null: DASK_SCHEDULER_ADDRESS
@@ -44,20 +44,45 @@ class _RuntimeAlone(BaseModel):
     runtime: Runtime = Runtime()
 
 
-def sentence_of(error: ValidationError, where: str) -> str:
-    """A Pydantic error as one sentence: the place, what stood there, and what was expected."""
+def sentence_of(error: ValidationError, where: str, content: Any = None) -> str:
+    """Say what a Pydantic error is about in one sentence: the place, what stood there, what was expected.
+
+    Args:
+        error: the first of its complaints is told.
+        where: what the sentence begins with, the file.
+        content: what was validated. By it, the parts of a place are left out that Pydantic adds where the
+            `name` of a section decides on its schema.
+    """
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(_place(first["loc"], content))
     if first["type"] == "extra_forbidden":
-        return f"{where}: {place} is not a parameter: check its spelling against presets/avatars.yaml."
+        return f"{where}: {place} is not a parameter: check its spelling against presets/base.yaml."
     if first["type"] == "missing":
-        return f"{where}: {place} is missing: presets/avatars.yaml shows a complete file."
+        return f"{where}: {place} is missing: presets/base.yaml shows a complete file."
+    if first["type"] == "union_tag_not_found":
+        return f"{where}: {place}.name is missing: it says what the other parameters of {place} are."
+    if first["type"] == "union_tag_invalid":
+        tag, expected = first["ctx"]["tag"], first["ctx"]["expected_tags"]
+        return f"{where}: {place}.name (it is {tag!r}): Input should be {expected}."
     message = first["msg"].removeprefix("Value error, ")
     if not place:
         return f"{where}: {message}."
     given = first["input"]
     shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool | type(None)) else ""
     return f"{where}: {place}{shown}: {message}."
+
+
+def _place(location: tuple[int | str, ...], content: Any) -> list[str]:
+    """The keys that lead to a place, without the names that decide on the schemas of sections."""
+    keys, section, name = list[str](), content, None
+    for part in location:
+        if part == name:
+            name = None  # a key of the section may have the same name
+            continue
+        keys.append(str(part))
+        section = section.get(part) if isinstance(section, dict) else None
+        name = section.get("name") if isinstance(section, dict) else None
+    return keys
 
 
 def content_of(path: Path) -> dict[str, Any]:
@@ -69,7 +94,7 @@ def content_of(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} should hold one section per stage, as presets/avatars.yaml does.")
+        raise UserError(f"{path} should hold one section per stage, as presets/base.yaml does.")
     return content
 
 

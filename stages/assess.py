@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from classifiers.labellers import load_labeller
 from classifiers.measures.fidelity import INCEPTION_BATCH, Inception, features_of, frechet_distance
-from classifiers.measures.probe import separation
+from classifiers.measures.probe import separation, training_of
 from classifiers.measures.trust import probe_judgement
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import EVALUATION_BATCH
@@ -43,6 +43,7 @@ from stages.shared.judged import judged_figures, judges_of
 from stages.shared.paths import ATTRIBUTES, LABELS, QUALITY, REAL, SYNTHETIC
 from stages.shared.training_data import training_images
 
+SEED = 0  # of the samples that are compared, and of the probes
 LEAST = 2  # images that a covariance can be taken of
 
 
@@ -93,7 +94,7 @@ def samples_of(parameters: AllParameters) -> tuple[dict[str, LabelledImages], di
     section, store = parameters.assess, Store(REAL)
     train, oracle = (real_images(parameters, split, store) for split in ("train", ORACLE_SPLIT))
     sets = {source: synthetic_images(source, parameters) for source in sources_of(parameters)}
-    sets |= {data: training_images(data, section.seed, parameters, store) for data in MANIFESTS}
+    sets |= {data: training_images(data, SEED, parameters, store) for data in MANIFESTS}
     available = {"train": len(train) // 2, **{name: len(images) for name, images in sets.items()}}
     if len(oracle):
         available["oracle"] = len(oracle)
@@ -101,12 +102,12 @@ def samples_of(parameters: AllParameters) -> tuple[dict[str, LabelledImages], di
     count = min(section.images, available[fewest])
     if count < LEAST:
         raise UserError(f"assess: the set {fewest!r} has too few images to compare: {available[fewest]}.")
-    reference, rest = disjoint_samples(train, [count, count], section.seed, "sample", "train")
+    reference, rest = disjoint_samples(train, [count, count], SEED, "sample", "train")
     references, samples = {"train": reference}, {"train": rest}
     if len(oracle):
-        (references["oracle"],) = disjoint_samples(oracle, [count], section.seed, "sample", "oracle")
+        (references["oracle"],) = disjoint_samples(oracle, [count], SEED, "sample", "oracle")
     for name, images in sets.items():
-        (samples[name],) = disjoint_samples(images, [count], section.seed, "sample", name)
+        (samples[name],) = disjoint_samples(images, [count], SEED, "sample", name)
     return references, samples
 
 
@@ -196,8 +197,14 @@ def probes_of(
             work / f"probe-{source}.pt",
             parameters.runtime.checkpoint_seconds,
         )
-        seed = derived_seed(section.seed, "probe", source)
-        found = separation(session, real, samples[source], 2 * parameters.n_protected, section.probe, seed)
+        found = separation(
+            session,
+            real,
+            samples[source],
+            2 * parameters.n_protected,
+            training_of(section.probe),
+            derived_seed(SEED, "probe", source),
+        )
         records[source] = {
             "auc": found.auc,
             "apart": found.apart,

@@ -42,6 +42,7 @@ from stages.shared.paths import (
 from stages.shared.summaries import summary_of
 from stages.shared.training_data import real_labels, training_labels
 
+SEED = 0  # of the bootstrap
 # What metrics.json leaves to runs.parquet: the groups' accuracies at the matched threshold, and of several
 # attributes accuracies and calibration of the groups of each alone.
 DETAILS = re.compile(r"group_\d+_accuracy_.+|protected_\d+_calibration_error_.+")
@@ -161,15 +162,13 @@ def main() -> None:
                 key = {"data": data, "recipe": recipe, "seed": seed, "selection": selection}
                 records.append(
                     key
-                    | run_metrics(
-                        rows, counts / counts.sum(), section.resamples, section.seed, parameters.protected
-                    )
+                    | run_metrics(rows, counts / counts.sum(), section.resamples, SEED, parameters.protected)
                 )
                 if selection == SELECTION:
                     validated.append(Run(data, recipe, seed, rows[rows["split"] == "validation"]))
             advance()
     runs = pd.DataFrame(records)
-    recommendation = recommend(validated, parameters.protected, judgements_of_steps(parameters), section.seed)
+    recommendation = recommend(validated, parameters.protected, judgements_of_steps(parameters), SEED)
     summaries = training_summaries(parameters)
     write_table(EVALUATION / "runs.parquet", runs)
     write_json(EVALUATION / "data.json", summaries)

@@ -60,7 +60,7 @@ def new_inverter(
     """What inverts the real images of a shard, with the generator and the encoder on the device."""
     accelerator = new_accelerator(runtime)
     generator = load_generator(GENERATOR, accelerator.device)
-    encoder = load_encoder(work.folder / CHECKPOINT, generator, section.encoder, accelerator)
+    encoder = load_encoder(work / CHECKPOINT, generator, section.encoder, accelerator)
     store = Store(REAL)
     device = Lock()
 

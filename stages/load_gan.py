@@ -9,7 +9,6 @@ import torch
 from generators.latents import sample_latents
 from generators.networks.cards import CARD
 from generators.networks.loading import import_generator, load_generator
-from generators.networks.parameters import LoadGAN
 from generators.networks.probing import probe
 from generators.networks.programs import import_factory, import_file
 from generators.synthesis import render
@@ -32,8 +31,9 @@ GRID = 64  # images in the sample grid
 BATCH = 16  # images
 
 # Each writes what a generator needs into a folder, and gives what its card must say: kind, latent_dim,
-# resolution, source, and what `generators/networks/loading.py` loads that kind with.
-IMPORTERS: dict[str, Callable[[LoadGAN, Path, torch.device], dict[str, Any]]] = {
+# resolution, source, and what `generators/networks/loading.py` loads that kind with. Their names are those of
+# the sections that they take (`generators/networks/parameters.py`).
+IMPORTERS: dict[str, Callable[[Any, Path, torch.device], dict[str, Any]]] = {
     "zprime": import_generator,
     "gan_zoo": import_checkpoint,
     "torchscript": import_file,
@@ -47,12 +47,12 @@ def main() -> None:
     parameters = read_parameters()
     section = parameters.load_gan
     if section is None:
-        raise UserError("params.yaml: load_gan is missing: presets/pretrained.yaml shows a complete file.")
+        raise UserError("params.yaml: load_gan is missing: the preset pretrained has one.")
     accelerator = new_accelerator(parameters.runtime)
     device = accelerator.device
     work = work_folder("load_gan")
     output = work.folder / "generator"
-    card = IMPORTERS[section.kind](section, output, device)
+    card = IMPORTERS[section.name](section, output, device)
     if card["resolution"] != parameters.prepare.resolution:
         raise UserError(
             f"load_gan: the generator makes images of {card['resolution']} px and prepare.resolution is "
@@ -67,7 +67,7 @@ def main() -> None:
             f"its architecture {generator.latent_dim} and {generator.resolution} px."
         )
     found = probe(generator, generator.latent_dim, device, "load_gan: the generator")
-    card.setdefault("made_by", f"outside of zprime; brought in by stage load_gan, kind {section.kind}")
+    card.setdefault("made_by", f"outside of zprime; brought in by stage load_gan, kind {section.name}")
     write_json(output / CARD, {**card, "normalises_latents": found.normalises_latents})
     latents = sample_latents(0, "grid", 0, GRID, generator.latent_dim)
     pictures = render(generator, latents, BATCH, accelerator)

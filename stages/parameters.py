@@ -1,7 +1,7 @@
 """The schema of params.yaml as a whole: one section per stage, every key known, every value checked."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import (
     Field,
@@ -13,8 +13,7 @@ from pydantic import (
 from classifiers.measures.parameters import Assess, Evaluate
 from classifiers.parameters import Label, TrainAttribute
 from classifiers.training.parameters import Budget, Recipe
-from data.exports.parameters import Export
-from data.parameters import Balance, Prepare
+from data.parameters import Balance, Export, Prepare
 from generators.inversion.parameters import Invert
 from generators.networks.parameters import LoadGAN
 from generators.parameters import Complement, FitHyperplanes, Sample, Synthesize
@@ -32,7 +31,7 @@ else:  # the registry is the list of names
 
 class Train(Budget):
     real_data: list[RealData]
-    balanced_data: list[SyntheticData] = ["augmented"]  # augmented is one of them
+    balanced_data: list[SyntheticData] = ["sampled", "augmented"]  # augmented is one of them
     recipes: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     definitions: dict[str, Recipe]
@@ -83,7 +82,7 @@ class AllParameters(Parameters):
     cluster: Cluster = Cluster()
     prepare: Prepare
     train_attribute: TrainAttribute
-    generator: Literal["train_gan", "load_gan"] = "train_gan"  # the stage that makes out/generator
+    generator: Literal["train_gan", "load_gan"]  # the stage that makes out/generator
     train_gan: TrainGAN
     load_gan: LoadGAN | None = None
     sample: Sample
@@ -95,7 +94,7 @@ class AllParameters(Parameters):
     complement: Complement
     balance: Balance
     train: Train
-    assess: Assess = Assess()
+    assess: Assess
     evaluate: Evaluate
     export: Export
 
@@ -120,7 +119,7 @@ class AllParameters(Parameters):
     def _a_generator_to_load_is_named(self) -> "AllParameters":
         if self.generator == "load_gan" and self.load_gan is None:
             raise ValueError(
-                "generator is load_gan, but there is no section load_gan: presets/pretrained.yaml has one"
+                "generator is load_gan, but there is no section load_gan: the preset pretrained has one"
             )
         return self
 
@@ -195,7 +194,20 @@ class AllParameters(Parameters):
 
 def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:
     """Read and check a parameter file; `UserError` says what is wrong in it, and where."""
+    return checked_parameters(content_of(path), str(path))
+
+
+def checked_parameters(content: dict[str, Any], where: str) -> AllParameters:
+    """Check the content of a parameter file.
+
+    Args:
+        content: the sections, as YAML has them.
+        where: what an error names as the file.
+
+    Raises:
+        UserError: if anything in it is wrong; says what, and where.
+    """
     try:
-        return AllParameters.model_validate(content_of(path))
+        return AllParameters.model_validate(content)
     except ValidationError as error:
-        raise UserError(sentence_of(error, str(path))) from error
+        raise UserError(sentence_of(error, where, content)) from error

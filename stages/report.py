@@ -284,7 +284,7 @@ def main() -> None:
         new_environment()
         .get_template("report.html.j2")
         .render(
-            source=parameters.prepare.source["kind"],
+            source=parameters.prepare.source["name"],
             target=target,
             protected=protected,
             recipe=recipe,

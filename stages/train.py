@@ -4,16 +4,18 @@ predictions.parquet has the scores of validation and test images by the weights 
 the recipe refits the last layer on validation images, those are left out of it, and of every choice.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import typer
+from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from classifiers.counts import count_table
-from classifiers.networks.backbones import new_backbone, save_network
+from classifiers.networks.backbones import Classifier, new_backbone, save_network
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF, accuracy, worst_group_accuracy
@@ -33,7 +35,7 @@ from pipeline.launch import in_processes
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
-from stages.parameters import read_parameters
+from stages.parameters import AllParameters, read_parameters
 from stages.shared.controls import TRAINING_DATA
 from stages.shared.inputs import protected_of, real_images
 from stages.shared.paths import REAL, RUNS
@@ -49,6 +51,30 @@ def selection_value(
     predictions = (scores >= HALF).astype(np.int64)
     protected = validation.groups % n_protected
     return float(SELECTIONS[name](count_table(validation.targets, protected, predictions, n_protected)))
+
+
+def predictions(
+    network: Classifier,
+    splits: Mapping[str, LabelledImages],
+    parameters: AllParameters,
+    accelerator: Accelerator,
+) -> pd.DataFrame:
+    """Give the rows of predictions.parquet, but for the selection: id, split, target, protected, score."""
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "id": images.ids,
+                    "split": split,
+                    "target": images.targets,
+                    **protected_of(images, parameters),
+                    "score": predict(network, images.read, len(images), accelerator),
+                }
+            )
+            for split, images in splits.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def main(
@@ -87,25 +113,16 @@ def main(
 
     output = work.folder / "run"
     tables = []
+    splits = {"validation": validation, "test": test}
     for selection, weights in trained.best.items():
         network.load_state_dict(weights)
         if fitting is not None:
             refit_last_layer(network, fitting, validation, selections[selection], accelerator, seed)
         if selection == "worst_group_accuracy":
             save_network(output, network, section.backbone, {"data": data, "recipe": recipe, "seed": seed})
-        for split, images in (("validation", validation), ("test", test)):
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "id": images.ids,
-                        "split": split,
-                        "selection": selection,
-                        "target": images.targets,
-                        **protected_of(images, parameters),
-                        "score": predict(network, images.read, len(images), accelerator),
-                    }
-                )
-            )
+        rows = predictions(network, splits, parameters, accelerator)
+        rows.insert(2, "selection", selection)
+        tables.append(rows)
     write_table(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
     history = pd.DataFrame(trained.history)
     history.to_csv(output / "history.csv", index=False)

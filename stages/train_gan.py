@@ -63,7 +63,7 @@ def main() -> None:
         "trained_on": {
             "images": len(images),
             "attributes": parameters.attributes,
-            "source": parameters.prepare.source["kind"],
+            "source": parameters.prepare.source["name"],
         },
         "normalises_latents": True,
     }

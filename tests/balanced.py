@@ -15,6 +15,7 @@ from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import write_table
 from stages import balance
 from stages.shared.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
+from stages.shared.presets import PRESETS, preset_values
 
 PROJECT = Path(__file__).parents[1]
 NAMES = ("Blond_Hair", "Male")
@@ -47,11 +48,13 @@ def write_parameters(
     attributes: Sequence[str] = NAMES, balance: dict | None = None, **export: object
 ) -> None:
     """params.yaml in the current folder: the smoke preset with these attributes, `balance` and `export`."""
-    parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    parameters = preset_values("smoke", PROJECT / PRESETS)
     parameters["attributes"] = list(attributes)
     parameters["cluster"] = {"mode": "inline"}
     parameters["on_useless"] = "go_on"  # the classifiers of this project throw coins
+    gates = parameters["balance"]["gates"]
     parameters["balance"] |= {"synthetic_per_real": None, **(balance or {})}
+    parameters["balance"]["gates"] = gates | parameters["balance"]["gates"]
     parameters["export"] |= export
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
 

@@ -55,8 +55,10 @@ def record_of(
 
 
 def save(path: Path, records: Mapping[str, Any]) -> None:
-    """Write records of trainings, and the machine that they were made on."""
-    path.write_text(json.dumps({"machine": machine(), "trainings": records}, indent=1) + "\n")
+    """Write records of trainings, one a line, and the machine that they were made on."""
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(record)}" for name, record in records.items())
+    text = f'{{\n "machine": {json.dumps(machine())},\n "trainings": {{\n{lines}\n }}\n}}\n'
+    path.write_text(text)
 
 
 def assert_is(record: Mapping[str, Any], path: Path, name: str) -> None:

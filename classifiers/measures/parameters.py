@@ -6,14 +6,12 @@ from pydantic import (
     Field,
 )
 
-from classifiers.networks.parameters import Backbone
-from classifiers.training.parameters import Optimizer, Training
+from classifiers.training.parameters import Training
 from pipeline.parameters import Parameters
 
 
 class Evaluate(Parameters):
     resamples: int = Field(500, ge=1)  # of the bootstrap
-    seed: int = 0
 
 
 class Inception(Parameters):
@@ -24,17 +22,10 @@ class Inception(Parameters):
 
 
 class Probe(Parameters):
-    """How the classifier that is to tell real from synthetic images is trained.
+    """How the classifier that is to tell real from synthetic images is trained; see `measures/probe.py`."""
 
-    On images that are not moved: the repeated edges are alike in both kinds, and hide what is fine.
-    """
-
-    backbone: Backbone = Backbone(width=16)
-    optimizer: Optimizer = Optimizer()
-    weight_decay: float = Field(1e-4, ge=0)
     steps: int = Field(600, ge=1)
-    batch_size: int = Field(128, ge=1)  # images
-    flip: bool = False  # as of `Budget`
+    flip: bool  # as of `Budget`
 
 
 class Assess(Parameters):
@@ -42,6 +33,5 @@ class Assess(Parameters):
 
     images: int = Field(5000, ge=4)  # of every set that is compared, at most
     inception_weights: Inception | None = None  # null: no FID
-    probe: Probe = Probe()
-    judge: Training = Training(steps=1500)  # where the source has a split for judges
-    seed: int = 0
+    probe: Probe
+    judge: Training  # where the source has a split for judges

@@ -9,9 +9,10 @@ from classifiers.measures.parameters import Probe
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
+from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import in_one_phase, train_classifier
 from classifiers.training.methods.erm import ERM
-from classifiers.training.parameters import Training
+from classifiers.training.parameters import Optimizer, Training
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
 
@@ -74,12 +75,31 @@ def both_kinds(real: LabelledImages, synthetic: LabelledImages) -> LabelledImage
     )
 
 
+def training_of(section: Probe) -> Training:
+    """How a probe is trained, alike for all data sets.
+
+    On images that are not moved: the repeated edges are alike in both kinds, and hide what is fine.
+    """
+    return Training(
+        backbone=Backbone(name="small", width=16),
+        optimizer=Optimizer(name="adamw", learning_rate=2e-3, schedule="cosine", warm_up=0.05),
+        weight_decay=1e-4,
+        steps=section.steps,
+        batch_size=128,
+        evaluations=1,
+        flip=section.flip,
+        shift=0.0,
+        average=0.05,
+        sampler="uniform",
+    )
+
+
 def separation(
     session: Session,
     real: LabelledImages,
     synthetic: LabelledImages,
     n_groups: int,
-    settings: Probe,
+    settings: Training,
     seed: int,
 ) -> Separation:
     """Train a probe on one half of the real and of the synthetic images, and measure it on the other.
@@ -91,13 +111,14 @@ def separation(
     Args:
         session: of the training, which goes on after a kill; it has one process.
         real, synthetic: as many images; their `groups` are only what the result is broken down by.
+        settings: how it is trained (`training_of`); its seed is not used.
     """
     if len(real) != len(synthetic):
         raise ValueError(f"a probe of {len(real)} real and {len(synthetic)} synthetic images")
     first, second = halves(len(real), seed)
     measured = both_kinds(real.subset(second), synthetic.subset(second))
     network = new_backbone(settings.backbone, derived_seed(seed, "weights"))
-    training = Training(**dict(settings), sampler="uniform", evaluations=1, seed=seed)
+    training = settings.model_copy(update={"seed": seed})
     phases = in_one_phase(both_kinds(real.subset(first), synthetic.subset(first)), ERM(), training)
     selections = {LAST: lambda scores, images: 0.0}
     trained = train_classifier(session, network, phases, measured, training, selections)

@@ -73,7 +73,7 @@ def descend(
 def _set_gradients(
     losses: tuple[Tensor, ...], network: nn.Module, method: Method, accelerator: Accelerator
 ) -> None:
-    """Set the network's gradient to what the method makes of the losses', and the method's own to their sum."""
+    """Set the network's gradient to what the method makes of the losses', the method's own to their sum."""
     parameters, own = (
         [parameter for parameter in module.parameters() if parameter.requires_grad]
         for module in (network, method)

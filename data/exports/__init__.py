@@ -7,11 +7,11 @@ from data.exports.celeba import CelebA
 from data.exports.hf_parquet import HFParquet
 from data.exports.imagefolder import ImageFolder
 from data.exports.images import ImageReader
-from data.exports.parameters import Export
 from data.exports.stylegan import StyleGANZip
 from data.exports.waterbirds import Waterbirds
 from data.exports.webdataset import WebDataset
 from data.manifest import read_manifest
+from data.parameters import Export
 from pipeline.errors import UserError
 
 EXPORTS: dict[str, type[ExportFormat]] = {

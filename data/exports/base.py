@@ -15,10 +15,10 @@ from typing import IO, Any, ClassVar
 
 import pandas as pd
 
-from data.exports.parameters import Export
 from data.exports.rows import image_counts, read_rows, write_rows
 from data.manifest import Manifest, selected
 from data.names import SPLITS
+from data.parameters import Export
 from pipeline.content.stores import RECORDS, finish_store
 from pipeline.errors import UserError
 

@@ -1,6 +1,6 @@
-"""The sources by `kind`. A new one is a module here and a line in `SOURCES`."""
+"""The sources by `name`. A new one is a module here and a line in `SOURCES`."""
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -14,11 +14,14 @@ from pipeline.errors import UserError
 from pipeline.parameters import sentence_of
 
 SOURCES: dict[str, type[Source]] = {
-    "avatars": Avatars,
-    "celeba": CelebA,
-    "waterbirds": Waterbirds,
-    "table": Table,
-    "digits": Digits,
+    get_args(source.model_fields["name"].annotation)[0]: source
+    for source in (
+        Avatars,
+        CelebA,
+        Waterbirds,
+        Table,
+        Digits,
+    )
 }
 
 __all__ = ["SOURCES", "BadImage", "Measure", "Source", "check_groups", "source_of"]
@@ -26,10 +29,10 @@ __all__ = ["SOURCES", "BadImage", "Measure", "Source", "check_groups", "source_o
 
 def source_of(parameters: dict[str, Any]) -> Source:
     """The source that `prepare.source` of params.yaml describes; `UserError` names a bad key."""
-    kind = parameters.get("kind")
-    if kind not in SOURCES:
-        raise UserError(f"params.yaml: prepare.source.kind is {kind!r}; expected {', '.join(SOURCES)}.")
+    name = parameters.get("name")
+    if name not in SOURCES:
+        raise UserError(f"params.yaml: prepare.source.name is {name!r}; expected {', '.join(SOURCES)}.")
     try:
-        return SOURCES[kind].model_validate(parameters)
+        return SOURCES[name].model_validate(parameters)
     except ValidationError as error:
         raise UserError(sentence_of(error, "params.yaml: prepare.source")) from error

@@ -115,7 +115,7 @@ class Avatars(Source):
         correlation: 1 for CelebA's between hair and gender, 0 for none.
     """
 
-    kind: Literal["avatars"] = "avatars"
+    name: Literal["avatars"] = "avatars"
     train: int = Field(10_000, ge=4)
     validation: int = Field(2_000, ge=4)
     validation_minimum: int = Field(150, ge=1)

@@ -28,15 +28,15 @@ class BadImage(Exception):
 class Source(Parameters):
     """A data set, with its parameters as fields."""
 
-    kind: str
+    name: str
 
     @abstractmethod
     def table(self) -> pd.DataFrame:
         """All items, in a fixed order.
 
-        Columns: `id`, a unique string; `split`, one of `SPLITS`, `ORACLE_SPLIT` or `JUDGE_SPLIT` (`data.names`);
-        every binary attribute as integers in {0, 1}; and what `image` needs of a row, in columns that start
-        with "_".
+        Columns: `id`, a unique string; `split`, one of `SPLITS`, `ORACLE_SPLIT` or `JUDGE_SPLIT`
+        (`data.names`); every binary attribute as integers in {0, 1}; and what `image` needs of a row, in
+        columns that start with "_".
 
         Raises `UserError` for a missing file or column, or a value that is not binary.
         """

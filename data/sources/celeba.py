@@ -23,7 +23,7 @@ class CelebA(FileSource):
     The ids are the file names, and every column of list_attr_celeba is an attribute.
     """
 
-    kind: Literal["celeba"]
+    name: Literal["celeba"]
     crop: int | None = Field(178, ge=1)  # px; the paper: the centre 178 x 178 of 178 x 218
 
     def image_folder(self) -> Path:

@@ -107,7 +107,7 @@ class Digits(Source):
         target: the attribute that the ink tells.
     """
 
-    kind: Literal["digits"] = "digits"
+    name: Literal["digits"] = "digits"
     train: int = Field(TRAIN, ge=4, le=TRAIN)
     correlation: float = Field(0.95, ge=0.5, le=1)
     target: Literal["Five_or_more", "Even"] = "Five_or_more"

@@ -30,7 +30,7 @@ class Fractions(Parameters):
 class Table(FileSource):
     """A folder, and a list with a column of paths, the attributes' columns, and perhaps the split's."""
 
-    kind: Literal["table"]
+    name: Literal["table"]
     table_: Path = Field(alias="table")  # .csv or .parquet, relative to the folder
     path_column: str  # paths of the images, relative to the folder
     attribute_columns: list[str] = Field(min_length=1)

@@ -15,7 +15,7 @@ class Waterbirds(FileSource):
     Attributes: `y` (1: a waterbird; the target) and `place` (1: on water; the protected one).
     """
 
-    kind: Literal["waterbirds"]
+    name: Literal["waterbirds"]
 
     def table(self) -> pd.DataFrame:
         texts = ["img_id", "img_filename", "split"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from generators.networks.cards import CARD, read_card, read_card_of_weights
 from generators.networks.dcgan import DCGANGenerator
 from generators.networks.files import refuse_another_file
-from generators.networks.parameters import LoadGAN
+from generators.networks.parameters import OfZprime
 from generators.networks.programs import FILES, Program, open_exported, open_factory, open_torchscript
 from generators.networks.progressive import Generator
 from pipeline.content.files import committed, sha256_of_file, write_json
@@ -57,12 +57,11 @@ def save_generator(folder: Path, generator: nn.Module, card: dict[str, Any]) -> 
     write_json(folder / CARD, {**card, "sha256": sha256_of_file(folder / WEIGHTS)})
 
 
-def import_generator(section: LoadGAN, output: Path, device: torch.device) -> dict[str, Any]:
+def import_generator(section: OfZprime, output: Path, device: torch.device) -> dict[str, Any]:
     """Copy weights that zprime saved elsewhere; the card beside them. Reads nothing but tensors and JSON.
 
     Raises `UserError` where the file is another than the parameters name, or has no card of its own.
     """
-    assert section.path is not None and section.sha256 is not None  # the schema asks for both
     refuse_another_file(section.path, section.sha256)
     card = read_card_of_weights(section.path.parent)  # nobody has vouched for it: the sha256 is the weights'
     if card.get("sha256", section.sha256) != section.sha256:

@@ -1,30 +1,79 @@
-"""Parameters of a generator to load."""
+"""The generators that stage load_gan can bring in, and the parameters of each."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
-    model_validator,
 )
 
 from pipeline.parameters import Parameters
 
 
-class LoadGAN(Parameters):
-    kind: Literal["zprime", "gan_zoo", "torchscript", "exported", "factory"]
-    path: Path | None = None  # the file; of zprime, out/generator/generator.safetensors with its card.json
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # of that file
-    network: Literal["avgG", "netG"] = "avgG"  # gan_zoo: avgG is the average of the training's netG
-    factory: str | None = Field(
-        None, pattern=r"^[\w.]+:\w+$"
-    )  # module:function; the same generator each time
-    latent_dim: int | None = Field(None, ge=1)  # torchscript, factory: D of z; null: found out
+class FromFile(Parameters):
+    """A generator that is in a file.
 
-    @model_validator(mode="after")
-    def _the_generator_is_named(self) -> "LoadGAN":
-        if self.kind == "factory" and self.factory is None:
-            raise ValueError("kind factory needs factory, as in my_module:my_function")
-        if self.kind != "factory" and (self.path is None or self.sha256 is None):
-            raise ValueError(f"kind {self.kind} needs the path of a file and its sha256")
-        return self
+    Attributes:
+        path: the file.
+        sha256: the digest that the file must have, in hexadecimal.
+    """
+
+    name: str
+    path: Path
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class OfZprime(FromFile):
+    """Weights that zprime saved: the file generator.safetensors, with its card.json beside it."""
+
+    name: Literal["zprime"] = "zprime"
+
+
+class GANZoo(FromFile):
+    """A checkpoint of pytorch_GAN_zoo.
+
+    Attributes:
+        network: netG, or avgG, the average of the training's netG.
+    """
+
+    name: Literal["gan_zoo"] = "gan_zoo"
+    network: Literal["avgG", "netG"] = "avgG"
+
+
+class TorchScript(FromFile):
+    """A program that torch.jit saved.
+
+    Attributes:
+        latent_dim: the size of z; None: found out.
+    """
+
+    name: Literal["torchscript"] = "torchscript"
+    latent_dim: int | None = Field(None, ge=1)
+
+
+class Exported(FromFile):
+    """A program that torch.export saved.
+
+    Attributes:
+        latent_dim: the size of z; None: found out.
+    """
+
+    name: Literal["exported"] = "exported"
+    latent_dim: int | None = Field(None, ge=1)
+
+
+class Factory(Parameters):
+    """A function of the user's own that makes the generator, the same each time; called without arguments.
+
+    Attributes:
+        factory: where the function is, as module:function.
+        latent_dim: the size of z; None: found out.
+    """
+
+    name: Literal["factory"] = "factory"
+    factory: str = Field(pattern=r"^[\w.]+:\w+$")
+    latent_dim: int | None = Field(None, ge=1)
+
+
+# One entry for each generator of `stages/load_gan.py` (IMPORTERS).
+LoadGAN = Annotated[OfZprime | GANZoo | TorchScript | Exported | Factory, Field(discriminator="name")]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.networks.files import refuse_another_file
-from generators.networks.parameters import LoadGAN
+from generators.networks.parameters import Exported, Factory, TorchScript
 from generators.networks.probing import first_line, probe
 from pipeline.errors import UserError
 
@@ -131,30 +131,28 @@ def _latent_dims_of(program: Any) -> tuple[int, ...]:
 # Bringing in
 
 
-def import_file(section: LoadGAN, folder: Path, device: torch.device) -> dict[str, Any]:
+def import_file(section: TorchScript | Exported, folder: Path, device: torch.device) -> dict[str, Any]:
     """Copy a program's file into `folder`; what the card must say to load it again.
 
     Raises `UserError` where the file is not the expected one, or no generator that zprime can use.
     """
     path = section.path
-    assert path is not None and section.sha256 is not None  # the parameters' schema
     name = f"load_gan.path: {path}"
     refuse_another_file(path, section.sha256)
-    opened = (open_torchscript if section.kind == "torchscript" else open_exported)(path, device)
-    file = FILES[section.kind]
+    opened = (open_torchscript if section.name == "torchscript" else open_exported)(path, device)
+    file = FILES[section.name]
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, folder / file)
     return {
-        "kind": section.kind,
+        "kind": section.name,
         "file": file,
         **_sizes(opened, section.latent_dim, device, name),
         "source": {"file": path.name, "sha256": section.sha256},
     }
 
 
-def import_factory(section: LoadGAN, folder: Path, device: torch.device) -> dict[str, Any]:
+def import_factory(section: Factory, folder: Path, device: torch.device) -> dict[str, Any]:
     """What the card must say to call the user's function again; the code stays where it is."""
-    assert section.factory is not None  # the parameters' schema
     opened = open_factory(section.factory, device)
     return {
         "kind": "factory",

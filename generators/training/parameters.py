@@ -23,20 +23,20 @@ class TrainGAN(Parameters):
     latent_dim: int = Field(64, ge=1)
     mapping_layers: int = Field(0, ge=0)  # 0: no mapping network
     mapping_width: int = Field(128, ge=1)
-    channels: dict[int, PositiveInt] = {4: 128, 8: 128, 16: 64, 32: 32}  # by resolution
+    channels: dict[int, PositiveInt]  # by resolution
     loss: Literal["wgan_gp", "non_saturating", "relativistic"] = "non_saturating"
     gradient_penalty: float = Field(0.5, ge=0)  # λ of WGAN-GP, γ of R1 and R2
     penalty_interval: int = Field(16, ge=1)  # steps; WGAN-GP: 1
     r2: bool = False  # penalise the gradient at generated images too
-    learning_rate: float = Field(1.5e-3, gt=0)
-    batch_size: dict[int, PositiveInt] = {4: 32, 8: 32, 16: 32, 32: 32}  # images, by resolution
-    steps: dict[int, PositiveInt] = {4: 1000, 8: 1000, 16: 1500, 32: 4000}  # by resolution
+    learning_rate: float = Field(gt=0)
+    batch_size: dict[int, PositiveInt]  # images, by resolution
+    steps: dict[int, PositiveInt]  # by resolution
     fade_in: float = Field(0.35, ge=0, le=1)  # share of a resolution's steps
     ema_share: float = Field(0.05, gt=0)  # half-life, as a share of the images seen at the resolution
     ema_images: float = Field(5000.0, gt=0)  # half-life in images, at most
     # Images are drawn with weights n_g^-x, n_g the size of their group: 0 as they come, 1 every group alike.
-    group_balance: float = Field(0.0, ge=0, le=1)
-    flip: bool = False  # as of `Budget`
+    group_balance: float = Field(ge=0, le=1)
+    flip: bool  # as of `Budget`
     augment: DiffAugment = DiffAugment()
     seed: int = 0
 

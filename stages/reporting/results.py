@@ -58,6 +58,7 @@ from stages.shared.paths import (
     REPORT,
     RESULTS,
 )
+from stages.shared.presets import preset_names, preset_values
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"
@@ -215,10 +216,9 @@ def made_with(content: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any
 
 def made_with_now() -> MadeWith:
     """Say what the project's params.yaml is, without the folders of this machine."""
-    presets = {path.stem: yaml.safe_load(path.read_text()) for path in (PROJECT / PRESETS).glob("*.yaml")}
-    return made_with(
-        without_folders(yaml.safe_load(PARAMETERS_FILE.read_text())), dict(sorted(presets.items()))
-    )
+    folder = PROJECT / PRESETS
+    presets = {name: preset_values(name, folder) for name in preset_names(folder)}
+    return made_with(without_folders(yaml.safe_load(PARAMETERS_FILE.read_text())), presets)
 
 
 def page(

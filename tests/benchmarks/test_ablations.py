@@ -15,9 +15,10 @@ from pipeline.parameters import PARAMETERS_FILE
 from stages.parameters import AllParameters
 from stages.reporting import ablations
 from stages.reporting.ablation_variants import PRESENT, VARIANTS, changed
-from stages.shared.paths import ABLATIONS, BALANCED, QUALITY, RUNS
+from stages.shared.paths import ABLATIONS, BALANCED, PRESETS, QUALITY, RUNS
+from stages.shared.presets import preset_values
 
-AVATARS = yaml.safe_load((Path(__file__).parents[2] / "presets/avatars.yaml").read_text())
+AVATARS = preset_values("avatars", Path(__file__).parents[2] / PRESETS)
 SELECTION = "worst_group_accuracy"
 
 

@@ -5,20 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifiers.measures.parameters import Probe
 from classifiers.measures.probe import area_under_curve, both_kinds, halves, separation
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
-from classifiers.training.parameters import Optimizer
+from classifiers.training.parameters import Optimizer, Training
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
-PROBE = Probe(
+PROBE = Training(
     backbone=Backbone(name="small", width=8),
     optimizer=Optimizer(name="sgd", learning_rate=0.1),
     steps=25,
     batch_size=32,
+    evaluations=1,
     flip=True,
 )
 

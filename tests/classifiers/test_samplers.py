@@ -1,9 +1,17 @@
 """Samplers: epochs, groups with the same probability, the share of real images, the same batch again."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from classifiers.training.samplers import GroupBalancedSampler, SourceShareSampler, UniformSampler
+from classifiers.training.samplers import (
+    SAMPLERS,
+    GroupBalancedSampler,
+    SamplerName,
+    SourceShareSampler,
+    UniformSampler,
+)
 
 GROUPS = np.array([0] * 70 + [1] * 20 + [2] * 9 + [3])
 SYNTHETIC = np.arange(100) % 10 >= 2  # 80 of 100: group 0 has 14 real images, 1 has 4, 2 has 2, 3 has none
@@ -85,3 +93,7 @@ def test_each_part_is_balanced_over_its_own_groups():
     real_shares = np.bincount(groups[~synthetic], minlength=4) / (~synthetic).sum()
     np.testing.assert_allclose(real_shares, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.015)
     np.testing.assert_allclose(np.bincount(groups[synthetic]) / synthetic.sum(), 0.25, atol=0.015)
+
+
+def test_every_sampler_can_be_named_and_every_name_has_a_sampler():
+    assert set(get_args(SamplerName)) == set(SAMPLERS)

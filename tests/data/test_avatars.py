@@ -102,6 +102,6 @@ def test_a_misspelt_key_is_named() -> None:
     from data.sources import source_of
 
     with pytest.raises(UserError, match=r"prepare\.source: trian is not a parameter"):
-        source_of({"kind": "avatars", "trian": 5})
-    with pytest.raises(UserError, match=r"kind is 'avatar'; expected avatars, celeba"):
-        source_of({"kind": "avatar"})
+        source_of({"name": "avatars", "trian": 5})
+    with pytest.raises(UserError, match=r"name is 'avatar'; expected avatars, celeba"):
+        source_of({"name": "avatar"})

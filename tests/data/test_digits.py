@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -15,8 +14,9 @@ from data.sources.avatars import Avatars
 from data.sources.base import MEASURED_AT_ONCE, check_groups, measured_in_batches
 from data.sources.digits import Digits, attributes_of, correlated_inks, red_ink
 from pipeline.errors import UserError
+from stages.shared.presets import preset_values
 
-PRESET = Path(__file__).parents[2] / "presets" / "digits.yaml"
+PRESETS = Path(__file__).parents[2] / "presets"
 ALL = range(1_797)
 WRITTEN = load_digits().target
 TARGETS = ("Five_or_more", "Even")
@@ -171,11 +171,11 @@ def test_too_few_digits_of_a_target_value_are_named() -> None:
 )
 def test_a_mistake_in_the_parameters_is_named(changes, sentence) -> None:
     with pytest.raises(UserError, match=sentence):
-        source_of({"kind": "digits"} | changes)
+        source_of({"name": "digits"} | changes)
 
 
 def test_the_presets_source_is_complete() -> None:
-    content = yaml.safe_load(PRESET.read_text())
+    content = preset_values("digits", PRESETS)
     section = content["prepare"]["source"]
     assert set(section) == set(Digits.model_fields)
     source = source_of(section)

@@ -264,7 +264,7 @@ def test_waterbirds_as_balancing_groups_reads_it(project: Path) -> None:
 
 def test_zprime_reads_its_own_waterbirds(project: Path) -> None:
     folder = project / "out/export/waterbirds/waterbird_complete95_forest2water2"
-    table = WaterbirdsSource(kind="waterbirds", folder=folder).table()
+    table = WaterbirdsSource(name="waterbirds", folder=folder).table()
     expected = manifest()
     for split, rows in table.groupby("split"):
         told = expected.loc[expected["split"] == split, "group"]
@@ -335,7 +335,7 @@ def test_zprime_reads_its_own_celeba(project: Path, tmp_path: Path, form: str) -
     folder = tmp_path / "celeba"
     ignored = shutil.ignore_patterns("*.csv" if form == "txt" else "*.txt")
     shutil.copytree(project / "out/export/celeba", folder, ignore=ignored)
-    table = CelebASource(kind="celeba", folder=folder, crop=None).table()
+    table = CelebASource(name="celeba", folder=folder, crop=None).table()
     expected = manifest()
     told = expected.loc[table["id"].map(ids_by_file())]
     assert table["split"].tolist() == told["split"].tolist()

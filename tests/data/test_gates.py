@@ -106,7 +106,7 @@ def test_a_flip_of_something_else_is_named(z, z_prime) -> None:
 )
 def test_gates_drop_what_they_should(z, z_prime, gates, kept, dropped) -> None:
     judged = judged_complements(z_prime, z, ONE, "inherited", SURE)
-    passed = passed_gates(judged, Gates(**gates))
+    passed = passed_gates(judged, Gates(**{"agreement": "none"} | gates))
     assert "".join(judged["pair_id"][kept_by(passed, 4)]) == kept
     assert dropped_counts(judged, passed, 4) == {
         gate: {"all": sum(counts), **{f"group_{group}": count for group, count in enumerate(counts)}}
@@ -116,7 +116,7 @@ def test_gates_drop_what_they_should(z, z_prime, gates, kept, dropped) -> None:
 
 def test_the_gate_of_confidence_looks_at_the_label_given(z, z_prime) -> None:
     judged = judged_complements(z_prime, z, ONE, "rescored", SURE)
-    passed = passed_gates(judged, Gates(confidence=0.65))
+    passed = passed_gates(judged, Gates(agreement="none", confidence=0.65))
     assert "".join(judged["pair_id"][kept_by(passed, 4)]) == "abd"
 
 
@@ -130,7 +130,7 @@ def test_the_gate_of_the_labeller_looks_at_the_group_of_the_original(z, z_prime)
         (0.9, "acd", [1, 0, 0, 0]),
         (0.95, "a", [1, 0, 0, 2]),
     ):
-        passed = passed_gates(judged, Gates(labeller_accuracy=least))
+        passed = passed_gates(judged, Gates(agreement="none", labeller_accuracy=least))
         assert "".join(judged["pair_id"][kept_by(passed, 4)]) == kept
         counts = dropped_counts(judged, passed, 4)["labeller_accuracy"]
         assert counts == {"all": sum(dropped)} | {f"group_{k}": count for k, count in enumerate(dropped)}
@@ -138,9 +138,9 @@ def test_the_gate_of_the_labeller_looks_at_the_group_of_the_original(z, z_prime)
 
 def test_a_labeller_that_was_never_tried_on_a_group_is_not_trusted_there(z, z_prime) -> None:
     judged = judged_complements(z_prime, z, ONE, "inherited", np.array([1.0, 1.0, np.nan, 1.0]))
-    passed = passed_gates(judged, Gates(labeller_accuracy=0.0))
+    passed = passed_gates(judged, Gates(agreement="none", labeller_accuracy=0.0))
     assert "".join(judged["pair_id"][kept_by(passed, 4)]) == "ab"
-    assert passed_gates(judged, Gates()) == {}
+    assert passed_gates(judged, Gates(agreement="none")) == {}
 
 
 def test_the_labeller_of_two_attributes_is_asked_of_eight_groups(two) -> None:

@@ -103,7 +103,7 @@ def test_the_dataset_and_its_table(labels: pd.DataFrame) -> None:
 def test_celeba_has_a_column_per_attribute(labels: pd.DataFrame) -> None:
     from data.sources.celeba import CelebA
 
-    table = CelebA(kind="celeba", folder=Path("out/export/celeba"), crop=None).table()
+    table = CelebA(name="celeba", folder=Path("out/export/celeba"), crop=None).table()
     lists = pd.read_csv("out/export/celeba/list_attr_celeba.csv")
     assert lists.columns.tolist() == ["image_id", *ATTRIBUTES]
     expected = manifest(4)

@@ -86,7 +86,7 @@ def records(source: Source) -> list[dict[str, Any]]:
 def test_celeba_reads_ids_splits_attributes_and_the_centre_of_each_face(
     tmp_path: Path, variant: str, nested: bool
 ) -> None:
-    source = CelebA(kind="celeba", folder=celeba_folder(tmp_path, variant, nested))
+    source = CelebA(name="celeba", folder=celeba_folder(tmp_path, variant, nested))
     table = source.table()
     assert list(table["id"]) == list(FACES)
     assert list(table["split"]) == ["train", "validation", "test", "train"]
@@ -107,7 +107,7 @@ def test_celeba_crop_of_the_parameter_is_the_one_applied(tmp_path: Path) -> None
     picture((178, 218), 100, GREEN).save(folder / "img_align_celeba/000001.jpg", quality=95)
     shares = {}
     for crop in (100, 178):
-        source = CelebA(kind="celeba", folder=folder, crop=crop)
+        source = CelebA(name="celeba", folder=folder, crop=crop)
         image = source.image(records(source)[0], 64)
         shares[crop] = (image[..., 1] > 128).mean()
     assert shares[100] > 0.95
@@ -117,13 +117,13 @@ def test_celeba_crop_of_the_parameter_is_the_one_applied(tmp_path: Path) -> None
 def test_celeba_crops_to_178_px_by_default(tmp_path: Path) -> None:
     folder = celeba_folder(tmp_path)
     picture((400, 400), 178, GREEN).save(folder / "img_align_celeba/000001.jpg", format="png")
-    source = CelebA(kind="celeba", folder=folder)
+    source = CelebA(name="celeba", folder=folder)
     assert (source.image(records(source)[0], 32) == GREEN).all()
 
 
 @pytest.mark.parametrize("variant", ["txt", "csv"])
 def test_celeba_joins_its_lists_by_file_name(tmp_path: Path, variant: str) -> None:
-    source = CelebA(kind="celeba", folder=celeba_folder(tmp_path, variant))
+    source = CelebA(name="celeba", folder=celeba_folder(tmp_path, variant))
     expected = source.table()
     path = tmp_path / f"list_eval_partition.{variant}"
     lines = path.read_text().splitlines()
@@ -137,7 +137,7 @@ def test_celeba_prefers_the_txt_lists(tmp_path: Path) -> None:
     folder = celeba_folder(tmp_path)
     write_lines(folder / "list_attr_celeba.csv", ["image_id,Blond_Hair,Male", "000001.jpg,-1,1"])
     write_lines(folder / "list_eval_partition.csv", ["image_id,partition", "000001.jpg,2"])
-    assert len(CelebA(kind="celeba", folder=folder).table()) == len(FACES)
+    assert len(CelebA(name="celeba", folder=folder).table()) == len(FACES)
 
 
 ATTR, PART = "list_attr_celeba.", "list_eval_partition."
@@ -173,7 +173,7 @@ def test_celeba_names_the_row_of_a_bad_list(
     folder = celeba_folder(tmp_path, variant)
     edit(folder / f"{name}{variant}", old, new)
     with pytest.raises(UserError, match=says(*message)):
-        CelebA(kind="celeba", folder=folder).table()
+        CelebA(name="celeba", folder=folder).table()
 
 
 @pytest.mark.parametrize("name", ["list_attr_celeba", "list_eval_partition", "img_align_celeba"])
@@ -182,11 +182,11 @@ def test_celeba_names_what_is_missing(tmp_path: Path, name: str) -> None:
     path = next(folder.glob(f"{name}*"))
     path.rename(folder / "elsewhere")
     with pytest.raises(UserError, match=says(str(path), "missing", "expected")):
-        CelebA(kind="celeba", folder=folder).table()
+        CelebA(name="celeba", folder=folder).table()
 
 
 def test_an_image_that_is_missing_is_a_bad_image_not_a_bad_list(tmp_path: Path) -> None:
-    source = CelebA(kind="celeba", folder=celeba_folder(tmp_path))
+    source = CelebA(name="celeba", folder=celeba_folder(tmp_path))
     (tmp_path / "img_align_celeba/000003.jpg").unlink()
     row = records(source)[2]
     with pytest.raises(BadImage, match=says("000003.jpg", "row 5 of list_attr_celeba.txt", "missing")):
@@ -197,7 +197,7 @@ def test_the_folder_of_images_may_itself_be_a_link(tmp_path: Path) -> None:
     folder = celeba_folder(tmp_path / "celeba")
     (folder / "img_align_celeba").rename(tmp_path / "big_disk")
     (folder / "img_align_celeba").symlink_to(tmp_path / "big_disk")
-    source = CelebA(kind="celeba", folder=folder)
+    source = CelebA(name="celeba", folder=folder)
     assert source.image(records(source)[0], 8).shape == (8, 8, 3)
 
 
@@ -215,7 +215,7 @@ def waterbirds_folder(folder: Path) -> Path:
 
 
 def test_waterbirds_reads_ids_splits_attributes_and_the_largest_square(tmp_path: Path) -> None:
-    source = Waterbirds(kind="waterbirds", folder=waterbirds_folder(tmp_path))
+    source = Waterbirds(name="waterbirds", folder=waterbirds_folder(tmp_path))
     table = source.table()
     assert list(table["id"]) == ["7", "9", "12"]
     assert list(table["split"]) == ["train", "validation", "test"]
@@ -228,7 +228,7 @@ def test_waterbirds_reads_ids_splits_attributes_and_the_largest_square(tmp_path:
 
 def test_blank_lines_do_not_shift_the_row_numbers(tmp_path: Path) -> None:
     folder = waterbirds_folder(tmp_path)
-    source = Waterbirds(kind="waterbirds", folder=folder)
+    source = Waterbirds(name="waterbirds", folder=folder)
     write_lines(folder / "metadata.csv", [BIRDS[0], BIRDS[1], "", *BIRDS[2:], "", ""])
     assert list(source.table()["id"]) == ["7", "9", "12"]
     edit(folder / "metadata.csv", "two.png,0", "two.png,5")
@@ -260,7 +260,7 @@ def test_waterbirds_names_the_row_of_a_bad_list(
     folder = waterbirds_folder(tmp_path)
     edit(folder / "metadata.csv", old, new)
     with pytest.raises(UserError, match=says(*message)):
-        Waterbirds(kind="waterbirds", folder=folder).table()
+        Waterbirds(name="waterbirds", folder=folder).table()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00\x81 not a table"])
@@ -271,14 +271,14 @@ def test_a_list_that_is_missing_empty_or_not_text_is_named(tmp_path: Path, conte
     else:
         path.write_bytes(content)
     with pytest.raises(UserError, match=says(str(path), "missing" if content is None else "cannot be read")):
-        Waterbirds(kind="waterbirds", folder=tmp_path).table()
+        Waterbirds(name="waterbirds", folder=tmp_path).table()
 
 
 def test_a_name_with_two_dots_inside_it_is_no_escape(tmp_path: Path) -> None:
     folder = waterbirds_folder(tmp_path)
     (folder / "three.png").rename(folder / "th..ree.png")
     edit(folder / "metadata.csv", "three.png", "th..ree.png")
-    source = Waterbirds(kind="waterbirds", folder=folder)
+    source = Waterbirds(name="waterbirds", folder=folder)
     assert source.image(records(source)[2], 8).shape == (8, 8, 3)
 
 
@@ -291,7 +291,7 @@ def test_a_link_out_of_the_folder_is_a_bad_image(tmp_path: Path, link: str) -> N
     else:
         (folder / "a").mkdir()
         (folder / "a/one.png").symlink_to(tmp_path / "outside/one.png")
-    source = Waterbirds(kind="waterbirds", folder=folder)
+    source = Waterbirds(name="waterbirds", folder=folder)
     row = records(source)[0]
     with pytest.raises(BadImage, match=says("a/one.png", "row 2 of metadata.csv", "leaves the folder")):
         source.image(row, 8)
@@ -301,7 +301,7 @@ def test_a_link_that_stays_in_the_folder_is_followed(tmp_path: Path) -> None:
     folder = waterbirds_folder(tmp_path)
     (folder / "three.png").unlink()
     (folder / "three.png").symlink_to(folder / "a/two.png")
-    source = Waterbirds(kind="waterbirds", folder=folder)
+    source = Waterbirds(name="waterbirds", folder=folder)
     assert (source.image(records(source)[2], 8) == GREEN).all()
 
 
@@ -309,7 +309,7 @@ def test_links_in_a_circle_are_a_bad_image(tmp_path: Path) -> None:
     folder = waterbirds_folder(tmp_path)
     (folder / "three.png").unlink()
     (folder / "three.png").symlink_to(folder / "three.png")
-    source = Waterbirds(kind="waterbirds", folder=folder)
+    source = Waterbirds(name="waterbirds", folder=folder)
     row = records(source)[2]
     with pytest.raises(BadImage, match=says("three.png", "row 4 of metadata.csv", "expected an image")):
         source.image(row, 8)
@@ -318,7 +318,7 @@ def test_links_in_a_circle_are_a_bad_image(tmp_path: Path) -> None:
 def test_a_group_without_images_is_named(tmp_path: Path) -> None:
     rows = [f"{i},three.png,{i >> 1 & 1},{i >> 2},{i & 1}" for i in range(12)]
     write_lines(tmp_path / "metadata.csv", [BIRDS[0], *rows])
-    source = Waterbirds(kind="waterbirds", folder=tmp_path)
+    source = Waterbirds(name="waterbirds", folder=tmp_path)
     check_groups(source.table(), ["y", "place"], "prepare")
     write_lines(tmp_path / "metadata.csv", [BIRDS[0], *rows[:6], *rows[7:]])
     with pytest.raises(UserError, match=says("prepare", "validation", "no image", "y=1, place=0")):
@@ -340,7 +340,7 @@ def table_folder(folder: Path, rows: dict[str, list[Any]], form: str = "csv") ->
 
 def table_source(folder: Path, form: str = "csv", **parameters: Any) -> Table:
     given = {"attribute_columns": ["happy", "hat"], "split_column": "part", **parameters}
-    return Table(kind="table", folder=folder, table=f"list.{form}", path_column="path", **given)
+    return Table(name="table", folder=folder, table=f"list.{form}", path_column="path", **given)
 
 
 def people() -> dict[str, list[Any]]:
@@ -459,7 +459,7 @@ def test_table_refuses_parameters_that_contradict(
     tmp_path: Path, parameters: dict[str, Any], message: tuple[str, ...]
 ) -> None:
     given = {
-        "kind": "table",
+        "name": "table",
         "folder": tmp_path,
         "table": "list.csv",
         "path_column": "path",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from stages.shared.paths import PRESETS
+from stages.shared.presets import preset_text
 from tests.support import PROJECT, environment
 
 
@@ -20,7 +22,7 @@ def new_repository(folder: Path) -> Path:
         if (PROJECT / name).is_file() and name not in ("dvc.lock", "metrics.json"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, folder / name)
-    shutil.copy(folder / "presets" / "smoke.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(preset_text("smoke", folder / PRESETS))
     checked(folder, "git", "init", "--quiet")
     checked(folder, "git", "add", ".")
     identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")

@@ -58,7 +58,7 @@ def test_the_manifest_joins_to_images_and_labels(repository: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_dataset_twice(repository: Path, tmp_path: Path) -> None:
-    shutil.copy(repository / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text((repository / "params.yaml").read_text())
     for stage in ("prepare", "train_gan", "sample", "synthesize"):
         arguments = ["z"] if stage == "synthesize" else []
         done = run_python("-m", f"stages.{stage}", *arguments, cwd=tmp_path, env=environment(repository))

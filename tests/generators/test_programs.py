@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from generators.networks.cards import CARD
 from generators.networks.loading import load_generator
-from generators.networks.parameters import LoadGAN
+from generators.networks.parameters import Exported, Factory, TorchScript
 from generators.networks.probing import probe
 from generators.networks.programs import Opened, import_factory, import_file, latent_dim_of, open_factory
 from pipeline.content.files import sha256_of_file, write_json
@@ -74,20 +74,24 @@ def factory(monkeypatch) -> Callable[[Any], str]:
     return offer
 
 
-def section_of(kind: str, source: Path | str, latent_dim: int | None = None) -> LoadGAN:
+FILES = {"torchscript": TorchScript, "exported": Exported}
+Section = TorchScript | Exported | Factory
+
+
+def section_of(name: str, source: Path | str, latent_dim: int | None = None) -> Section:
     if isinstance(source, str):
-        return LoadGAN(kind=kind, factory=source, latent_dim=latent_dim)
-    return LoadGAN(kind=kind, path=source, sha256=sha256_of_file(source), latent_dim=latent_dim)
+        return Factory(factory=source, latent_dim=latent_dim)
+    return FILES[name](path=source, sha256=sha256_of_file(source), latent_dim=latent_dim)
 
 
-def imported(section: LoadGAN, folder: Path) -> tuple[Any, dict[str, Any]]:
+def imported(section: Section, folder: Path) -> tuple[Any, dict[str, Any]]:
     """A program as the pipeline gets it: brought into a folder, and loaded from there."""
-    card = (import_factory if section.kind == "factory" else import_file)(section, folder, CPU)
+    card = (import_factory if section.name == "factory" else import_file)(section, folder, CPU)
     write_json(folder / CARD, card)
     return load_generator(folder, CPU), card
 
 
-def complaint(section: LoadGAN, folder: Path) -> str:
+def complaint(section: Section, folder: Path) -> str:
     with pytest.raises(UserError) as raised:
         imported(section, folder)
     assert "\n" not in str(raised.value)
@@ -293,7 +297,7 @@ def test_a_file_of_another_kind_or_a_broken_one_is_refused(kind, sentence, tmp_p
 @pytest.mark.parametrize("kind", ["torchscript", "exported"])
 def test_a_file_runs_only_with_the_sha256_that_was_named(kind, tmp_path):
     path = scripted(tmp_path / "a.pt", Small())
-    section = LoadGAN(kind=kind, path=path, sha256="0" * 64)
+    section = FILES[kind](path=path, sha256="0" * 64)
     message = complaint(section, tmp_path / "out")
     assert message == f"load_gan.path: {path} has sha256 {sha256_of_file(path)}, expected {'0' * 64}."
 

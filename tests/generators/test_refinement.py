@@ -8,12 +8,13 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from generators import refinement
 from generators.parameters import Refinement
 from generators.refinement import refine
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
-SETTINGS = Refinement(steps=400, learning_rate=0.02, margin=2.0, distance=0.0, batch_size=64)
+SETTINGS = Refinement(steps=400, learning_rate=0.02, batch_size=64)
 
 
 @pytest.fixture
@@ -35,21 +36,23 @@ def latents(n: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((n, 3)).astype(np.float32)
 
 
-def test_every_classifier_is_given_its_margin(accelerator: Accelerator) -> None:
+def test_every_classifier_is_given_its_margin(accelerator: Accelerator, monkeypatch) -> None:
+    monkeypatch.setattr(refinement, "DISTANCE", 0.0)
     start = latents(50)
     wanted = np.random.default_rng(1).integers(0, 2, (50, 2))
     moved = refine(as_image, [along(0), along(1)], start, wanted, SETTINGS, accelerator)
     seen = (2 * wanted - 1) * moved[:, :2]
-    assert seen.min() > SETTINGS.margin - 0.05
+    assert seen.min() > refinement.MARGIN - 0.05
     # What no classifier sees stays, and so does what is satisfied from the start.
     np.testing.assert_array_equal(moved[:, 2], start[:, 2])
-    satisfied = (2 * wanted - 1) * start[:, :2] > SETTINGS.margin
+    satisfied = (2 * wanted - 1) * start[:, :2] > refinement.MARGIN
     np.testing.assert_array_equal(moved[:, :2][satisfied], start[:, :2][satisfied])
 
 
-def test_the_distance_holds_back(accelerator: Accelerator) -> None:
+def test_the_distance_holds_back(accelerator: Accelerator, monkeypatch) -> None:
     """One classifier, D = 3: 1 = d/dz of 100 · (z - 0)² / 3 at z = 3/200: there the descent ends."""
-    settings = SETTINGS.model_copy(update={"distance": 100.0, "learning_rate": 0.001})
+    monkeypatch.setattr(refinement, "DISTANCE", 100.0)
+    settings = SETTINGS.model_copy(update={"learning_rate": 0.001})
     moved = refine(
         as_image, [along(0)], np.zeros((1, 3), np.float32), np.ones((1, 1), int), settings, accelerator
     )
@@ -73,11 +76,12 @@ def test_no_step_changes_nothing(accelerator: Accelerator) -> None:
     np.testing.assert_array_equal(moved, start)
 
 
-def test_on_the_sphere_every_step_ends_there(accelerator: Accelerator) -> None:
+def test_on_the_sphere_every_step_ends_there(accelerator: Accelerator, monkeypatch) -> None:
     """D = 3: what moves z₀ up shortens the others alike; a latent that is satisfied stays."""
     start = np.array([[-1.0, 1.0, 1.0], [1.5, 0.5, np.sqrt(0.5)]], np.float32)
-    settings = SETTINGS.model_copy(update={"margin": 1.0})
-    moved = refine(as_image, [along(0)], start, np.ones((2, 1), int), settings, accelerator, on_sphere=True)
+    monkeypatch.setattr(refinement, "MARGIN", 1.0)
+    monkeypatch.setattr(refinement, "DISTANCE", 0.0)
+    moved = refine(as_image, [along(0)], start, np.ones((2, 1), int), SETTINGS, accelerator, on_sphere=True)
     np.testing.assert_allclose(np.linalg.norm(moved, axis=1), np.sqrt(3), rtol=1e-6)
     assert moved[0, 0] > 1.0 - 0.05
     assert moved[0, 1] == pytest.approx(moved[0, 2], abs=1e-6)

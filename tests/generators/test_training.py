@@ -45,6 +45,9 @@ def tiny(**changes) -> TrainGAN:
         "steps": {4: 3, 8: 5},
         "fade_in": 0.5,
         "penalty_interval": 2,
+        "learning_rate": 1.5e-3,
+        "group_balance": 0.0,
+        "flip": False,
     }
     return TrainGAN.model_validate(values | changes)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from generators.networks.cards import CARD
 from generators.networks.loading import load_generator
-from generators.networks.parameters import LoadGAN
+from generators.networks.parameters import GANZoo
 from generators.zoo import import_checkpoint, read_checkpoint
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.errors import UserError
@@ -65,7 +65,7 @@ def saved(path: Path, config: dict[str, Any], zipped: bool = True, **networks: A
 
 def imported(path: Path, folder: Path, network: str = "netG") -> tuple[Any, dict[str, Any]]:
     """The generator of a checkpoint as the pipeline gets it: written to a folder and loaded from there."""
-    section = LoadGAN(kind="gan_zoo", path=path, sha256=sha256_of_file(path), network=network)
+    section = GANZoo(path=path, sha256=sha256_of_file(path), network=network)
     card = import_checkpoint(section, folder, CPU)
     write_json(folder / CARD, card)
     return load_generator(folder, CPU), card
@@ -331,7 +331,7 @@ def test_a_tensor_without_data_or_of_integers_is_refused(tmp_path):
 def test_the_digest_is_checked_before_anything_is_read(tmp_path):
     path = tmp_path / "a.pth"
     path.write_bytes(b"anything")
-    section = LoadGAN(kind="gan_zoo", path=path, sha256="0" * 64)
+    section = GANZoo(path=path, sha256="0" * 64)
     with pytest.raises(UserError) as raised:
         import_checkpoint(section, tmp_path, CPU)
     digest = hashlib.sha256(b"anything").hexdigest()

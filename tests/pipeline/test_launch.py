@@ -17,6 +17,8 @@ from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import UserError
 from pipeline.launch import _refuse_missing_gpus
 from pipeline.parameters import Runtime
+from stages.shared.paths import PRESETS
+from stages.shared.presets import preset_values
 from tests.support import PROJECT, ForkedPython, environment, is_alive, run_python, wait_for
 
 SECONDS = 60  # for what takes five
@@ -48,7 +50,7 @@ def without_threads() -> dict[str, str]:
 
 
 def write_parameters(folder: Path, **changes: dict[str, object]) -> None:
-    parameters = yaml.safe_load((PROJECT / "presets" / "smoke.yaml").read_text())
+    parameters = preset_values("smoke", PROJECT / PRESETS)
     for section, values in {"runtime": {}, **changes}.items():
         parameters[section] |= values
     parameters["runtime"] |= {"device": "cpu", "precision": "fp32"}

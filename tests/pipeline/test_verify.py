@@ -24,6 +24,8 @@ from pipeline.content.stores import INDEX, Store, commit_shard, finish_store, re
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.work import WORK, reopen, work_folder
+from stages.shared.paths import PRESETS
+from stages.shared.presets import preset_values
 from tests.declared import declare
 from zprime.verify import main
 
@@ -32,7 +34,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # what is printed into a pipe waits, as with most users
 REAL = Path("out/real")
 AVATARS = {
-    "kind": "avatars", "train": 24, "validation": 12, "validation_minimum": 2, "test_per_group": 2,
+    "name": "avatars", "train": 24, "validation": 12, "validation_minimum": 2, "test_per_group": 2,
     "oracle": 8, "seed": 1,
 }  # fmt: skip
 
@@ -46,7 +48,7 @@ def run_module(*command: str, cwd: Path | None = None) -> subprocess.CompletedPr
 def made(tmp_path_factory) -> Path:
     """out/real in shards of 16 images, and out/latents/z, made by their stages."""
     folder = tmp_path_factory.mktemp("made")
-    parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    parameters = preset_values("smoke", PROJECT / PRESETS)
     parameters["prepare"] |= {"resolution": 16, "shard_size": 16, "source": AVATARS}
     parameters["sample"] |= {"fit": 20, "validation": 10, "pair": 30}
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))

@@ -22,11 +22,13 @@ from stages.shared.paths import (  # fmt: skip
     HYPERPLANES,
     LABELS,
     LATENTS,
+    PRESETS,
     QUALITY,
     REAL,
     RUNS,
     SYNTHETIC,
 )
+from stages.shared.presets import preset_values
 from stages.shared.summaries import summary_of
 
 PROJECT = Path(__file__).parents[2]
@@ -57,7 +59,7 @@ def attributes_of(n_attributes: int) -> list[str]:
 
 def write_parameters(n_attributes: int, seeds: tuple[int, ...] = SEEDS) -> None:
     """params.yaml: the smoke preset, with all data sets."""
-    parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    parameters = preset_values("smoke", PROJECT / PRESETS)
     parameters["attributes"] = [TARGET, *attributes_of(n_attributes)]
     parameters["train"] |= {
         "real_data": ["original", "duplicated", "oracle"],

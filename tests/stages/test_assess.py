@@ -40,9 +40,10 @@ from stages.shared.paths import (
     REAL,
     SYNTHETIC,
 )
+from stages.shared.presets import preset_values
 
 PRESETS = Path(__file__).parents[2] / "presets"
-PRESET = yaml.safe_load((PRESETS / "smoke.yaml").read_text())
+PRESET = preset_values("smoke", PRESETS)
 NAMES = ["Blond_Hair", "Male"]
 SMALL = Backbone(name="small", width=8)
 
@@ -101,7 +102,7 @@ class SeesGreen(Avatars):
 def make_project(judge_images: int = 8) -> None:
     """All that `assess` reads, in the current folder."""
     parameters = {**PRESET, "cluster": {"mode": "inline"}, "runtime": {"device": "cpu", "precision": "fp32"}}
-    parameters["assess"]["probe"] |= {"steps": 2, "batch_size": 8}
+    parameters["assess"]["probe"] |= {"steps": 2}
     parameters["assess"]["judge"] |= {"steps": 40, "evaluations": 2}
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
     counts = {"train": 24, "validation": 4, "test": 8, "oracle": 12, "judge": judge_images}
@@ -489,7 +490,7 @@ def test_there_are_judges_where_every_attribute_has_either_kind(project: None) -
 
 
 def test_the_ink_of_real_digits_is_judged_from_the_stored_pixels(project: None) -> None:
-    parameters = yaml.safe_load((PRESETS / "digits.yaml").read_text())
+    parameters = preset_values("digits", PRESETS)
     parameters |= {"cluster": {"mode": "inline"}, "runtime": {"device": "cpu", "precision": "fp32"}}
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
     prepare.main()

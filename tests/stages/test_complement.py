@@ -30,7 +30,8 @@ from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from stages import complement, fit_hyperplanes
-from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
+from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS, PRESETS
+from stages.shared.presets import preset_values
 
 PROJECT = Path(__file__).parents[2]
 D, SHARD = 12, 1500
@@ -41,7 +42,7 @@ PLACES = {"Male": 0, "Eyeglasses": 1}
 
 
 def write_parameters(**sections: dict | str | list) -> None:
-    parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    parameters = preset_values("smoke", PROJECT / PRESETS)
     parameters["fit_hyperplanes"]["group_balanced"] = False  # tests fit planes themselves, by labels alone
     sections = {
         "attributes": NAMES,

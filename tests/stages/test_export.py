@@ -18,8 +18,8 @@ from data.exports import EXPORTS, export_of
 from data.exports import base as base_module
 from data.exports import images as images_module
 from data.exports import rows as rows_module
-from data.exports.parameters import Export
 from data.manifest import Manifest
+from data.parameters import Export
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.content.stores import INDEX
 from pipeline.errors import UserError

@@ -27,7 +27,8 @@ from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import invert
 from stages.parameters import read_parameters
-from stages.shared.paths import GENERATOR, LATENTS, REAL
+from stages.shared.paths import GENERATOR, LATENTS, PRESETS, REAL
+from stages.shared.presets import preset_values
 
 PROJECT = Path(__file__).parents[2]
 ARCHITECTURE = {
@@ -40,7 +41,7 @@ OUTPUT = LATENTS / "real"
 
 
 def write_parameters(**sections: dict) -> None:
-    parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    parameters = preset_values("smoke", PROJECT / PRESETS)
     sections = {"runtime": {"device": "cpu", "precision": "fp32"}, **sections}
     section = {
         "per_group": PER_GROUP,

@@ -5,7 +5,7 @@ import json
 import runpy
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from PIL import Image
 
 from generators.networks.cards import CARD
 from generators.networks.loading import load_generator, save_generator
+from generators.networks.parameters import LoadGAN
 from generators.networks.progressive import Generator
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.content.stores import commit_shard, finish_store
@@ -23,13 +24,15 @@ from pipeline.content.tables import write_table
 from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
 from stages import load_gan, train_gan
-from stages.shared.paths import GENERATOR, REAL
+from stages.parameters import checked_parameters
+from stages.shared.paths import GENERATOR, PRESETS, REAL
+from stages.shared.presets import preset_values
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "generators" / "fixtures" / "gan_zoo_pgan_32.pth"
 EXPECTED = np.load(FIXTURE.with_name("gan_zoo_pgan_32_expected.npz"))
-AVATARS = yaml.safe_load((ROOT / "presets" / "avatars.yaml").read_text())
-ZOO = {"kind": "gan_zoo", "path": str(FIXTURE), "sha256": sha256_of_file(FIXTURE)}
+AVATARS = preset_values("avatars", ROOT / PRESETS)
+ZOO = {"name": "gan_zoo", "path": str(FIXTURE), "sha256": sha256_of_file(FIXTURE)}
 FACTORY = '''
 def make():
     def generator(z):
@@ -97,7 +100,7 @@ def test_the_network_that_is_asked_for_is_taken():
 def test_a_function_of_the_projects_folder_becomes_a_generator(monkeypatch):
     Path("a_gan_of_ours.py").write_text(FACTORY)
     monkeypatch.syspath_prepend(Path.cwd())  # as `python -m` does
-    write_parameters({"kind": "factory", "factory": "a_gan_of_ours:make", "latent_dim": 4}, resolution=8)
+    write_parameters({"name": "factory", "factory": "a_gan_of_ours:make", "latent_dim": 4}, resolution=8)
     load_gan.main()
     card = json.loads((GENERATOR / "card.json").read_text())
     assert (card["kind"], card["latent_dim"], card["resolution"]) == ("factory", 4, 8)
@@ -122,7 +125,7 @@ def zprime_section(folder: Path) -> dict:
     }
     save_generator(folder, network, card)
     path = folder / "generator.safetensors"
-    return {"kind": "zprime", "path": str(path), "sha256": sha256_of_file(path)}
+    return {"name": "zprime", "path": str(path), "sha256": sha256_of_file(path)}
 
 
 def test_weights_made_beforehand_come_in_with_their_card(tmp_path):
@@ -239,6 +242,9 @@ def write_training(on_useless: str) -> None:
         "channels": {4: 4, 8: 4},
         "batch_size": {4: 4, 8: 4},
         "steps": sizes,
+        "learning_rate": 1.5e-3,
+        "group_balance": 0.0,
+        "flip": False,
     }
     content["runtime"] |= {"device": "cpu", "precision": "fp32"}
     Path("params.yaml").write_text(yaml.safe_dump(content))
@@ -257,7 +263,7 @@ def test_what_train_gan_leaves_is_brought_in_as_it_is(tmp_path):
     assert (GENERATOR / CARD).read_bytes() == trained  # nothing in it varies from run to run
     shutil.copytree(GENERATOR, "made")
     write_parameters(
-        {"kind": "zprime", "path": "made/generator.safetensors", "sha256": card["sha256"]}, resolution=8
+        {"name": "zprime", "path": "made/generator.safetensors", "sha256": card["sha256"]}, resolution=8
     )
     load_gan.main()
     assert json.loads((GENERATOR / CARD).read_text()) == card
@@ -292,15 +298,15 @@ def test_the_default_presets_generator_comes_in_with_its_card(tmp_path):
     content = copy.deepcopy(AVATARS)
     section = content["load_gan"]
     made = ROOT / section["path"]
-    scratch = yaml.safe_load((ROOT / "presets/scratch.yaml").read_text())
+    scratch = preset_values("scratch", ROOT / PRESETS)
     write_parameters(section | {"path": str(made)})
     load_gan.main()
     card = json.loads((GENERATOR / CARD).read_text())
     assert card == json.loads(made.with_name(CARD).read_text())
     assert card["sha256"] == section["sha256"] == sha256_of_file(GENERATOR / made.name)
-    trained = train_gan.read_parameters(ROOT / "presets/scratch.yaml").train_gan
+    trained = checked_parameters(scratch, "scratch").train_gan
     assert card["parameters"] == json.loads(json.dumps(trained.model_dump()))
-    assert card["trained_on"]["source"] == scratch["prepare"]["source"]["kind"]
+    assert card["trained_on"]["source"] == scratch["prepare"]["source"]["name"]
 
 
 def test_another_resolution_than_the_real_images_is_refused():
@@ -326,5 +332,6 @@ def test_without_a_section_there_is_nothing_to_load():
 
 
 def test_every_kind_of_the_schema_can_be_brought_in():
-    kinds = load_gan.LoadGAN.model_fields["kind"].annotation
-    assert set(load_gan.IMPORTERS) == set(kinds.__args__)
+    sections = get_args(get_args(LoadGAN)[0])
+    names = [get_args(section.model_fields["name"].annotation) for section in sections]
+    assert [(name,) for name in load_gan.IMPORTERS] == names

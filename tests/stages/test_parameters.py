@@ -2,7 +2,9 @@
 
 import copy
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,15 +12,19 @@ import yaml
 from pydantic import BaseModel
 
 from classifiers.training.parameters import Recipe
+from data.sources import source_of
 from generators.training.parameters import TrainGAN
 from pipeline.errors import UserError
-from stages.parameters import AllParameters, read_parameters
+from stages.parameters import AllParameters, checked_parameters, read_parameters
+from stages.shared.paths import PRESETS
+from stages.shared.presets import preset_names, preset_text, preset_values
 from zprime import preset
 
 ROOT = Path(__file__).parents[2]
-PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
-AVATARS = yaml.safe_load((ROOT / "presets" / "scratch.yaml").read_text())  # avatars, and their GAN trained
-ZOO = {"kind": "gan_zoo", "path": "a.pth", "sha256": "0" * 64}
+NAMES = preset_names(ROOT / PRESETS)
+AVATARS = preset_values("scratch", ROOT / PRESETS)  # avatars, and their GAN trained
+OPTIONAL = {"split_values"}  # of a source: what a preset may leave out
+ZOO = {"name": "gan_zoo", "path": "a.pth", "sha256": "0" * 64}
 
 
 def changed(changes: dict[str, object]) -> dict:
@@ -74,21 +80,63 @@ def missing_in(content: object, section: object, place: str) -> list[str]:
 # What is valid
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_every_preset_is_valid_and_complete(path):
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_is_valid_and_complete(name):
     """Complete: what a preset leaves to a default would change when the default does."""
-    parameters = read_parameters(path)
-    content = yaml.safe_load(path.read_text())
-    loads = content["generator"] == "load_gan"
-    assert set(content) == set(AllParameters.model_fields) - (set() if loads else {"load_gan"})
+    content = preset_values(name, ROOT / PRESETS)
+    parameters = checked_parameters(content, name)
+    assert set(content) == set(AllParameters.model_fields)
+    assert (content["load_gan"] is not None) == (content["generator"] == "load_gan")
+    source = content["prepare"]["source"]
+    assert set(source) == {f.alias or n for n, f in type(source_of(source)).model_fields.items()} - OPTIONAL
     for name, section in parameters:
         assert missing_in(content.get(name), section, name) == []
 
 
+def differing(default: object, wanted: object, place: str) -> list[str]:
+    """The places below `place` where a default is not what is wanted."""
+    if isinstance(default, BaseModel) and isinstance(wanted, BaseModel):
+        of = [differing(getattr(default, name), value, f"{place}.{name}") for name, value in wanted]
+        return [found for places in of for found in places]
+    return [] if default == wanted else [place]
+
+
+def differing_defaults(section: BaseModel, place: str) -> set[str]:
+    """The places of a section of the base, at any depth, whose schema has another default than the base."""
+    found: set[str] = set()
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if not field.is_required():
+            found |= set(differing(field.get_default(call_default_factory=True), value, f"{place}.{name}"))
+        if isinstance(value, BaseModel):
+            found |= differing_defaults(value, f"{place}.{name}")
+    return found
+
+
+def test_a_default_of_the_schema_is_the_value_of_the_base():
+    """But for load_gan, left out where a generator is trained, and what every training has of its own."""
+    base = checked_parameters(preset_values("avatars", ROOT / PRESETS), "base")
+    of_a_training = {
+        f"{section}.{name}"
+        for section in (".train", ".train_attribute", ".assess.judge")
+        for name in ("steps", "evaluations", "flip", "shift")
+    }
+    assert differing_defaults(base, "") - of_a_training == {".load_gan"}
+    content = preset_values("avatars", ROOT / PRESETS)
+    content["sample"]["pair"] += 1
+    assert ".sample.pair" in differing_defaults(checked_parameters(content, "changed"), "")
+
+
+def test_schemas_import_neither_torch_nor_pandas():
+    """Every stage, every command and every worker reads them first."""
+    code = "import sys, stages.parameters; print({'torch', 'pandas', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_the_generator_comes_from_the_stage_that_is_named():
     """dvc.yaml runs stages/GENERATOR.py."""
-    names = {path.stem: read_parameters(path).generator for path in PRESETS}
-    loading = {name for name, generator in names.items() if generator == "load_gan"}
+    loading = {n for n in NAMES if preset_values(n, ROOT / PRESETS)["generator"] == "load_gan"}
     assert loading == {"avatars", "pretrained"}
     for name in ("load_gan", "train_gan"):
         assert (ROOT / "stages" / f"{name}.py").is_file()
@@ -130,7 +178,7 @@ def test_the_data_of_the_matrix_are_in_the_tables_order(tmp_path):
     ]
     alone = {"train.real_data": [], "train.balanced_data": ["augmented"]}
     assert read(tmp_path, alone).train.data == ["augmented"]
-    assert read(tmp_path, alone | {"train.balanced_data": ...}).train.data == ["augmented"]
+    assert read(tmp_path, alone | {"train.balanced_data": ["augmented"]}).train.data == ["augmented"]
 
 
 def test_a_share_of_real_images_is_of_whole_ones(tmp_path):
@@ -182,7 +230,7 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"complement.refine.steps": -1}, ["complement.refine.steps (it is -1)"]),
     ({"complement.per_group": 0}, ["complement.per_group (it is 0)"]),
     ({"train_gan.group_balance": 1.1}, ["train_gan.group_balance (it is 1.1)", "less than or equal to 1"]),
-    ({"load_gan": {"kind": "zprime", "path": "g.safetensors"}}, ["kind zprime needs the path of a file and"]),
+    ({"load_gan": {"name": "zprime", "path": "g.safetensors"}}, ["load_gan.sha256 is missing"]),
     ({"balance.sources": ["real_prime"], "inverted": []}, ["balance.sources has real_prime", "set inverted"]),
     ({"train_gan.resolution": 48}, ["train_gan: ", "48 is not a power of two"]),
     ({"train_gan.resolution": 64}, ["train_gan: ", "channels has no entry for 64 px"]),
@@ -195,14 +243,16 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"prepare.resolution": 64}, ["train_gan.resolution is 32 px and prepare.resolution 64 px"]),
     ({"generator": "stylegan"}, ["generator (it is 'stylegan')", "'train_gan'", "'load_gan'"]),
     ({"generator": "load_gan"}, ["generator is load_gan, but there is no section load_gan", "pretrained"]),
-    ({"load_gan": ZOO | {"path": None}}, ["load_gan: kind gan_zoo needs the path of a file and its sha256"]),
-    ({"load_gan": {"kind": "torchscript", "path": "a.pt"}}, ["kind torchscript needs the path", "sha256"]),
-    ({"load_gan": {"kind": "exported"}}, ["load_gan: kind exported needs the path of a file"]),
-    ({"load_gan": {"kind": "factory"}}, ["load_gan: kind factory needs factory, as in my_module:my_"]),
-    ({"load_gan": {"kind": "factory", "factory": "os.system"}}, ["load_gan.factory (it is 'os.system')"]),
+    ({"load_gan": ZOO | {"path": None}}, ["load_gan.path (it is None)"]),
+    ({"load_gan": {"name": "torchscript", "path": "a.pt"}}, ["load_gan.sha256 is missing"]),
+    ({"load_gan": {"name": "exported"}}, ["load_gan.path is missing"]),
+    ({"load_gan": {"name": "factory"}}, ["load_gan.factory is missing"]),
+    ({"load_gan": {"name": "factory", "factory": "os.system"}}, ["load_gan.factory (it is 'os.system')"]),
     ({"load_gan": ZOO | {"sha256": "0"}}, ["load_gan.sha256 (it is '0')"]),
     ({"load_gan": ZOO | {"network": "netD"}}, ["load_gan.network (it is 'netD')", "'avgG' or 'netG'"]),
-    ({"load_gan": ZOO | {"kind": "pickle"}}, ["load_gan.kind (it is 'pickle')", "'gan_zoo'"]),
+    ({"load_gan": ZOO | {"name": "pickle"}}, ["load_gan.name (it is 'pickle')", "'zprime', 'gan_zoo'"]),
+    ({"load_gan": {"kind": "zprime", "path": "g"}}, ["load_gan.name is missing"]),
+    ({"load_gan": ZOO | {"latent_dim": 4}}, ["load_gan.latent_dim is not a parameter"]),
     ({"train_attribute.backbone": {"name": "resnet18", "weights": "w.pth"}}, ["sha256"]),
     ({"train_attribute.backbone.width": 4}, ["train_attribute.backbone.width (it is 4)", "equal to 8"]),
     ({"train_attribute.backbone": {"name": "small", "weights": "w.pth", "sha256": "0"}}, ["resnet18"]),
@@ -228,7 +278,8 @@ def test_a_resolution_that_is_missing_is_named(key, size, tmp_path):
 
 
 def test_fixed_resolution_needs_steps_and_batches_of_that_resolution_only():
-    fixed = {"growing": False, "resolution": 16, "steps": {16: 5}, "batch_size": {16: 4}}
+    fixed = {**AVATARS["train_gan"], "growing": False, "resolution": 16}
+    fixed |= {"steps": {16: 5}, "batch_size": {16: 4}}
     assert TrainGAN.model_validate(fixed).steps == {16: 5}
     with pytest.raises(ValueError, match="steps has no entry for 16 px"):
         TrainGAN.model_validate(fixed | {"steps": {32: 5}})
@@ -295,9 +346,9 @@ def project(tmp_path, monkeypatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "presets").mkdir()
+    shutil.copy(ROOT / PRESETS / "base.yaml", tmp_path / PRESETS)
     for name, seed in (("first", 1), ("second", 2)):
-        text = yaml.safe_dump(changed({"sample.seed": seed}))
-        (tmp_path / "presets" / f"{name}.yaml").write_text(text)
+        (tmp_path / PRESETS / f"{name}.yaml").write_text(f"sample: {{seed: {seed}}}\n")
     preset.main("first")
     git("init", "--quiet")
     git("add", ".")
@@ -313,7 +364,7 @@ def test_a_preset_becomes_params_yaml(project):
     assert seed_in(project) == 1
     preset.main("second")
     assert seed_in(project) == 2
-    assert (project / "params.yaml").read_bytes() == (project / "presets" / "second.yaml").read_bytes()
+    assert (project / "params.yaml").read_text() == preset_text("second", project / PRESETS)
 
 
 def test_edits_that_are_not_committed_are_kept(project):
@@ -360,7 +411,7 @@ def test_an_unknown_preset_is_named_beside_the_known_ones(project):
 
 
 def test_a_broken_preset_leaves_params_yaml_as_it_is(project):
-    (project / "presets" / "second.yaml").write_text("attributes: [A]\n")
+    (project / "presets" / "second.yaml").write_text("sample: {fit: 1}\n")
     with pytest.raises(UserError, match=r"second\.yaml"):
         preset.main("second")
     assert seed_in(project) == 1

@@ -11,17 +11,19 @@ from PIL import Image
 
 from pipeline.content.stores import INDEX, Store, committed_shards
 from pipeline.integrity import faulty_files
+from stages.shared.paths import PRESETS
+from stages.shared.presets import preset_values
 from tests.support import PROJECT, run_python
 
 
 def run_prepare(
     folder: Path, source: dict, cluster: dict | None = None, **changes: object
 ) -> subprocess.CompletedProcess[str]:
-    parameters = yaml.safe_load((PROJECT / "presets" / "smoke.yaml").read_text())
+    parameters = preset_values("smoke", PROJECT / PRESETS)
     parameters["cluster"] |= cluster or {}
     parameters["prepare"] |= {"source": source, "resolution": 8, **changes}
     parameters["train_gan"]["resolution"] = 8
-    if source["kind"] == "table":
+    if source["name"] == "table":
         parameters["attributes"] = ["blond", "male"]
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
     return run_python("-m", "stages.prepare", cwd=folder)
@@ -39,7 +41,7 @@ def pictures(tmp_path: Path) -> dict:
         rows.append({"path": f"{number}.png", "blond": number % 2, "male": number // 2 % 2, "split": split})
     pd.DataFrame(rows).sample(frac=1, random_state=0).to_csv(folder / "labels.csv", index=False)
     return {
-        "kind": "table", "folder": str(folder), "table": "labels.csv", "path_column": "path",
+        "name": "table", "folder": str(folder), "table": "labels.csv", "path_column": "path",
         "attribute_columns": ["blond", "male"], "split_column": "split",
     }  # fmt: skip
 
@@ -114,7 +116,7 @@ def test_a_group_that_bad_pictures_empty_is_named(tmp_path: Path, pictures: dict
 
 
 AVATARS = {
-    "kind": "avatars", "train": 60, "validation": 20, "validation_minimum": 2, "test_per_group": 4,
+    "name": "avatars", "train": 60, "validation": 20, "validation_minimum": 2, "test_per_group": 4,
     "oracle": 20, "seed": 1,
 }  # fmt: skip
 

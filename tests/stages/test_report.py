@@ -594,12 +594,12 @@ def test_histograms_are_shares_of_each_set_over_a_shared_range() -> None:
 
 def test_no_folder_of_this_machine_is_printed() -> None:
     given = {
-        "source": {"folder": "/home/someone/celeba", "kind": "celeba"},
+        "source": {"folder": "/home/someone/celeba", "name": "celeba"},
         "sizes": [4, "/x/y.pt"],
         "weights": None,
     }
     assert without_folders(given) == {
-        "source": {"folder": "…/celeba", "kind": "celeba"},
+        "source": {"folder": "…/celeba", "name": "celeba"},
         "sizes": [4, "…/y.pt"],
         "weights": None,
     }

@@ -110,7 +110,7 @@ def with_flips(generator: str, **flips: bool) -> AllParameters:
     """The parameters of the current folder, with `flip` of some sections."""
     content = yaml.safe_load(Path("params.yaml").read_text())
     content["generator"] = generator
-    content["load_gan"] = {"kind": "factory", "factory": "a:b"}
+    content["load_gan"] = {"name": "factory", "factory": "a:b"}
     for section in ("train_attribute", "train", "train_gan"):
         content[section]["flip"] = flips.get(section, False)
     return AllParameters.model_validate(content)

@@ -19,6 +19,7 @@ from stages.reporting import leakage as losses
 from stages.reporting.measures import group_columns, overview, runs_table
 from stages.reporting.tables import markdown_rows
 from stages.shared.paths import ABLATIONS, GENERATOR, QUALITY, RESULTS
+from stages.shared.presets import preset_values
 from tests.stages.evaluated import PROJECT, make_synthesised, make_trained
 
 ATTRIBUTES = ["Blond_Hair", "Male"]
@@ -377,7 +378,7 @@ def test_the_page_names_the_nearest_preset_and_what_differs(
 @pytest.mark.parametrize("former", ["avatars", "table"])
 @pytest.mark.parametrize("wanted", ["avatars", "smoke", "celeba", "table"])
 def test_the_changes_listed_make_one_preset_the_other(former: str, wanted: str) -> None:
-    before, after = (yaml.safe_load((PROJECT / f"presets/{n}.yaml").read_text()) for n in (former, wanted))
+    before, after = (preset_values(n, PROJECT / "presets") for n in (former, wanted))
     after["odd"] = {"text": 'a "b", c', "number": "12", "word": "Null", "flag": True}
     before["odd"] = {"text": "", "flag": {"on": 1}}
 

@@ -29,7 +29,8 @@ from pipeline.integrity import faulty_files
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import complement, fit_hyperplanes, label, sample, synthesize
-from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, REAL, SYNTHETIC
+from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, PRESETS, REAL, SYNTHETIC
+from stages.shared.presets import preset_values
 
 PROJECT = Path(__file__).parents[2]
 NAMES = ("Blond_Hair", "Male")
@@ -45,7 +46,7 @@ FP32 = Runtime(device="cpu", precision="fp32")
 
 
 def write_parameters(**sections: dict | str) -> None:
-    parameters = yaml.safe_load((PROJECT / "presets/smoke.yaml").read_text())
+    parameters = preset_values("smoke", PROJECT / PRESETS)
     sections = {
         "runtime": {"device": "cpu", "precision": "fp32"},
         "label": {"prior_shift": False},
