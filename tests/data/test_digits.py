@@ -92,6 +92,7 @@ def test_splits_share_no_digit_but_for_both_inks_and_the_judge(seed, train, corr
     assert once["judge"] == set(ALL) - once["test"]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),

@@ -83,6 +83,7 @@ def assert_images(images: dict[str, np.ndarray], ids: set[str], tolerance: int =
 # hf-parquet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["by the card", "as files"])
 def test_hf_parquet_as_datasets_reads_it(project: Path, tmp_path: Path, how: str) -> None:
     import datasets
@@ -376,6 +377,7 @@ def test_stylegan_zip_of_a_split_that_was_asked_for(exported: Callable[..., Path
     assert {Path(name).suffix for name in names} == {".png"}  # whatever the encoding: its readers expect it
 
 
+@pytest.mark.slow
 def test_a_zip_of_more_members_than_a_plain_one_can_have(tmp_path: Path) -> None:
     """As `ZipFile` alone writes it, to the byte, above the 65,535 for which it needs other records."""
     members, count = tmp_path / "members", 70_000

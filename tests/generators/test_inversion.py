@@ -114,6 +114,7 @@ def test_latents_that_the_generator_normalises_are_found_on_the_sphere():
     assert latent_distances(start, to_sphere(z)).min() > 0.3
 
 
+@pytest.mark.slow
 def test_a_progressive_generators_latents_are_found_again(progressive, tmp_path):
     accelerator = new_accelerator(FP32)
     z = sample_latents(0, "held out", 0, 64, D)
@@ -321,6 +322,7 @@ def as_factory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     return Program(open_factory("my_gan:make", CPU).call, D, R)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 @pytest.mark.parametrize("load", [as_torchscript, as_exported, as_factory])
 def test_programs_with_gradients_are_inverted_as_networks_are(

@@ -235,6 +235,7 @@ def test_steps_depend_on_the_seed():
     assert not torch.equal(first.generator.first.weight, other.generator.first.weight)
 
 
+@pytest.mark.slow
 def test_the_averaged_generator_comes_to_make_what_it_is_shown():
     """On images of one colour: its images come nearer to that colour."""
     bright = np.full((16, 8, 8, 3), 230, np.uint8)

@@ -126,6 +126,7 @@ def running(scheduler) -> Cluster:
 # The same everywhere
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["local", "scheduler"])
 def test_workers_make_what_this_process_makes_and_are_set_up_once(mode, request, undisturbed):
     cluster = LOCAL if mode == "local" else request.getfixturevalue("running")
@@ -354,6 +355,7 @@ def die_while_writing(shard: int) -> None:
         os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_was_writing_is_no_part_of_the_store(undisturbed):
     make_all(LOCAL, die_while_writing)
     assert len(logged("make")) == 6
@@ -427,6 +429,7 @@ test_cluster.whole_run(sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_task_that_outlives_its_killed_run_writes_over_nothing_that_the_next_one_has(running):
     FOLDER.rmdir()
     command = ["-c", WHOLE_RUN, str(Path(__file__).parent), str(running.address)]
@@ -557,6 +560,7 @@ def test_a_cluster_that_dies_in_mid_run_is_said_and_finished_shards_are_kept(
 # What workers run with
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threads", "expected"), [(3, 3), (1, 1)])
 def test_workers_have_the_torch_threads_asked_for(threads, expected, scheduler):
     def count_threads():

@@ -76,6 +76,7 @@ def test_one_process_is_this_one(stage, tmp_path):
     assert (tmp_path / "works-None").read_text().split()[0] == str(process.pid)
 
 
+@pytest.mark.slow
 def test_several_processes_run_the_same_command_and_the_first_prints(stage, tmp_path):
     process = stage(2, "works", "--also", "an argument")
     assert process.communicate(timeout=SECONDS) == ("process 0\n", "")
@@ -100,6 +101,7 @@ def test_the_processes_of_accelerate_launch_are_used_whatever_the_parameters_say
     assert sorted(path.name for path in tmp_path.glob("works-*")) == ["works-0", "works-1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [pytest.param("all-fail", marks=pytest.mark.exhaustive), "second-fails"])
 def test_an_error_is_one_sentence_said_once_and_ends_all_processes(what, stage, tmp_path):
     process = stage(2, what)
@@ -109,6 +111,7 @@ def test_an_error_is_one_sentence_said_once_and_ends_all_processes(what, stage, 
     assert_ended(tmp_path, what)
 
 
+@pytest.mark.slow
 def test_no_process_outlives_the_one_that_was_started(stage, tmp_path):
     process = stage(2, "waits")
     wait_for(lambda: all((tmp_path / f"waits-{number}").is_file() for number in range(2)))

@@ -482,6 +482,7 @@ for shard in count(len(committed_shards(folder))):
 """
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_leave_whole_shards(tmp_path):
     random = np.random.default_rng(0)
     for _ in range(3):
@@ -600,6 +601,7 @@ def test_a_missing_and_a_broken_index_are_faults(tmp_path):
     assert faulty_files(folder) == {INDEX: "missing"}
 
 
+@pytest.mark.slow
 def test_an_index_with_any_flipped_bit_is_read_or_refused_and_no_defect(tmp_path):
     folder = written(tmp_path / "store").folder
     whole = (folder / INDEX).read_bytes()

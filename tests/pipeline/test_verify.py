@@ -176,6 +176,7 @@ def test_a_flipped_bit_of_weights_is_named(share, bit, tmp_path, monkeypatch, ca
     assert lines == [f"{path}: its sha256 differs from the recorded one" for path in weights]
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_of_an_index_is_named(tmp_path):
     folder = tmp_path / "store"
     commit_shard(folder, 0, pd.DataFrame({"id": ["a", "b"]}), left_out=[0.5])
@@ -278,6 +279,7 @@ def test_mending_makes_that_shard_again_and_touches_no_other(damage, name, fault
     main([outputs])
 
 
+@pytest.mark.slow
 def test_mending_by_the_command_ends_with_status_0(outputs):
     flip_a_bit(Path("out/latents/z/shard-00000.h5"))
     process = run_module("zprime.verify", "out", "--mend")

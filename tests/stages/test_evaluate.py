@@ -308,6 +308,7 @@ def test_predictions_from_elsewhere(
     assert results["overall"]["average_precision"]["value"] > 0.5
 
 
+@pytest.mark.slow
 def test_the_command_takes_several_columns_and_says_what_is_wrong(
     elsewhere: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -190,6 +190,7 @@ def test_an_old_export_is_replaced_as_a_whole(project: Path) -> None:
     assert {path.name for path in (EXPORT / "imagefolder").iterdir()} == {"test", "files", INDEX}
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_mended_piece_by_piece(project: Path) -> None:
     write_parameters(images_per_file=30)
     for name in ("webdataset", "stylegan-zip", "celeba"):

@@ -148,6 +148,7 @@ def test_a_minimum_over_close_groups_is_not_held_against_a_cell() -> None:
     assert draws_of(answers, 1000, 0).draws.mean() == pytest.approx(0.7)
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=4, max_size=4),
     shares=st.lists(st.floats(0, 1), min_size=4, max_size=4),
@@ -228,6 +229,7 @@ def test_networks_that_learned_noise_are_not_recommended(world: int) -> None:
     assert found.sentence.endswith("with a probability of under 1 %, where 80 % are asked for.")
 
 
+@pytest.mark.slow
 def test_of_equal_data_synthetic_images_are_seldom_recommended() -> None:
     """All cells are equally good, and chance prefers one: by the highest mean, one time in two."""
     data = ("original", "duplicated", "sampled", "augmented")
@@ -417,6 +419,7 @@ def test_evaluate_writes_the_verdict_and_what_test_says_of_it(trained: Path, cap
     }
 
 
+@pytest.mark.slow
 def test_the_verdict_sees_no_test_image(trained: Path) -> None:
     evaluate.main()
     before, metrics = RECOMMENDATION.read_bytes(), read_metrics()
@@ -445,6 +448,7 @@ def test_the_steps_of_the_data_are_told(trained: Path) -> None:
     assert [of.step for of in steps["sampled"]] == ["generator"]  # which takes no hyperplane
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_on_its_plateau_is_no_result(trained: Path, capsys: pytest.CaptureFixture) -> None:
     judge_run("augmented", "erm", 0, "useless")
     judge_run("augmented", "erm", 1, "doubtful")
@@ -485,6 +489,7 @@ def test_a_run_that_ended_on_its_plateau_is_no_result(trained: Path, capsys: pyt
         results.read_runs(evaluate.read_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "survivors",
     [
@@ -522,6 +527,7 @@ def test_where_every_run_is_on_a_plateau_evaluate_says_so(trained: Path) -> None
         evaluate.main()
 
 
+@pytest.mark.slow
 def test_the_page_begins_with_the_verdict_and_shows_what_stands_behind_it(trained: Path) -> None:
     make_synthesised(1)
     evaluate.main()

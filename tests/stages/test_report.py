@@ -228,7 +228,7 @@ def test_every_group_has_a_colour_of_its_own(n_protected: int) -> None:
 # The page
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])
 def reported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
     """How many protected attributes, and the project that `evaluate` and `report` went through."""
     folder = tmp_path_factory.mktemp(f"attributes-{request.param}")

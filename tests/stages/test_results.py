@@ -425,7 +425,10 @@ def test_ablations_of_the_same_cells_are_one_command() -> None:
 # --- The page --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.exhaustive), 2])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(1, marks=pytest.mark.exhaustive), pytest.param(2, marks=pytest.mark.slow)],
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that `evaluate`, `report` and `results` went through."""
     folder = tmp_path_factory.mktemp("results")
