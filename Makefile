@@ -3,24 +3,38 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test bench results install lock
+# Two at once where there are two cores; what shares a run or a cluster stays together (tests/conftest.py).
+TESTS = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25
+ALONE = $(BIN)/python -m pytest tests/pipeline
+
+.PHONY: repro test test-fast test-all lint bench results install lock
 .DELETE_ON_ERROR:
 
 repro: install  ## run the pipeline on params.yaml, or on presets/$(PRESET).yaml
-	$(if $(PRESET),$(BIN)/python -m zprime.preset $(PRESET))
+	$(if $(PRESET),$(BIN)/zprime preset $(PRESET))
 	$(BIN)/dvc repro
 
-test: install  ## lint, type check, test
+test: lint  ## lint, type check, and every mechanism once: minutes
+	$(TESTS) -m "not exhaustive and not timing"
+	$(ALONE) -m "timing and not exhaustive"
+
+test-fast: install  ## what takes a moment: for while you work
+	$(TESTS) -m "not slow and not exhaustive and not timing"
+
+test-all: lint  ## every stage killed, every combination
+	$(TESTS) -m "not timing"
+	$(ALONE) -m timing
+
+lint: install  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
 
 bench: install  ## measure what is fast against baselines; benchmarks/results.json
-	$(BIN)/python -m benchmarks
+	$(BIN)/zprime bench
 
 results: install  ## put what the pipeline found into docs/results.md
-	$(BIN)/python -m stages.reporting.results
+	$(BIN)/zprime results
 
 install: .venv/installed
 

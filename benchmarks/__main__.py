@@ -1,4 +1,4 @@
-"""``python -m benchmarks [GROUP...]``: run them one after another, print a table, write results.json."""
+"""``zprime bench [GROUP...]``: run them one after another, print a table, write results.json."""
 
 import importlib
 import json

@@ -7,10 +7,17 @@ from numpy.typing import NDArray
 
 from benchmarks.measuring import Result, compare
 from classifiers.measures.divergences import KL_BINS, KL_EPSILON
+from classifiers.measures.evaluation import (
+    MATCHED,
+    Predictions,
+    Values,
+    Weights,
+    metrics_of_attributes,
+    with_bootstrap,
+)
 from classifiers.measures.metrics import ECE_BINS
 from classifiers.selection import HALF
 from pipeline.content.seeds import generator_for
-from stages.evaluate import MATCHED, Predictions, Values, Weights, metrics_of_attributes, with_bootstrap
 
 SAMPLES, RESAMPLES = 20_000, 500
 LOOPED = 10  # of the resamples: the loop's seconds are scaled up from these

@@ -14,10 +14,13 @@ from benchmarks.measuring import Result, compare, resident_bytes
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
-from classifiers.training.loop import train_classifier
-from classifiers.training.objectives import ERM, GroupDRO
+from classifiers.training.loop import in_one_phase, train_classifier
+from classifiers.training.methods.base import Method
+from classifiers.training.methods.erm import ERM
+from classifiers.training.methods.group_dro import GroupDRO
 from classifiers.training.parameters import Optimizer, Training
 from classifiers.training.samplers import UniformSampler
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import generator_for
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tensors import images_to_tensor
@@ -93,24 +96,21 @@ def labelled_images(count: int, resolution: int, on_read: Callable[[], object] =
     return LabelledImages(ids, read, groups // (N_GROUPS // 2), groups)
 
 
-def train(objective: torch.nn.Module, data: LabelledImages, steps: int, batch_size: int, width: int) -> None:
+def train(method: Method, data: LabelledImages, steps: int, batch_size: int, width: int) -> None:
     """The training loop of the stages, with one evaluation on a few images."""
     settings = Training(
         backbone=Backbone(width=width), optimizer=Optimizer(learning_rate=1e-3),
         steps=steps, batch_size=batch_size, evaluations=1,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "state.pt"
         train_classifier(
-            "train",
+            Session("train", new_accelerator(RUNTIME), checkpoint, RUNTIME.checkpoint_seconds),
             new_backbone(settings.backbone, 0),
-            objective,
-            data,
+            in_one_phase(data, method, settings),
             labelled_images(64, data.read(np.zeros(1, dtype=np.int64)).shape[1]),
             settings,
             {"accuracy": lambda scores, images: 0.0},
-            new_accelerator(RUNTIME),
-            Path(folder) / "state.pt",
-            RUNTIME.checkpoint_seconds,
         )
 
 

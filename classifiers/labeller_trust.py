@@ -94,7 +94,6 @@ def share_judgement(attribute: str, real: float, n_positive: int, n: int) -> Jud
         real: the share of positives among real training images, in (0, 1).
         n_positive: how many of n images G(z) are labelled 1.
     """
-
     share = n_positive / n
     known = min(max(real, 0.5 / n), 1 - 0.5 / n)  # finer than n images can tell is nothing
     distance = abs(float(log_odds((n_positive + 0.5) / (n + 1)) - log_odds(known)))

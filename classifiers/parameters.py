@@ -7,11 +7,12 @@ from pydantic import (
 )
 
 from classifiers.training.parameters import Training
+from classifiers.training.samplers import SamplerName
 from pipeline.parameters import Parameters
 
 
 class TrainAttribute(Training):
-    sampler: Literal["uniform", "group_balanced"] = "group_balanced"
+    sampler: SamplerName = "group_balanced"
     # The figure on validation that the weights and the threshold are chosen by; the threshold of
     # average_precision is that of the best F1.
     selection: Literal["average_precision", "worst_group_accuracy"] = "worst_group_accuracy"

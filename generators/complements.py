@@ -80,7 +80,7 @@ class Flip:
 
     @property
     def name(self) -> str:
-        """ "Male+Eyeglasses": what the rows of complements have as `flips`."""
+        """The rows of complements have it as `flips`: "Male+Eyeglasses", for instance."""
         return "+".join(self.attributes)
 
 

@@ -1,8 +1,8 @@
 """Linear directions of attributes in latent space: s(z) = w·z + b with a unit normal w.
 
 A domain is a protected group a in 0 ... 2^k - 1: one combination of the k protected attributes' values
-(pipeline/content/groups.py). Of labelled latents the labels say which; of any latent the signs of the protected
-hyperplanes' distances do, so that a move is a function of the latent alone.
+(pipeline/content/groups.py). Of labelled latents the labels say which; of any latent the signs of the
+protected hyperplanes' distances do, so that a move is a function of the latent alone.
 """
 
 import json

@@ -1,29 +1,22 @@
 """Makes the shards of a store: in this process, on local processes, or on a running Dask scheduler.
 
-A worker is set up once: it loads what it needs (a generator, a table) and keeps the function that makes a
-shard from its number. A task is that number; the worker commits the shard to disk and gives its small
-record back. So completion lives on disk: a lost worker costs the shard that it was making, no more.
+A task is a shard's number; a worker (`pipeline.worker`) commits the shard to disk and gives its small record
+back. So completion lives on disk: a lost worker costs the shard that it was making, no more.
 """
 
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
-from pipeline.content.stores import RECORDS, committed_shard, committed_shards
+from pipeline.content.stores import RECORDS, committed_shards
 from pipeline.errors import UserError, sentence_of_os_error
 from pipeline.parameters import Cluster, Runtime
 from pipeline.progress import Advance, progress
-from pipeline.work import making
+from pipeline.worker import AT_ONCE_ON_GPU, Advancing, MakeShard, Outcomes, Record, SetUp, Worker
 
-Record = dict[str, Any]
-Advancing = Callable[[int], object]  # called with the number of items just done
-MakeShard = Callable[[int, Advancing], Record]  # commits the shard of a number
-SetUp = Callable[[], MakeShard]  # picklable: it may run in another process
-
-AT_ONCE_ON_GPU = 2  # shards of a worker: one computes while the other is written
+__all__ = ["Advancing", "MakeShard", "Record", "gpus_of", "make_shards"]  # for a stage that makes shards
 
 
 def make_shards(
@@ -124,32 +117,6 @@ def _error_of(description: str, failures: dict[int, BaseException], tried: int) 
         f"{description}: shard {shard} failed: {reason}{others} {tried - len(failures)} of {tried} were made "
         "and are kept."
     )
-
-
-class Worker:
-    """What makes shards in one process. `start` sets it up, where it is to run."""
-
-    def __init__(self, folder: Path, set_up: SetUp) -> None:
-        self.folder, self.set_up = folder, set_up
-
-    def start(self) -> None:
-        self.make = self.set_up()
-
-    def __call__(self, shard: int, at: Callable[[int, int], object]) -> Record:
-        """The record of a shard: made now, unless a worker, lost or of a killed run, has committed it."""
-        done = 0
-
-        def advance(items: int) -> None:
-            nonlocal done
-            done += items
-            at(shard, done)
-
-        with making(self.folder, shard):
-            record = committed_shard(self.folder, shard)
-            return self.make(shard, advance) if record is None else record
-
-
-Outcomes = Iterator[tuple[int, Record | BaseException]]
 
 
 def _run_inline(

@@ -18,10 +18,10 @@ from distributed import Worker as DaskWorker
 from distributed.comm import CommClosedError, connect
 from distributed.scheduler import KilledWorker
 
-from pipeline.cluster import AT_ONCE_ON_GPU, Outcomes, Record, Worker
 from pipeline.errors import UserError
 from pipeline.parameters import Cluster
 from pipeline.work import WORK
+from pipeline.worker import AT_ONCE_ON_GPU, Outcomes, Record, Worker
 
 START_SECONDS = 25.0  # for a scheduler to answer and to have a worker
 LOST_SECONDS = 30.0  # without any worker, in mid-run: as long as a lost one may take to be replaced
@@ -202,6 +202,6 @@ def _client(cluster: Cluster, gpus: int) -> Iterator[Any]:
         except TimeoutError as error:
             raise UserError(
                 f"cluster: the scheduler at {address} has no worker after {START_SECONDS:.0f} s: start some "
-                f"in this folder (`dask worker {address}`)."
+                f"in this folder (`python -m dask worker {address}`)."
             ) from error
         yield client

@@ -26,6 +26,7 @@ from data.names import JUDGE_SPLIT, ORACLE_SPLIT
 from data.sources import source_of
 from pipeline.content.files import committed, write_json
 from pipeline.content.groups import group_names, protected_groups
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, write_table
@@ -36,10 +37,11 @@ from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
+from stages.shared.controls import MANIFESTS
 from stages.shared.inputs import real_images
 from stages.shared.judged import judged_figures, judges_of
 from stages.shared.paths import ATTRIBUTES, LABELS, QUALITY, REAL, SYNTHETIC
-from stages.shared.training_data import MANIFESTS, training_images
+from stages.shared.training_data import training_images
 
 LEAST = 2  # images that a covariance can be taken of
 
@@ -188,17 +190,14 @@ def probes_of(
     """What a probe makes of each source's images beside real training images, by source."""
     section, records = parameters.assess, {}
     for source in sources_of(parameters):
-        found = separation(
+        session = Session(
             f"assess probe {source}",
-            real,
-            samples[source],
-            2 * parameters.n_protected,
-            section.probe,
-            derived_seed(section.seed, "probe", source),
             accelerator,
             work / f"probe-{source}.pt",
             parameters.runtime.checkpoint_seconds,
         )
+        seed = derived_seed(section.seed, "probe", source)
+        found = separation(session, real, samples[source], 2 * parameters.n_protected, section.probe, seed)
         records[source] = {
             "auc": found.auc,
             "apart": found.apart,

@@ -1,5 +1,6 @@
 """invert real: real training images and the generator -> out/latents/real/: their latents, and how near
-the images are that the generator makes of those."""
+the images are that the generator makes of those.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.checkpoints import CHECKPOINT
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.files import write_json
 from pipeline.content.pictures import save_grid
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import generator_for
 from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
 from pipeline.errors import UserError
@@ -42,7 +44,8 @@ Figures = dict[str, float]
 
 def chosen_images(groups: NDArray[np.int64], per_group: int | None, seed: int) -> NDArray[np.int64]:
     """The positions of at most `per_group` images of each group, in their order; of a smaller number the
-    images are among those of a larger one."""
+    images are among those of a larger one.
+    """
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     drawn = [
         positions[generator_for(seed, "inverted", int(groups[positions[0]])).permutation(len(positions))]
@@ -142,15 +145,10 @@ def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
     refuse_without_gradients(generator, accelerator.device)
 
     work = work_folder("invert real")
-    encoder = train_encoder(
-        generator,
-        normalises,
-        section.encoder,
-        section.seed,
-        accelerator,
-        work.folder / CHECKPOINT,
-        runtime.checkpoint_seconds,
+    session = Session(
+        "invert, the encoder", accelerator, work.folder / CHECKPOINT, runtime.checkpoint_seconds
     )
+    encoder = train_encoder(session, generator, normalises, section.encoder, section.seed)
     sizes = shard_sizes(len(ids), section.shard_size)
     set_up = partial(new_inverter, ids, normalises, section, runtime, work.folder)
     records = make_shards("invert real", work.folder, sizes, set_up, parameters.cluster, runtime=runtime)

@@ -1,7 +1,7 @@
 """The schema of params.yaml as a whole: one section per stage, every key known, every value checked."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import (
     Field,
@@ -21,14 +21,18 @@ from generators.parameters import Complement, FitHyperplanes, Sample, Synthesize
 from generators.training.parameters import TrainGAN
 from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE, Cluster, Parameters, Runtime, content_of, sentence_of
+from stages.shared.controls import MANIFESTS, REAL, TRAINING_DATA
 
-# What a classifier may be trained on, in the order of the report's tables.
-DATA = ("original", "duplicated", "sampled", "augmented", "oracle")
+if TYPE_CHECKING:
+    RealData: TypeAlias = str
+    SyntheticData: TypeAlias = str
+else:  # the registry is the list of names
+    RealData, SyntheticData = Literal[REAL], Literal[tuple(MANIFESTS)]
 
 
 class Train(Budget):
-    real_data: list[Literal["original", "duplicated", "oracle"]]
-    balanced_data: list[Literal["sampled", "augmented"]] = ["augmented"]  # augmented is one of them
+    real_data: list[RealData]
+    balanced_data: list[SyntheticData] = ["augmented"]  # augmented is one of them
     recipes: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     definitions: dict[str, Recipe]
@@ -40,7 +44,7 @@ class Train(Budget):
     @property
     def data(self) -> list[str]:
         """The names of all training data, in the order of the report's tables."""
-        return [name for name in DATA if name in (*self.real_data, *self.balanced_data)]
+        return [name for name in TRAINING_DATA if name in (*self.real_data, *self.balanced_data)]
 
     @field_validator("balanced_data")
     @classmethod

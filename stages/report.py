@@ -3,7 +3,6 @@
 import itertools
 import json
 import platform
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,11 @@ from pipeline.content.tables import join_by_id, read_table
 from pipeline.content.trust import worst_level
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
-from stages.reporting import figures, pictures, steps, tables, trust
+from stages.reporting import figures, measures, pictures, steps, trust, words
+from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_deviation, seeds_of
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
+from stages.reporting.tables import to_html
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -69,7 +70,7 @@ def all_pairs(parameters: AllParameters) -> pd.DataFrame:
     renamed = {"pair_id": "id", "flips": "flips"}
     primes = primes.rename(columns=lambda name: renamed.get(name, f"prime_{name}"))
     pairs = join_by_id(primes, z, "out/labels/z")
-    return pairs.assign(group=tables.groups_of(pairs, parameters.attributes))
+    return pairs.assign(group=pictures.groups_of(pairs, parameters.attributes))
 
 
 def generator_losses() -> dict[str, bytes]:
@@ -81,7 +82,7 @@ def generator_losses() -> dict[str, bytes]:
 def shown_recipe(runs: pd.DataFrame) -> str:
     """The recipe that the headline is of: the baseline, or else the first that there is a run of."""
     recipes = runs["recipe"].unique().tolist()
-    return tables.BASELINE if tables.BASELINE in recipes else str(recipes[0])
+    return BASELINE if BASELINE in recipes else str(recipes[0])
 
 
 def test_scores(runs: pd.DataFrame, recipe: str) -> dict[str, pd.DataFrame]:
@@ -91,11 +92,11 @@ def test_scores(runs: pd.DataFrame, recipe: str) -> dict[str, pd.DataFrame]:
         runs: out/evaluation/runs.parquet.
     """
     scores = {}
-    for data in [name for name, of in tables.cells_of(runs) if of == recipe and name != "oracle"]:
-        seeds = tables.seeds_of(runs, data, recipe)["seed"]
+    for data in [name for name, of in cells_of(runs) if of == recipe and name != "oracle"]:
+        seeds = seeds_of(runs, data, recipe)["seed"]
         folders = [RUNS / data / recipe / str(seed) for seed in seeds]
         rows = pd.concat([read_table(folder / "predictions.parquet") for folder in folders])
-        scores[data] = rows[(rows["split"] == "test") & (rows["selection"] == tables.SELECTION)]
+        scores[data] = rows[(rows["split"] == "test") & (rows["selection"] == SELECTION)]
     return scores
 
 
@@ -108,10 +109,46 @@ def target_histograms(
         groups, n_groups = protected_groups(rows[protected].to_numpy(dtype="int64"))
         for truth in (0, 1):
             members = {g: (rows["target"] == truth) & (groups == g) for g in range(n_groups)}
-            histograms[data, truth] = tables.binned_shares(
+            histograms[data, truth] = figures.binned_shares(
                 {f"protected_{g}": rows["score"][chosen] for g, chosen in members.items()}
             )
     return histograms
+
+
+def synthetic_histograms(pairs: pd.DataFrame, attributes: list[str]) -> dict[str, pd.DataFrame]:
+    """Of each attribute, the histograms of its classifier's scores of z and z_prime."""
+    halves = {"z": pairs.drop_duplicates("id"), "z_prime": pairs}
+    return {
+        name: figures.binned_shares({s: rows[f"{PREFIXES[s]}{name}_score"] for s, rows in halves.items()})
+        for name in attributes
+    }
+
+
+def score_figure(
+    scores: dict[str, pd.DataFrame], parameters: AllParameters, names: list[str], recipe: str
+) -> dict[str, bytes]:
+    """The figure of the scores on test, by its name; nothing where no run is shown.
+
+    Args:
+        scores: as `test_scores` returns.
+        names: of the groups.
+    """
+    if not scores:
+        return {}
+    protected = [name.split(", ", 1)[1] for name in names[: parameters.n_protected]]
+    histograms = target_histograms(scores, parameters.protected)
+    return {"target_scores": figures.target_scores(histograms, parameters.target, protected, recipe)}
+
+
+def training_figures(
+    histories: pd.DataFrame, parameters: AllParameters, names: list[str]
+) -> dict[str, bytes]:
+    """The figures of the trainings, by their names; of group weights where a recipe has any."""
+    drawn = {"training_curves": figures.training_curves(histories)}
+    weights = [column for column in histories.columns if column.startswith("q_")]
+    recipes = histories.loc[histories[weights].notna().any(axis=1), "recipe"].unique()
+    robust = histories[histories["recipe"].isin(recipes)]
+    return drawn | ({"group_weights": figures.group_weights(robust, names)} if len(robust) else {})
 
 
 def read_histories(parameters: AllParameters) -> pd.DataFrame:
@@ -136,10 +173,11 @@ def read_histories(parameters: AllParameters) -> pd.DataFrame:
 def group_table(runs: pd.DataFrame, n_groups: int) -> pd.DataFrame:
     """data, recipe, group, mean, deviation of every group's accuracy."""
     records = []
-    for data, recipe in tables.cells_of(runs):
-        seeds = tables.seeds_of(runs, data, recipe)
-        for group, column in enumerate(tables.group_columns(n_groups)):
-            records.append((data, recipe, group, *tables.mean_and_deviation(seeds, column.name)))
+    for data, recipe in cells_of(runs):
+        seeds = seeds_of(runs, data, recipe)
+        for group in range(n_groups):
+            values = mean_and_deviation(seeds, f"group_{group}_accuracy")
+            records.append((data, recipe, group, *values))
     return pd.DataFrame(records, columns=["data", "recipe", "group", "mean", "deviation"])
 
 
@@ -176,48 +214,7 @@ def write_plots(
         table.to_csv(path, index=False, float_format="%.6g")
 
 
-def results(runs: pd.DataFrame, parameters: AllParameters, names: list[str]) -> dict[str, Any]:
-    """What the tables of results show, by the name that the page knows it under.
-
-    Args:
-        runs: out/evaluation/runs.parquet.
-        names: of the groups, [2 n_g].
-    """
-    n_groups, protected = len(names), parameters.protected
-    cells = {cell: tables.seeds_of(runs, *cell) for cell in tables.cells_of(runs)}
-    distances = tables.DISTANCES + (() if len(protected) > 1 else tables.calibration_columns())
-    by_attribute = {name: tables.attribute_columns(name) for name in protected} if len(protected) > 1 else {}
-    return {
-        "accuracies": tables.table_rows(runs, (*tables.ACCURACIES, tables.MATCHED)),
-        "by_accuracy": {
-            (row["data"], row["recipe"]): row["cells"]
-            for row in tables.table_rows(runs, tables.ACCURACIES, selection="accuracy")
-        },
-        "summary": {(row["data"], row["recipe"]): row for row in tables.summary_rows(runs)},
-        "paper": tables.table_rows(runs, tables.PAPER),
-        "distances": tables.table_rows(runs, distances),
-        "distance_columns": distances,
-        "by_attribute": [
-            {
-                "name": name,
-                "columns": columns,
-                "rows": tables.table_rows(runs, columns),
-                "beside": {c: tables.accuracies_beside(s, 4, f"_{name}") for c, s in cells.items()},
-                "group_names": group_names(parameters.target, [name]),
-            }
-            for name, columns in by_attribute.items()
-        ],
-        "beside": {c: tables.accuracies_beside(s, n_groups) for c, s in cells.items()},
-        "group_columns": tables.group_columns(n_groups),
-        "group_accuracies": tables.table_rows(runs, tables.group_columns(n_groups)),
-        "worst_groups": {c: tables.worst_group_of(s, n_groups) for c, s in cells.items()},
-        "group_names": names,
-        "group_headings": tables.group_headings(names),
-        "group_sizes": [int(runs[f"group_{group}_n"].iloc[0]) for group in range(n_groups)],
-    }
-
-
-def step_sheets(parameters: AllParameters, datasheet: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def step_tables(parameters: AllParameters, datasheet: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """The tables of what each step of the augmentation did, by section of the page.
 
     Args:
@@ -242,21 +239,17 @@ def step_sheets(parameters: AllParameters, datasheet: dict[str, Any], names: lis
     }
 
 
-def trust_section(parameters: AllParameters) -> dict[str, Any]:
-    """What the section on trust shows: its rows, their worst level, and the sentence above them."""
-    rows = trust.trust_rows(parameters)
-    return {"rows": rows, "level": worst_level(rows), "overall": trust.overall(rows)}
-
-
 def new_environment() -> jinja2.Environment:
-    """What renders the page: `next_table()` numbers its tables."""
+    """What renders the page: `show(table)` numbers its tables."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.globals["next_table"] = partial(next, itertools.count(1))
+    numbers = itertools.count(1)
+    environment.globals["show"] = lambda table: to_html(table, next(numbers))
     return environment
 
 
@@ -274,37 +267,23 @@ def main() -> None:
     shown = pictures.shown_pairs(pairs)
     histories, groups = read_histories(parameters), group_table(runs, len(names))
     scores = test_scores(runs, recipe)
-    halves = {"z": pairs.drop_duplicates("id"), "z_prime": pairs}
-    synthetic = {
-        name: tables.binned_shares({s: rows[f"{PREFIXES[s]}{name}_score"] for s, rows in halves.items()})
-        for name in parameters.attributes
-    }
-    robust = [r for r in matrix.recipes if matrix.definitions[r].objective == "group_dro"]
+    synthetic = synthetic_histograms(pairs, parameters.attributes)
+    thresholds = {name: metrics["threshold"] for name, metrics in attributes.items()}
     drawn = {
         "group_accuracies": figures.group_accuracies(groups, names),
         "data_sets": figures.data_sets({d: s | s["group_counts"] for d, s in summaries.items()}, names),
-        "synthetic_scores": figures.synthetic_scores(
-            synthetic, {name: metrics["threshold"] for name, metrics in attributes.items()}
-        ),
+        "synthetic_scores": figures.synthetic_scores(synthetic, thresholds),
         **generator_losses(),
-        "training_curves": figures.training_curves(histories),
+        **training_figures(histories, parameters, names),
+        **score_figure(scores, parameters, names, recipe),
     }
-    if scores:
-        drawn["target_scores"] = figures.target_scores(
-            target_histograms(scores, protected),
-            target,
-            [name.split(", ", 1)[1] for name in names[: parameters.n_protected]],
-            recipe,
-        )
-    if robust:
-        rows = histories[histories["recipe"].isin(robust)]
-        drawn["group_weights"] = figures.group_weights(rows, names)
-
+    sizes = {data: summary["images"] for data, summary in summaries.items()}
+    run_tables = measures.RunTables(runs, target, protected, names, sizes)
+    judgements = trust.trust_rows(parameters)
     page = (
         new_environment()
         .get_template("report.html.j2")
         .render(
-            tables=tables,
             source=parameters.prepare.source["kind"],
             target=target,
             protected=protected,
@@ -312,20 +291,25 @@ def main() -> None:
             verdict=recommendation.sentence,
             recommendation=steps.recommendation(recommendation),
             plateaus=plateau_sentence(read_plateaus(EVALUATION)),
-            headline=tables.headline(runs, recipe),
-            choices=tables.choice_sentence(runs),
-            tiles=tables.tiles(runs, recipe, datasheet, target, protected),
-            deviation_note=tables.deviation_note(len(matrix.seeds), parameters.evaluate.resamples),
-            **results(runs, parameters, names),
-            summaries=summaries,
+            headline=words.headline(runs, recipe),
+            choices=words.choice_sentence(runs),
+            tiles=words.tiles(runs, recipe, datasheet, target, protected),
+            deviation_note=words.deviation_note(len(matrix.seeds), parameters.evaluate.resamples),
+            published=measures.PUBLISHED_ACCURACIES,
+            study=measures.STUDY,
+            group_names=names,
+            runs=run_tables,
+            counts=measures.counts_table(summaries, datasheet["synthetic"], names, target, protected),
             datasheet=datasheet,
-            steps=step_sheets(parameters, datasheet, names),
+            steps=step_tables(parameters, datasheet, names),
+            classifiers=steps.classifiers(attributes, names, target, parameters.train_attribute.selection),
             pairs=pictures.pair_pictures(shown, target, protected),
             count_of_pairs=len(pairs),
-            trust=trust_section(parameters),
+            trust=trust.trust_table(judgements),
+            trust_level=worst_level(judgements),
+            trust_sentence=trust.overall(judgements),
             mirroring=trust.mirroring(parameters),
-            attributes=attributes,
-            attribute_selection=parameters.train_attribute.selection,
+            thresholds=thresholds,
             samples=pictures.sample_grids(),
             real=pictures.real_pictures(parameters),
             figures={name: pictures.data_uri("svg+xml", svg) for name, svg in drawn.items()},

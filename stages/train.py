@@ -18,11 +18,12 @@ from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF, accuracy, worst_group_accuracy
 from classifiers.training.last_layer import halves, refit_last_layer
-from classifiers.training.loop import train_in_phases
+from classifiers.training.loop import train_classifier
 from classifiers.training.parameters import Training
 from classifiers.training.plateau import training_judgement
 from classifiers.training.recipes import phases_of
 from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed
 from pipeline.content.stores import Store
 from pipeline.content.tables import write_table
@@ -32,7 +33,8 @@ from pipeline.launch import in_processes
 from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
-from stages.parameters import DATA, read_parameters
+from stages.parameters import read_parameters
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.inputs import protected_of, real_images
 from stages.shared.paths import REAL, RUNS
 from stages.shared.training_data import training_images
@@ -50,7 +52,7 @@ def selection_value(
 
 
 def main(
-    data: Annotated[str, typer.Argument(help=", ".join(DATA))],
+    data: Annotated[str, typer.Argument(help=", ".join(TRAINING_DATA))],
     recipe: Annotated[str, typer.Argument(help="a key of train.definitions")],
     seed: Annotated[int, typer.Argument(help="of the weights and the batches")],
 ) -> None:
@@ -77,17 +79,9 @@ def main(
     work = work_folder(name, writes=accelerator.is_main_process)
     network = new_backbone(section.backbone, derived_seed(seed, "weights"))
     selections = {name: partial(selection_value, name, parameters.n_protected) for name in SELECTIONS}
-    trained = train_in_phases(
-        name,
-        network,
-        phases_of(definition, settings, training, n_groups, lambda tensor: accelerator.reduce(tensor, "sum")),
-        validation,
-        settings,
-        selections,
-        accelerator,
-        work.folder / CHECKPOINT,
-        parameters.runtime.checkpoint_seconds,
-    )
+    session = Session(name, accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds)
+    phases = phases_of(definition, settings, training, n_groups, session.total)
+    trained = train_classifier(session, network, phases, validation, settings, selections)
     if not accelerator.is_main_process:
         return
 

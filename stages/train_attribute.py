@@ -24,11 +24,12 @@ from classifiers.networks.backbones import Classifier, new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import per_image
 from classifiers.selection import average_precision, f1_threshold, worst_group_threshold
-from classifiers.training.loop import Selection, train_classifier
-from classifiers.training.objectives import ERM
+from classifiers.training.loop import Selection, in_one_phase, train_classifier
+from classifiers.training.methods.erm import ERM
 from pipeline.checkpoints import CHECKPOINT
 from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed
 from pipeline.content.stores import Store
 from pipeline.content.trust import settle
@@ -125,18 +126,16 @@ def train_networks(
                 "on it: get more images of the rarer label, or set train_attribute.checkers to false."
             )
         network = new_backbone(section.backbone, seed)
-        trained = train_classifier(
+        session = Session(
             f"{name}, network {k + 1} of {len(halves)}",
-            network,
-            ERM(lambda tensor: accelerator.reduce(tensor, "sum")),
-            images,
-            validation,
-            section.model_copy(update={"seed": seed}),
-            {section.selection: figure},
             accelerator,
             work / f"network-{k}" / CHECKPOINT,
             parameters.runtime.checkpoint_seconds,
         )
+        settings = section.model_copy(update={"seed": seed})
+        phases = in_one_phase(images, ERM(session.total), settings)
+        selections: dict[str, Selection] = {section.selection: figure}
+        trained = train_classifier(session, network, phases, validation, settings, selections)
         network.load_state_dict(trained.best[section.selection])
         networks.append(network)
         histories.append(pd.DataFrame(trained.history).assign(network=k, half=half))

@@ -13,6 +13,7 @@ from generators.trust import judge_generator
 from pipeline.checkpoints import CHECKPOINT
 from pipeline.content.groups import group_names
 from pipeline.content.pictures import save_grid
+from pipeline.content.resumable import Session
 from pipeline.content.stores import Store
 from pipeline.content.trust import settle
 from pipeline.launch import in_processes
@@ -43,7 +44,10 @@ def main() -> None:
         pictures = render(averaged, latents, GRID, accelerator)
         save_grid(output / "samples" / f"{resolution:04d}.png", pictures, columns=16)
 
-    generator = train(training, work.folder / CHECKPOINT, save_samples, parameters.runtime.checkpoint_seconds)
+    session = Session(
+        "train_gan", accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds
+    )
+    generator = train(session, training, save_samples)
     if not accelerator.is_main_process:
         return
     card = {  # nothing that varies from run to run: who reads it would run again

@@ -19,14 +19,15 @@ from classifiers.networks.backbones import new_backbone, save_network
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF
-from classifiers.training.loop import train_classifier
-from classifiers.training.objectives import ERM
+from classifiers.training.loop import in_one_phase, train_classifier
+from classifiers.training.methods.erm import ERM
 from classifiers.training.plateau import training_judgement
 from data.names import JUDGE_SPLIT
 from data.sources import source_of
 from data.sources.base import Measure, measured_in_batches
 from pipeline.checkpoints import CHECKPOINT
 from pipeline.content.files import write_json
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.stores import Store
 from pipeline.content.trust import settle
@@ -86,17 +87,14 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     order = generator_for(section.seed, "judge").permutation(len(images))
     held_out = max(1, round(HELD_OUT * len(images)))
     network = new_backbone(section.backbone, derived_seed(section.seed, "judge", attribute))
+    session = Session(name, accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds)
     trained = train_classifier(
-        name,
+        session,
         network,
-        ERM(lambda tensor: accelerator.reduce(tensor, "sum")),
-        images.subset(order[held_out:]),
+        in_one_phase(images.subset(order[held_out:]), ERM(session.total), section),
         images.subset(order[:held_out]),
         section,
         {SELECTION: lambda scores, part: float(((scores >= HALF) == part.targets).mean())},
-        accelerator,
-        work.folder / CHECKPOINT,
-        parameters.runtime.checkpoint_seconds,
     )
     if not accelerator.is_main_process:
         return

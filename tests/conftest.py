@@ -10,9 +10,26 @@ from hypothesis import settings
 
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; read when Triton is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, as `one_torch_thread` here
 
 settings.register_profile("zprime", deadline=None)  # cores are shared: how long an example took says nothing
 settings.load_profile("zprime")
+
+TESTS = Path(__file__).parent
+LONG = ("end_to_end", "pipeline/test_cluster", "pipeline/test_launch", "classifiers/test_training")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker of pytest-xdist, for its fixtures; begin with what takes long.
+
+    A test with a group of its own is on the worker of that group.
+    """
+    names = {item: str(item.path.relative_to(TESTS).with_suffix("")) for item in items}
+    for item, name in names.items():
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: not names[item].startswith(LONG))
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +51,15 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def forked_workers() -> Iterator[None]:
+    """Dask's local workers begin with all that is imported, in a tenth of the time."""
+    import dask
+
+    from tests.support import start_server
+
+    start_server()
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield

@@ -1,68 +1,143 @@
-"""``zprime COMMAND``, or ``python -m stages COMMAND``: what the finished pipeline found."""
+"""``zprime COMMAND``: what people type. `dvc.yaml` runs the stages themselves, ``python -m stages.NAME``.
 
-from typing import Annotated
+A command is a module with a function `main`, whose annotated parameters are the command's arguments. It is
+imported when it is asked for: the list of commands appears at once, without the seconds that torch takes.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from pipeline.stage import run_application
-from stages.reporting.recommendation import Recommendation, accuracy_text, percent, read_recommendation
-from stages.shared.paths import RECOMMENDATION
+from zprime.packages import FOLDER
+
+
+class Command(NamedTuple):
+    """A command's module, what it does in a line, and how it is typed."""
+
+    module: str
+    summary: str
+    examples: tuple[str, ...]
+    in_project: bool = True  # whether it works in a clone of zprime alone
+
+
+COMMANDS = {
+    "preset": Command(
+        "zprime.preset",
+        "Write a preset's parameters into params.yaml.",
+        ("zprime preset smoke", "zprime preset avatars && dvc repro"),
+    ),
+    "params": Command(
+        "zprime.params",
+        "Print every parameter with the value that it has.",
+        ("zprime params", "zprime params --preset smoke"),
+    ),
+    "verify": Command(
+        "zprime.verify",
+        "Hash outputs again, and name or mend what is damaged.",
+        ("zprime verify out .work", "zprime verify out .work --mend"),
+        in_project=False,
+    ),
+    "evaluate": Command(
+        "zprime.evaluate",
+        "Compute every metric of predictions from elsewhere.",
+        (
+            "zprime evaluate predictions.csv --protected Male",
+            "zprime evaluate predictions.csv --protected Male Young --proportions labels.csv",
+        ),
+        in_project=False,
+    ),
+    "recommend": Command(
+        "zprime.recommend",
+        "Say which data and recipe to train with.",
+        ("zprime recommend", "zprime recommend --json | jq .recipe"),
+    ),
+    "results": Command(
+        "stages.reporting.results",
+        "Write what the pipeline found into docs/results.md.",
+        ("zprime results", 'zprime results --beside long --about "ten times as many steps"'),
+    ),
+    "ablations": Command(
+        "stages.reporting.ablations",
+        "Measure what each step of the augmentation contributes.",
+        ("zprime ablations", "zprime ablations per_group --seeds 0,1,2 --recipes erm"),
+    ),
+    "bench": Command(
+        "benchmarks.__main__",
+        "Measure how fast the slow parts are on this machine.",
+        ("zprime bench", "zprime bench metrics exports"),
+    ),
+}
+PROJECT = Path("dvc.yaml")  # which a clone has
+
+
+class _Commands(TyperGroup):
+    """The group of `COMMANDS`; each is imported when its help or its work is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+        return command_of(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+def command_of(name: str) -> TyperCommand:
+    """The command of a name, with its examples below its help."""
+    main: Callable[..., None] = importlib.import_module(COMMANDS[name].module).main
+    application = typer.Typer(add_completion=False, rich_markup_mode=None)
+    # A lone \b keeps the lines of a paragraph as they are.
+    examples = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in COMMANDS[name].examples)
+    application.command(name=name, epilog=examples)(_in_project(name, main))
+    command = typer.main.get_command(application)
+    assert isinstance(command, TyperCommand)  # as an application of a single command is
+    return command
+
+
+def _in_project(name: str, main: Callable[..., None]) -> Callable[..., None]:
+    """A command's function that first sees whether it runs in a project, where it needs one."""
+
+    @wraps(main)
+    def checked(*arguments: Any, **options: Any) -> None:
+        if COMMANDS[name].in_project and not PROJECT.is_file():
+            from pipeline.errors import UserError
+
+            raise UserError(
+                f"zprime {name} works on a project, and {Path.cwd()} has no {PROJECT}: go to the folder of "
+                "your clone of zprime, and run it there."
+            )
+        main(*arguments, **options)
+
+    return checked
+
 
 application = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None
+    cls=_Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
-@application.callback()
+@application.callback(epilog="\b\nExamples:\n  zprime preset smoke && dvc repro\n  zprime verify --help")
 def zprime() -> None:
-    """What the finished pipeline found. The pipeline itself is run by `dvc repro`."""
-
-
-@application.command(epilog="Example: zprime recommend --json | jq .recipe")
-def recommend(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="print out/evaluation/recommendation.json as it is")
-    ] = False,
-) -> None:
-    """Say which data and recipe to train with, as validation recommends, and how sure that is.
-
-    Below the sentence stands a line for each data set and recipe: worst-group accuracy on validation, and the
-    probability of being the best of them. `*` marks what is recommended.
-    """
-    recommendation = read_recommendation(RECOMMENDATION)
-    if as_json:
-        print(RECOMMENDATION.read_text(), end="")
-        return
-    print(recommendation.sentence)
-    if recommendation.cells:
-        print("\n" + "\n".join(table_lines(recommendation)))
-
-
-def table_lines(recommendation: Recommendation) -> list[str]:
-    """The cells as lines of text in columns, the headings first; `*` marks what is recommended."""
-    chosen = (recommendation.data, recommendation.recipe)
-    rows = [("", "data", "recipe", "worst group on validation", "is the best")]
-    rows += [
-        (
-            "*" if (cell.data, cell.recipe) == chosen else "",
-            cell.data,
-            cell.recipe,
-            accuracy_text(cell),
-            percent(cell.probability_of_being_best),
-        )
-        for cell in recommendation.cells
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        left = [text.ljust(width) for text, width in zip(row[:3], widths[:3], strict=True)]
-        right = [text.rjust(width) for text, width in zip(row[3:], widths[3:], strict=True)]
-        lines.append("  ".join([*left, *right]).rstrip())
-    return lines
+    """Commands around the pipeline; `dvc repro` runs the pipeline itself."""
 
 
 def main() -> None:
     """Run the command; `UserError`s become one line on stderr and exit status 1."""
+    sys.path.insert(0, str(FOLDER))  # in this process the packages' plain names are zprime's
+    from pipeline.stage import run_application
+
     run_application(application)
 
 

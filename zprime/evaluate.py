@@ -20,13 +20,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from classifiers.counts import group_counts
-from classifiers.measures.metrics import count_matching_threshold
-from classifiers.selection import HALF
-from pipeline.content.files import write_json
-from pipeline.content.seeds import generator_for
-from pipeline.errors import UserError
-from pipeline.stage import run_stage
-from stages.evaluate import (
+from classifiers.measures.evaluation import (
     MATCHED,
     Predictions,
     Values,
@@ -37,6 +31,12 @@ from stages.evaluate import (
     rounded,
     with_bootstrap,
 )
+from classifiers.measures.metrics import count_matching_threshold
+from classifiers.selection import HALF
+from pipeline.content.files import write_json
+from pipeline.content.seeds import generator_for
+from pipeline.errors import UserError
+from pipeline.stage import run_stage
 
 MOST_GROUPS = 64  # a column with more values is hardly one of groups, and intersections go in pairs
 SCORE_NAMES = ("score", "scores")

@@ -1,4 +1,4 @@
-"""``python -m zprime.preset NAME`` makes presets/NAME.yaml the project's params.yaml."""
+"""``zprime preset NAME`` makes presets/NAME.yaml the project's params.yaml."""
 
 import shutil
 import subprocess
@@ -11,8 +11,7 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from stages.parameters import read_parameters
-
-PRESETS = Path("presets")
+from stages.shared.paths import PRESETS
 
 
 def _is_kept_elsewhere(path: Path) -> bool:

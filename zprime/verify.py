@@ -1,4 +1,4 @@
-"""``python -m zprime.verify PATH...`` hashes again what zprime wrote, and names every file that is wrong.
+"""``zprime verify PATH...`` hashes again what zprime wrote, and names every file that is wrong.
 
 ``--mend`` makes what is wrong again: of a store the shards that have a fault, else the stage's output. The
 checkpoint of a training that is wrong it removes, so that the training starts anew.

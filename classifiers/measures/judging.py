@@ -1,8 +1,8 @@
 """What synthetic images show by an independent judge, against what others say of them.
 
 Pure functions of binary columns [n, 1 + k]: the target, then the k protected attributes. A row spells its
-group t * n_g + a (`pipeline.content.groups`) as a binary number; there are G = 2^(1 + k) groups. A share of an
-empty group is None, which JSON writes as null. A judge errs too: whoever reports these figures reports its
+group t * n_g + a (`pipeline.content.groups`) as a binary number; there are G = 2^(1 + k) groups. A share of
+an empty group is None, which JSON writes as null. A judge errs too: whoever reports these figures reports its
 accuracy on real images beside them.
 """
 

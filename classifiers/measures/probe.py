@@ -1,19 +1,18 @@
 """The real-versus-synthetic probe: can a small classifier tell them apart?"""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from classifiers.measures.parameters import Probe
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
-from classifiers.training.loop import train_classifier
-from classifiers.training.objectives import ERM
+from classifiers.training.loop import in_one_phase, train_classifier
+from classifiers.training.methods.erm import ERM
 from classifiers.training.parameters import Training
+from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
 
 IntArray = NDArray[np.int64]
@@ -76,15 +75,12 @@ def both_kinds(real: LabelledImages, synthetic: LabelledImages) -> LabelledImage
 
 
 def separation(
-    description: str,
+    session: Session,
     real: LabelledImages,
     synthetic: LabelledImages,
     n_groups: int,
     settings: Probe,
     seed: int,
-    accelerator: Accelerator,
-    checkpoint: Path,
-    checkpoint_seconds: float,
 ) -> Separation:
     """Train a probe on one half of the real and of the synthetic images, and measure it on the other.
 
@@ -93,28 +89,20 @@ def separation(
     training ends with the last step.
 
     Args:
+        session: of the training, which goes on after a kill; it has one process.
         real, synthetic: as many images; their `groups` are only what the result is broken down by.
-        checkpoint: a file for the state of the training, which goes on there after a kill.
     """
     if len(real) != len(synthetic):
         raise ValueError(f"a probe of {len(real)} real and {len(synthetic)} synthetic images")
     first, second = halves(len(real), seed)
     measured = both_kinds(real.subset(second), synthetic.subset(second))
     network = new_backbone(settings.backbone, derived_seed(seed, "weights"))
-    trained = train_classifier(
-        description,
-        network,
-        ERM(),
-        both_kinds(real.subset(first), synthetic.subset(first)),
-        measured,
-        Training(**dict(settings), sampler="uniform", evaluations=1, seed=seed),
-        {LAST: lambda scores, images: 0.0},
-        accelerator,
-        checkpoint,
-        checkpoint_seconds,
-    )
+    training = Training(**dict(settings), sampler="uniform", evaluations=1, seed=seed)
+    phases = in_one_phase(both_kinds(real.subset(first), synthetic.subset(first)), ERM(), training)
+    selections = {LAST: lambda scores, images: 0.0}
+    trained = train_classifier(session, network, phases, measured, training, selections)
     network.load_state_dict(trained.best[LAST])
-    scores = predict(network, measured.read, len(measured), accelerator)
+    scores = predict(network, measured.read, len(measured), session.accelerator)
     members = [measured.groups == group for group in range(n_groups)]
     return Separation(
         auc=area_under_curve(scores, measured.targets),

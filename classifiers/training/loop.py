@@ -1,62 +1,72 @@
-"""One training loop for every classifier: attributes and recipes, CPU, GPU, or several processes.
+"""The training of a classifier in phases: attributes and recipes, CPU, GPU, or several processes.
 
-A training has one phase or several, each with images, an objective and a sampler of its own. Batches
-depend on (seed, step number) only, and a checkpoint holds all that the next step depends on.
+Each phase has images, a method and a sampler of its own. Batches depend on (seed, step number) only, and a
+checkpoint holds all that the next step depends on.
 """
 
 import copy
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
-from classifiers.training.objectives import Batch
-from classifiers.training.parameters import Optimizer, Training
-from classifiers.training.samplers import SAMPLERS, IntArray, Sampler
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
-from pipeline.content.seeds import generator_for
-from pipeline.content.tensors import images_to_tensor, reduce_gradients
+from classifiers.training.batches import batch_at
+from classifiers.training.descent import average_in, descend, learning_rate, memory_of, new_optimizer
+from classifiers.training.methods.base import Method
+from classifiers.training.parameters import Training
+from classifiers.training.samplers import SAMPLERS, Sampler
+from pipeline.content.resumable import Session, StepDone, refuse_divergence, run_steps
 from pipeline.errors import UserError
-from pipeline.progress import progress
 
-MOMENTUM = 0.9
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+REMEDY = "lower optimizer.learning_rate"
 
-Selection = Callable[[NDArray[np.float64], "LabelledImages"], float]
+FloatArray = NDArray[np.float64]
+Selection = Callable[[FloatArray, LabelledImages], float]
+Look = Callable[[LabelledImages], FloatArray]  # the scores [N] that the network so far gives to images
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a phase trains with.
+
+    Attributes:
+        training: the images.
+        method: the losses of a batch.
+        sampler: gives the positions of the batch of a step, which is counted from the phase's first.
+    """
+
+    training: LabelledImages
+    method: Method
+    sampler: Sampler
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a training.
+    """A stretch of a training, built when it begins, so that it may look back at what was learnt before.
 
     Attributes:
-        training: the images.
-        objective: the loss of a batch.
-        sampler: the positions of the batch of a step, which is counted from the phase's first.
         steps: how many there are.
+        build: makes the part. It is called with the function that gives the scores of the network so far,
+            which is the average of its weights where the settings say so. After a kill it is called again,
+            with the same scores: it must depend on them alone.
     """
 
-    training: LabelledImages
-    objective: nn.Module
-    sampler: Sampler
     steps: int
+    build: Callable[[Look], Part]
 
 
-def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
-    """The learning rate of a step, 0 to steps - 1, of a phase: its schedule, below a linear rise at first."""
-    rising = min(1.0, (step + 1) / max(1.0, optimizer.warm_up * steps))
-    if optimizer.schedule == "constant":
-        return optimizer.learning_rate * rising
-    return optimizer.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * step / steps))
+def in_one_phase(training: LabelledImages, method: Method, settings: Training) -> list[Phase]:
+    """Give the phases of a training that has a single one: all steps and the sampler of the settings."""
+    sampler = SAMPLERS[settings.sampler](training.groups, settings.batch_size, settings.seed)
+    return [Phase(settings.steps, lambda look: Part(training, method, sampler))]
 
 
 @dataclass
@@ -68,7 +78,7 @@ class Trained:
         history: a record per evaluation: step; loss, the mean since the last one; separation, how far apart
             the network holds the two classes of what it trained on since then (mean score of the positives
             less that of the negatives, in [-1, 1]: 0 on the plateau where a training begins); every
-            selection's value; and the objective's state.
+            selection's value; and the method's figures.
     """
 
     best: dict[str, dict[str, Tensor]]
@@ -76,239 +86,169 @@ class Trained:
 
 
 def train_classifier(
-    description: str,
-    network: nn.Module,
-    objective: nn.Module,
-    training: LabelledImages,
-    validation: LabelledImages,
-    settings: Training,
-    selections: Mapping[str, Selection],
-    accelerator: Accelerator,
-    checkpoint: Path,
-    checkpoint_seconds: float,
-) -> Trained:
-    """Train a network in one phase, with the sampler of the settings: see `train_in_phases`."""
-    sampler = SAMPLERS[settings.sampler](training.groups, settings.batch_size, settings.seed)
-    phases = [Phase(training, objective, sampler, settings.steps)]
-    return train_in_phases(
-        description,
-        network,
-        phases,
-        validation,
-        settings,
-        selections,
-        accelerator,
-        checkpoint,
-        checkpoint_seconds,
-    )
-
-
-def train_in_phases(
-    description: str,
+    session: Session,
     network: nn.Module,
     phases: Sequence[Phase],
     validation: LabelledImages,
     settings: Training,
     selections: Mapping[str, Selection],
-    accelerator: Accelerator,
-    checkpoint: Path,
-    checkpoint_seconds: float,
 ) -> Trained:
-    """Train a network; its state survives a kill in the file `checkpoint`.
+    """Train a network; its state survives a kill in the session's checkpoint.
 
     A phase takes over the network's weights and nothing else: the optimizer, the schedule of the learning
     rate and the average of the weights start anew. Evaluations are spread evenly over the steps of all
     phases; what is evaluated and kept is the average of the weights so far, where the settings say so.
+    The state is saved after every evaluation too.
 
     Every process of several computes all scores of validation: their weights are the same.
 
     Args:
+        network: images [n, 3, H, W] in [-1, 1] to logits [n]; it has the last weights afterwards.
         settings: the optimizer, the evaluations and the seed; steps and samplers are the phases'.
         selections: name -> a figure of (scores, validation) to be high; the weights with the highest one
             are kept for each, the earliest of equals.
-        checkpoint: a file for the state, written by the main process after every evaluation, and every
-            `checkpoint_seconds`.
 
-    Raises `UserError` where the loss is no longer finite, and where several processes on CPUs were to train
-    a network that normalises by batch.
+    Raises:
+        UserError: the loss is no longer finite, or several processes on CPUs were to train a network that
+            normalises by batch.
     """
-    if accelerator.num_processes > 1 and any(isinstance(part, BATCH_NORMS) for part in network.modules()):
-        # torchvision's networks normalise by batch: by all of it, not by this process's part.
-        if accelerator.device.type != "cuda":
-            raise UserError(
-                f"{description}: the backbone normalises by batch, and on CPUs each of several processes "
-                "would do so by its own part alone: use one process, or the backbone small."
-            )
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    evaluated = copy.deepcopy(network) if settings.average > 0 else network
-    steps = sum(phase.steps for phase in phases)
-    evaluate_after = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
-    result = Trained(best={}, history=[])
-    best_values = dict.fromkeys(selections, -math.inf)
-    sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)  # since the last evaluation
-    done = 0
-
-    accelerator.wait_for_everyone()  # the main process has locked the folder: the state stays
-    state = load_checkpoint(checkpoint)
-    if state is not None:
-        network.load_state_dict(state["network"])
-        evaluated.load_state_dict(state["evaluated"])
-        sums.copy_(state["sums"])
-        result, best_values, done = Trained(**state["result"]), state["best_values"], state["done"]
-
-    network.train()
-    last_saved = time.monotonic()
-    start = 0  # of the phase
-    with progress(description, steps, "steps", done) as advance:
-        for phase in phases:
-            objective = phase.objective.to(accelerator.device)
-            optimizer = _new_optimizer(network, settings)
-            if state is not None and start < done <= start + phase.steps:
-                objective.load_state_dict(state["objective"])
-                optimizer.load_state_dict(state["optimizer"])
-            for step in range(max(start, done), start + phase.steps):
-                batch = _batch(phase.training, phase.sampler(step - start), settings, step, accelerator)
-                rate = learning_rate(settings.optimizer, step - start, phase.steps)
-                # Reduced at every step, so that the main process's state is that of all.
-                sums += _descend(network, objective, optimizer, rate, batch, accelerator)
-                if evaluated is not network:
-                    average_in(evaluated, network, memory_of(settings.average, step - start, phase.steps))
-                advance(1)
-                is_evaluated = step + 1 in evaluate_after
-                if is_evaluated:
-                    last_evaluation = result.history[-1]["step"] if result.history else 0
-                    mean_loss = float(sums[0]) / (step + 1 - last_evaluation)
-                    separation = _separation(sums)
-                    sums.zero_()
-                    scores = predict(evaluated, validation.read, len(validation), accelerator)
-                    _refuse_divergence(description, mean_loss, scores, step)
-                    values = {name: float(select(scores, validation)) for name, select in selections.items()}
-                    for name, value in values.items():
-                        if value > best_values[name]:
-                            best_values[name] = value
-                            result.best[name] = copy_of_weights(evaluated)
-                    q = {f"q_{g}": float(v) for g, v in enumerate(getattr(objective, "q", []))}
-                    seen = {"step": step + 1, "loss": mean_loss, "separation": separation}
-                    result.history.append({**seen, **values, **q})
-                is_due = is_evaluated or time.monotonic() - last_saved > checkpoint_seconds
-                if is_due and accelerator.is_main_process:
-                    save_checkpoint(
-                        checkpoint,
-                        {
-                            "done": step + 1,
-                            "network": network.state_dict(),
-                            "evaluated": evaluated.state_dict(),
-                            "objective": objective.state_dict(),
-                            "optimizer": optimizer.state_dict(),
-                            "sums": sums,
-                            "result": vars(result),
-                            "best_values": best_values,
-                        },
-                    )
-                    last_saved = time.monotonic()
-            start += phase.steps
-    return result
+    _normalise_over_processes(session, network)
+    training = _Training(session, network, phases, validation, settings, selections)
+    run_steps(session, training, sum(phase.steps for phase in phases))
+    return training.result
 
 
-def memory_of(average: float, step: int, steps: int) -> float:
-    """The share of the average of the weights that a step, 0 to steps - 1 of a phase, leaves of the last one.
-
-    It halves what a step counts for after `average` of the phase's steps. Early in a phase it is less, so
-    that the first weights, which are random, are soon forgotten: all of it at step 0.
-    """
-    return min(0.5 ** (1 / (average * steps)), step / (step + 10))
-
-
-@torch.no_grad()
-def average_in(average: nn.Module, network: nn.Module, memory: float) -> None:
-    """Move the weights of `average` towards the network's, in place: `memory` of them stays.
-
-    Buffers, which count what was seen, are copied.
-    """
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - memory)
-    for copied, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        copied.copy_(buffer)
-
-
-def _new_optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    rate = settings.optimizer.learning_rate
-    if settings.optimizer.name == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=settings.weight_decay
+def _normalise_over_processes(session: Session, network: nn.Module) -> None:
+    """Make a network normalise by the whole batch: torchvision's would do so by this process's part of it."""
+    normalises = any(isinstance(part, BATCH_NORMS) for part in network.modules())
+    if session.accelerator.num_processes == 1 or not normalises:
+        return
+    if session.accelerator.device.type != "cuda":
+        raise UserError(
+            f"{session.name}: the backbone normalises by batch, and on CPUs each of several processes "
+            "would do so by its own part alone: use one process, or the backbone small."
         )
-    adam = torch.optim.AdamW if settings.optimizer.name == "adamw" else torch.optim.Adam
-    return adam(network.parameters(), lr=rate, weight_decay=settings.weight_decay)
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
-def _descend(
-    network: nn.Module,
-    objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rate: float,
-    batch: Batch,
-    accelerator: Accelerator,
-) -> Tensor:
-    """One step on a batch; of all processes, before it: the loss, and the sum of the scores and the number of
-    the positives, then of the negatives, [5]."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    with accelerator.autocast():
-        logits = network(batch.images)
-    loss = objective(logits.float(), batch)
-    optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(loss)
-    reduce_gradients(network, accelerator, "sum")
-    optimizer.step()
-    scores, positive = torch.sigmoid(logits.detach().double()), batch.targets.double()
-    sums = [loss.detach().double()]
-    for members in (positive, 1 - positive):
-        sums += [(scores * members).sum(), members.sum()]
-    total: Tensor = accelerator.reduce(torch.stack(sums), "sum")
-    return total
+class _Training:
+    """The state of a training and its steps; the arguments are those of `train_classifier`."""
 
+    part: Part  # of the phase that the last step was in
+    optimizer: torch.optim.Optimizer
 
-def _batch(
-    data: LabelledImages, positions: IntArray, settings: Training, step: int, accelerator: Accelerator
-) -> Batch:
-    """This process's part of the batch at `positions`, mirrored and moved at random, on the device."""
-    mirrored = generator_for(settings.seed, "flip", step).random(len(positions)) < 0.5
-    moves = generator_for(settings.seed, "shift", step).uniform(-1, 1, (len(positions), 2))
-    mine = slice(accelerator.process_index, None, accelerator.num_processes)
-    positions, mirrored, moves = positions[mine], mirrored[mine], moves[mine]
-    pixels = data.read(positions)
-    if settings.flip:
-        pixels[mirrored] = pixels[mirrored, :, ::-1]
-    if settings.shift:
-        pixels = shifted(pixels, np.rint(moves * settings.shift * pixels.shape[1]).astype(np.int64))
-    return Batch(
-        images=images_to_tensor(pixels, accelerator.device),
-        targets=torch.from_numpy(data.targets[positions]).to(accelerator.device),
-        groups=torch.from_numpy(data.groups[positions]).to(accelerator.device),
-    )
+    def __init__(
+        self,
+        session: Session,
+        network: nn.Module,
+        phases: Sequence[Phase],
+        validation: LabelledImages,
+        settings: Training,
+        selections: Mapping[str, Selection],
+    ) -> None:
+        device = session.accelerator.device
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.session, self.settings = session, settings
+        self.network = network
+        self.evaluated = copy.deepcopy(network) if settings.average > 0 else network
+        self.network.train()
+        self.phases, self.starts = phases, np.cumsum([0, *(phase.steps for phase in phases)]).tolist()
+        self.seen: list[Tensor] = []  # the scores that the phase was built from
+        self.validation, self.selections = validation, selections
+        parts = settings.evaluations
+        self.evaluate_after = {round(self.starts[-1] * (k + 1) / parts) for k in range(parts)}
+        self.sums = torch.zeros(5, dtype=torch.float64, device=device)  # since the last evaluation
+        self.result = Trained(best={}, history=[])
+        self.best_values = dict.fromkeys(selections, -math.inf)
+
+    def step(self, number: int) -> StepDone:
+        """Take a step, beginning its phase where it is the first; and evaluate where that is due."""
+        index = self._phase_of(number)
+        within, steps = number - self.starts[index], self.phases[index].steps
+        if within == 0:
+            self._begin(index, [])
+        part, accelerator = self.part, self.session.accelerator
+        batch = batch_at(part.training, part.sampler(within), self.settings, number, accelerator)
+        rate = learning_rate(self.settings.optimizer, within, steps)
+        # Reduced at every step, so that the main process's state is that of all.
+        self.sums += descend(self.network, part.method, self.optimizer, rate, batch, accelerator)
+        if self.evaluated is not self.network:
+            average_in(self.evaluated, self.network, memory_of(self.settings.average, within, steps))
+        is_evaluated = number + 1 in self.evaluate_after
+        if is_evaluated:
+            self._evaluate(number)
+        return StepDone(saves=is_evaluated)
+
+    def _phase_of(self, number: int) -> int:
+        """The phase that has a step; one without steps has none."""
+        return next(k for k in range(len(self.phases)) if self.starts[k] <= number < self.starts[k + 1])
+
+    def _begin(self, index: int, seen: Sequence[Tensor]) -> None:
+        """Build a phase; it sees the recorded scores first, and those of the network after them."""
+        recorded, self.seen = iter(seen), []
+
+        def look(images: LabelledImages) -> FloatArray:
+            scores = next(recorded, None)
+            if scores is None:
+                found = predict(self.evaluated, images.read, len(images), self.session.accelerator)
+                scores = torch.from_numpy(found)
+            self.seen.append(scores)
+            return scores.numpy().copy()
+
+        self.part = self.phases[index].build(look)
+        method = self.part.method.to(self.session.accelerator.device)
+        self.optimizer = new_optimizer([*self.network.parameters(), *method.parameters()], self.settings)
+
+    def _evaluate(self, number: int) -> None:
+        """Score validation, keep the weights that are best by a selection, and add to the history."""
+        history, validation = self.result.history, self.validation
+        mean_loss = float(self.sums[0]) / (number + 1 - (history[-1]["step"] if history else 0))
+        separation = _separation(self.sums)
+        self.sums.zero_()
+        scores = predict(self.evaluated, validation.read, len(validation), self.session.accelerator)
+        refuse_divergence(self.session.name, number, [mean_loss, *scores.tolist()], REMEDY)
+        values = {name: float(select(scores, validation)) for name, select in self.selections.items()}
+        for name, value in values.items():
+            if value > self.best_values[name]:
+                self.best_values[name] = value
+                self.result.best[name] = copy_of_weights(self.evaluated)
+        seen = {"step": number + 1, "loss": mean_loss, "separation": separation}
+        history.append({**seen, **values, **self.part.method.figures()})
+
+    def check(self, number: int) -> None:
+        """Raise `UserError` where a loss since the last evaluation was not finite."""
+        refuse_divergence(self.session.name, number, self.sums.tolist(), REMEDY)
+
+    def state(self) -> dict[str, Any]:
+        """Give everything that the next step depends on."""
+        return {
+            "network": self.network.state_dict(),
+            "evaluated": self.evaluated.state_dict(),
+            "method": self.part.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "seen": self.seen,
+            "sums": self.sums,
+            "result": vars(self.result),
+            "best_values": self.best_values,
+        }
+
+    def load_state(self, state: dict[str, Any], done: int) -> None:
+        """Take up the state after `done` steps, in the phase that has the last of them."""
+        self.network.load_state_dict(state["network"])
+        self.evaluated.load_state_dict(state["evaluated"])
+        self._begin(self._phase_of(done - 1), state["seen"])
+        self.part.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sums.copy_(state["sums"])
+        self.result, self.best_values = Trained(**state["result"]), state["best_values"]
 
 
 def _separation(sums: Tensor) -> float:
-    """What `Trained` calls so, of what `_descend` has summed up."""
+    """What `Trained` calls so, of what `descend` has summed up."""
     _, positive, positives, negative, negatives = sums.tolist()
     return positive / positives - negative / negatives if positives and negatives else 0.0
-
-
-def shifted(pixels: NDArray[np.uint8], moves: IntArray) -> NDArray[np.uint8]:
-    """Images [n, H, W, C], each moved down and to the right by `moves` [n, 2] pixels: edges are repeated."""
-    height, width = pixels.shape[1:3]
-    rows = np.clip(np.arange(height) - moves[:, :1], 0, height - 1)
-    columns = np.clip(np.arange(width) - moves[:, 1:], 0, width - 1)
-    return pixels[np.arange(len(pixels))[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
     """The network's state_dict as it is now, on the CPU."""
     return {name: copy.deepcopy(tensor.detach().cpu()) for name, tensor in network.state_dict().items()}
-
-
-def _refuse_divergence(description: str, loss: float, scores: NDArray[np.float64], step: int) -> None:
-    if not (math.isfinite(loss) and np.isfinite(scores).all()):
-        raise UserError(
-            f"{description}: the loss is not finite at step {step + 1}: lower optimizer.learning_rate."
-        )

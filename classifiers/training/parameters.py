@@ -8,6 +8,8 @@ from pydantic import (
 )
 
 from classifiers.networks.parameters import Backbone
+from classifiers.training.methods import AnyMethodSettings
+from classifiers.training.samplers import SamplerName
 from pipeline.parameters import Parameters
 
 
@@ -40,16 +42,16 @@ class Training(Budget):
     """How one classifier is trained."""
 
     weight_decay: float = Field(1e-4, ge=0)
-    sampler: Literal["uniform", "group_balanced"] = "uniform"
+    sampler: SamplerName = "uniform"
     seed: int = 0
 
 
 class Recipe(Parameters):
-    objective: Literal["erm", "group_dro"]
-    sampler: Literal["uniform", "group_balanced"] = "uniform"
+    """What a classifier is trained by, and on which of the images when."""
+
+    method: AnyMethodSettings
+    sampler: SamplerName = "uniform"
     weight_decay: float = Field(1e-4, ge=0)
-    step_size: float = Field(0.01, gt=0)  # η of Group DRO
-    adjustment: float = Field(0.0, ge=0)  # C of Group DRO's C/√n_g
     pretrain: float = Field(0.0, ge=0, lt=1)  # share of the steps, on synthetic images; then on real ones
     group_by: Literal["group", "group_and_source"] = "group"  # the source: real or synthetic
     real_share: float | None = Field(None, gt=0, lt=1)  # of real images in a batch; null: as they come

@@ -5,13 +5,14 @@ Against the shortcut "rendered or photographed", which biased real images and ba
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.networks.images import LabelledImages
-from classifiers.training.loop import Phase
-from classifiers.training.objectives import OBJECTIVES, SumOverProcesses
+from classifiers.training.loop import Look, Part, Phase
+from classifiers.training.methods.base import Context, SumOverProcesses
 from classifiers.training.parameters import Recipe, Training
 from classifiers.training.samplers import SAMPLERS, Sampler, SourceShareSampler
 
@@ -29,7 +30,7 @@ def phases_of(
     """The phases of a recipe's training, which have the steps of the settings together.
 
     Where a recipe pretrains, the first phase has synthetic images alone, the second real ones alone, and
-    each an objective of its own: the groups' sizes are others, and q of Group DRO starts anew. Without
+    each a method of its own: the groups' sizes are others, and q of Group DRO starts anew. Without
     synthetic images all steps are on the real ones, batches are drawn as they come, and groups are what
     they are: so every recipe has a meaning on every data set.
 
@@ -47,15 +48,12 @@ def phases_of(
             (training.subset(np.flatnonzero(synthetic)), first),
             (training.subset(np.flatnonzero(~synthetic)), settings.steps - first),
         ]
-    return [
-        Phase(
-            training=images,
-            objective=OBJECTIVES[recipe.objective](recipe, images.group_counts(n_groups), total),
-            sampler=_sampler(recipe, settings, images),
-            steps=steps,
-        )
-        for images, steps in parts
-    ]
+
+    def part_of(images: LabelledImages, look: Look) -> Part:
+        method = recipe.method.build(Context(images.group_counts(n_groups), total))
+        return Part(images, method, _sampler(recipe, settings, images))
+
+    return [Phase(steps, partial(part_of, images)) for images, steps in parts]
 
 
 def _of_both_sources(images: LabelledImages) -> NDArray[np.bool_] | None:

@@ -5,6 +5,7 @@ A sampler is made of groups [N], a batch size and a seed, and gives for a step t
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from pipeline.content.seeds import derived_seed, generator_for
 
 IntArray = NDArray[np.int64]
 Sampler = Callable[[int], IntArray]
+SamplerName = Literal["uniform", "group_balanced"]  # the keys of `SAMPLERS`
 
 
 class UniformSampler:
@@ -49,7 +51,7 @@ class GroupBalancedSampler:
         )
 
 
-SAMPLERS: dict[str, Callable[[IntArray, int, int], Sampler]] = {
+SAMPLERS: dict[SamplerName, Callable[[IntArray, int, int], Sampler]] = {
     "uniform": UniformSampler,
     "group_balanced": GroupBalancedSampler,
 }
@@ -61,7 +63,7 @@ class SourceShareSampler:
     The real and the synthetic part are drawn by a sampler each, with a seed of its own.
 
     Args:
-        name: of that sampler, a key of `SAMPLERS`.
+        name: of that sampler.
         groups: [N], of real and synthetic images.
         synthetic: which of them are synthetic, [N]; some are, and some are not.
         real_share: of the batch, rounded to whole images.
@@ -69,7 +71,7 @@ class SourceShareSampler:
 
     def __init__(
         self,
-        name: str,
+        name: SamplerName,
         groups: IntArray,
         synthetic: NDArray[np.bool_],
         real_share: float,

@@ -194,7 +194,7 @@ def _duckdb(manifest: Manifest, memory: int = MEMORY, spilled: str = "") -> Iter
                 raise OSError(number, os.strerror(number), spilled) from error
         raise UserError(
             f"{manifest.path} or the rows of its stores cannot be read ({' '.join(str(error).split())}): "
-            "`python -m zprime.verify` says whether one of them is damaged, and mends it."
+            "`zprime verify` says whether one of them is damaged, and mends it."
         ) from error
     except RuntimeError as error:
         if "interrupted" in str(error):  # DuckDB's word for Ctrl-C

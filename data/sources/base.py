@@ -35,8 +35,8 @@ class Source(Parameters):
         """All items, in a fixed order.
 
         Columns: `id`, a unique string; `split`, one of `SPLITS`, `ORACLE_SPLIT` or `JUDGE_SPLIT` of
-        `data.names`; every binary attribute as integers in {0, 1}; and what `image` needs of a row, in columns
-        that start with "_".
+        `data.names`; every binary attribute as integers in {0, 1}; and what `image` needs of a row, in
+        columns that start with "_".
 
         Raises `UserError` for a missing file or column, or a value that is not binary.
         """

@@ -1,8 +1,7 @@
 """An encoder: from images to the latents that a generator makes them of, learnt from its samples."""
 
-import math
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +14,15 @@ from generators.inversion.parameters import TrainEncoder
 from generators.latents import project
 from generators.networks.loading import LoadedGenerator
 from generators.networks.progressive import SLOPE, resolutions_up_to
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.checkpoints import load_checkpoint
 from pipeline.content.batches import evened, in_batches
+from pipeline.content.resumable import Session, StepDone, cosine, refuse_divergence, run_steps
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
-from pipeline.progress import progress
 
 ADAM_BETAS = (0.9, 0.99)
+REMEDY = "lower invert.encoder.learning_rate"
 HIDDEN = 256  # features between the convolutions and the latents
 LARGEST_WIDTH = 4  # first widths: no convolution has more channels
 
@@ -71,13 +71,7 @@ def new_encoder(generator: LoadedGenerator, settings: TrainEncoder, seed: int) -
 
 
 def train_encoder(
-    generator: LoadedGenerator,
-    normalises: bool,
-    settings: TrainEncoder,
-    seed: int,
-    accelerator: Accelerator,
-    checkpoint: Path,
-    checkpoint_seconds: float,
+    session: Session, generator: LoadedGenerator, normalises: bool, settings: TrainEncoder, seed: int
 ) -> Encoder:
     """Train an encoder to give back the latents of a generator's samples, or what an interrupted run left.
 
@@ -86,44 +80,66 @@ def train_encoder(
 
     Args:
         normalises: whether the generator normalises its latents; then their projections are learnt.
-        checkpoint: a file for the state, written at the end and every `checkpoint_seconds`.
 
-    Raises `UserError` where the loss is not finite.
+    Raises:
+        UserError: the loss is not finite.
     """
-    device = accelerator.device
-    encoder = new_encoder(generator, settings, seed)
-    encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate, betas=ADAM_BETAS)
-    state, done = load_checkpoint(checkpoint), 0
-    if state is not None:
-        encoder.load_state_dict(state["encoder"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["done"]
+    training = _EncoderTraining(session, generator, normalises, settings, seed)
+    run_steps(session, training, settings.steps)
+    return training.encoder.eval().requires_grad_(False)
 
-    last_saved = time.monotonic()
-    with progress("invert: the encoder", settings.steps, "steps", done) as advance:
-        for step in range(done, settings.steps):
-            random = generator_for(seed, "encoder step", step)
-            drawn = random.standard_normal((settings.batch_size, generator.latent_dim), dtype=np.float32)
-            z = torch.from_numpy(drawn).to(device)
-            with torch.no_grad(), accelerator.autocast():
-                images = generator(z)
-            with accelerator.autocast():
-                guessed = encoder(images)
-            loss = (guessed - (project(z) if normalises else z)).square().mean()
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            is_last = step + 1 == settings.steps
-            if is_last or time.monotonic() - last_saved > checkpoint_seconds:
-                _refuse_divergence(loss, step)
-                state = {"encoder": encoder.state_dict(), "optimizer": optimizer.state_dict()}
-                save_checkpoint(checkpoint, {**state, "done": step + 1})
-                last_saved = time.monotonic()
-            advance(1)
-    return encoder.eval().requires_grad_(False)
+
+class _EncoderTraining:
+    """The state of an encoder's training and its steps; the arguments are those of `train_encoder`."""
+
+    def __init__(
+        self,
+        session: Session,
+        generator: LoadedGenerator,
+        normalises: bool,
+        settings: TrainEncoder,
+        seed: int,
+    ) -> None:
+        self.session, self.generator, self.normalises = session, generator, normalises
+        self.settings, self.seed = settings, seed
+        self.encoder = new_encoder(generator, settings, seed)
+        self.encoder.to(session.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.Adam(
+            self.encoder.parameters(), lr=settings.learning_rate, betas=ADAM_BETAS
+        )
+        self.loss = torch.zeros(())
+
+    def step(self, number: int) -> StepDone:
+        """Take a step on new samples of the generator."""
+        settings, accelerator = self.settings, self.session.accelerator
+        random = generator_for(self.seed, "encoder step", number)
+        drawn = random.standard_normal((settings.batch_size, self.generator.latent_dim), dtype=np.float32)
+        z = torch.from_numpy(drawn).to(accelerator.device)
+        with torch.no_grad(), accelerator.autocast():
+            images = self.generator(z)
+        with accelerator.autocast():
+            guessed = self.encoder(images)
+        loss = (guessed - (project(z) if self.normalises else z)).square().mean()
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * cosine(number, settings.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.loss = loss.detach()
+        return StepDone()
+
+    def check(self, number: int) -> None:
+        """Raise `UserError` where the step's loss was not finite."""
+        refuse_divergence(self.session.name, number, [float(self.loss)], REMEDY)
+
+    def state(self) -> dict[str, Any]:
+        """Give everything that the next step depends on."""
+        return {"encoder": self.encoder.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any], done: int) -> None:
+        """Take up the state after `done` steps."""
+        self.encoder.load_state_dict(state["encoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def load_encoder(
@@ -161,11 +177,3 @@ def encode(
     with torch.inference_mode():
         in_batches(encode_batch, len(images), batch_size)
     return latents
-
-
-def _refuse_divergence(loss: Tensor, step: int) -> None:
-    if not loss.isfinite():
-        raise UserError(
-            f"invert: the encoder's loss is not finite at step {step + 1}: lower "
-            "invert.encoder.learning_rate."
-        )

@@ -1,7 +1,7 @@
 """Inversion: the latents whose images are nearest to given ones, refined by gradient steps through G.
 
-An encoder (`generators/inversion/encoders.py`) says where to start. Every image is by itself: its latent depends on
-the others of its batch by no more than the rounding of floats.
+An encoder (`generators/inversion/encoders.py`) says where to start. Every image is by itself: its latent
+depends on the others of its batch by no more than the rounding of floats.
 """
 
 import math
@@ -20,6 +20,7 @@ from generators.latents import project
 from generators.networks.loading import LoadedGenerator
 from generators.synthesis import render
 from pipeline.content.batches import evened, in_batches
+from pipeline.content.resumable import cosine
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 
@@ -122,7 +123,7 @@ def refine(
             # The sum, so that an image's gradient is its own whatever the batch size.
             (z.grad,) = torch.autograd.grad(loss.sum(), z)
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+                group["lr"] = settings.learning_rate * cosine(step, settings.steps)
             optimizer.step()
             if normalises:
                 with torch.no_grad():

@@ -76,8 +76,8 @@ def compiles() -> bool:
         finish(features, features[0, :, 0, 0].contiguous(), 0.2, False)
     except Exception as error:  # of Triton, of its compiler, of the operating system
         print(
-            f"rendering without the kernel of generators/networks/kernels.py, at a third of the rate: Triton cannot "
-            f"compile it here ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
+            "rendering without the kernel of generators/networks/kernels.py, at a third of the rate: Triton "
+            f"cannot compile it here ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
             file=sys.stderr,
         )
         return False

@@ -109,7 +109,7 @@ def resolutions_up_to(resolution: int) -> list[int]:
 
 
 def _takes_kernel(x: Tensor) -> bool:
-    """Whether `generators.networks.kernels` can take over: rendering, in bfloat16, on a GPU that Triton knows."""
+    """Whether `generators.networks.kernels` can take over: it renders in bfloat16, on a GPU Triton knows."""
     if not x.is_cuda or torch.is_grad_enabled() or not torch.is_autocast_enabled("cuda"):
         return False
     if find_spec("triton") is None:

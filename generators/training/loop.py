@@ -5,10 +5,8 @@ checkpoint computes what an undisturbed one does.
 """
 
 import copy
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,13 +20,13 @@ from generators.networks.progressive import Discriminator, Generator, resolution
 from generators.training.augmentation import augment
 from generators.training.objectives import LOSSES, wasserstein_penalty, zero_centred_penalty
 from generators.training.parameters import TrainGAN
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.content.resumable import Session, StepDone, refuse_divergence, run_steps
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.tensors import images_to_tensor, reduce_gradients
 from pipeline.errors import UserError
-from pipeline.progress import progress
 
 ADAM_BETAS = (0.0, 0.99)
+REMEDY = "lower train_gan.learning_rate or raise train_gan.gradient_penalty"
 
 ReadImages = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
@@ -221,10 +219,9 @@ class GANTraining:
         for averaged, current in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
             averaged.lerp_(current, 1.0 - decay)
 
-    def state(self, done: int) -> dict[str, Any]:
-        """Everything that the next step depends on, after `done` steps."""
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
         return {
-            "done": done,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -233,15 +230,14 @@ class GANTraining:
             "losses": vars(self.losses),
         }
 
-    def load_state(self, state: dict[str, Any]) -> int:
-        """Take up a state that `state` gave; the number of steps done."""
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up a state that `state` gave."""
         for name in ("generator", "discriminator", "averaged"):
             getattr(self, name).load_state_dict(state[name])
             optimizer = getattr(self, f"{name}_optimizer", None)
             if optimizer is not None:
                 optimizer.load_state_dict(state[f"{name}_optimizer"])
         self.losses = Losses(**state["losses"])
-        return int(state["done"])
 
 
 def sampling_weights(groups: NDArray[np.int64], group_balance: float) -> NDArray[np.float64]:
@@ -263,43 +259,61 @@ def new_generator(parameters: TrainGAN) -> Generator:
 
 
 def train(
-    training: GANTraining,
-    checkpoint: Path,
-    on_resolution: Callable[[int], None],
-    checkpoint_seconds: float,
-    records: int = 200,
+    session: Session, training: GANTraining, on_resolution: Callable[[int], None], records: int = 200
 ) -> Generator:
     """Run the whole schedule, or what an interrupted run left of it; gives the averaged generator.
 
     Args:
-        checkpoint: a file for the state, written by the main process every `checkpoint_seconds`.
+        session: its accelerator is the training's.
         on_resolution: called with the resolution (px) whenever one is finished, in the main process.
         records: how many points of the losses to keep.
 
-    Raises `UserError` where the losses are no longer finite.
+    Raises:
+        UserError: the losses are no longer finite.
     """
     steps = schedule(training.parameters)
-    every = max(1, len(steps) // records)
-    training.accelerator.wait_for_everyone()  # the main process has locked the folder: the state stays
-    state = load_checkpoint(checkpoint)
-    done = training.load_state(state) if state else 0
-    last_saved = time.monotonic()
-    is_main = training.accelerator.is_main_process
-    with progress("train_gan", len(steps), "steps", done) as advance:
-        for step in steps[done:]:
-            training.step(step)
-            is_last = step.number + 1 == len(steps)
-            if (step.number + 1) % every == 0 or is_last:
-                training.losses.record(step)
-                _refuse_divergence(training.losses, step)
-            if is_main and (is_last or steps[step.number + 1].resolution != step.resolution):
-                on_resolution(step.resolution)
-            is_due = is_last or time.monotonic() - last_saved > checkpoint_seconds
-            if is_due and is_main:
-                save_checkpoint(checkpoint, training.state(step.number + 1))
-                last_saved = time.monotonic()
-            advance(1, f"{step.resolution} px")
+    run_steps(session, _Scheduled(session, training, steps, on_resolution, records), len(steps))
     return training.averaged
+
+
+class _Scheduled:
+    """A training over its schedule; the arguments are those of `train`."""
+
+    def __init__(
+        self,
+        session: Session,
+        training: GANTraining,
+        steps: list[Step],
+        on_resolution: Callable[[int], None],
+        records: int,
+    ) -> None:
+        self.session, self.training, self.steps, self.on_resolution = session, training, steps, on_resolution
+        self.every = max(1, len(steps) // records)  # steps between two records
+        self.state = training.state
+
+    def step(self, number: int) -> StepDone:
+        """Take a step; record the losses where that is due, and tell of a resolution that is finished."""
+        step, is_last = self.steps[number], number + 1 == len(self.steps)
+        self.training.step(step)
+        if (number + 1) % self.every == 0 or is_last:
+            self.training.losses.record(step)
+            self._refuse_divergence(number, self.training.losses.records[-1])
+        is_finished = is_last or self.steps[number + 1].resolution != step.resolution
+        if is_finished and self.session.accelerator.is_main_process:
+            self.on_resolution(step.resolution)
+        return StepDone(note=f"{step.resolution} px")
+
+    def check(self, number: int) -> None:
+        """Raise `UserError` where a loss since the last record was not finite."""
+        self._refuse_divergence(number, self.training.losses.sums)
+
+    def load_state(self, state: dict[str, Any], done: int) -> None:
+        """Take up the state after `done` steps."""
+        self.training.load_state(state)
+
+    def _refuse_divergence(self, number: int, losses: Mapping[str, float]) -> None:
+        note = f"{self.steps[number].resolution} px"
+        refuse_divergence(self.session.name, number, losses.values(), REMEDY, note)
 
 
 def _refuse_uneven_shares(parameters: TrainGAN, processes: int) -> None:
@@ -309,12 +323,3 @@ def _refuse_uneven_shares(parameters: TrainGAN, processes: int) -> None:
                 f"train_gan.batch_size is {step.batch_size} at {step.resolution} px, which {processes} "
                 "processes cannot share evenly: use a multiple, or another runtime.processes."
             )
-
-
-def _refuse_divergence(losses: Losses, step: Step) -> None:
-    last = losses.records[-1]
-    if not all(np.isfinite(value) for value in last.values()):
-        raise UserError(
-            f"train_gan: the losses are not finite at step {step.number + 1} ({step.resolution} px): lower "
-            "train_gan.learning_rate or raise train_gan.gradient_penalty."
-        )

@@ -374,6 +374,4 @@ class Store:
         return self._maps[shard]
 
     def _damaged(self, path: Path, how: str) -> UserError:
-        return UserError(
-            f"{path} is damaged ({how}): `python -m zprime.verify --mend {self.folder}` makes it again."
-        )
+        return UserError(f"{path} is damaged ({how}): `zprime verify --mend {self.folder}` makes it again.")

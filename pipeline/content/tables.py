@@ -45,7 +45,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise UserError(
-            f"{path} is no Parquet table ({' '.join(str(error).split())}): `python -m zprime.verify` says "
+            f"{path} is no Parquet table ({' '.join(str(error).split())}): `zprime verify` says "
             "what is wrong, and mends it."
         ) from error
 

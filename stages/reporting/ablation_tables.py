@@ -1,10 +1,11 @@
-"""What docs/results.md says of the ablations: pure functions of the records of `stages.reporting.ablations`."""
+"""What docs/results.md says of the ablations: pure functions of their records."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.reporting.choices import CHOICE, SELECTION
+from stages.reporting.tables import Table
 from stages.reporting.text import Spread, difference, points, share, signed, spread
 
 RECORD = Mapping[str, Any]
@@ -23,6 +24,16 @@ JUDGED_HEADINGS = (
     "wrong labels: augmented",
     "sampled",
 )
+
+
+def accuracy_table(records: Sequence[RECORD]) -> Table:
+    """Show the accuracies of every variant and recipe."""
+    return Table("Accuracies", "in percent.", ACCURACY_HEADINGS, accuracy_rows(records), labels=2)
+
+
+def judged_table(records: Sequence[RECORD]) -> Table:
+    """Show what became of the rarest group in every variant."""
+    return Table("The rarest group", "as judged.", JUDGED_HEADINGS, judged_rows(records))
 
 
 def accuracy_rows(records: Sequence[RECORD]) -> list[list[str]]:
@@ -115,6 +126,6 @@ def commands(records: Sequence[RECORD]) -> list[str]:
     for record in records:
         seeds, recipes = ",".join(map(str, record["seeds"])), ",".join(record["recipes"])
         names.setdefault(f"--seeds {seeds} --recipes {recipes}", []).append(record["name"])
-    return [
-        " ".join(["python -m stages.reporting.ablations", *of, options]) for options, of in names.items()
-    ] or ["python -m stages.reporting.ablations"]
+    return [" ".join(["zprime ablations", *of, options]) for options, of in names.items()] or [
+        "zprime ablations"
+    ]

@@ -1,10 +1,10 @@
-"""``python -m stages.reporting.ablations [NAME...]``: what each step of the augmentation contributes.
+"""``zprime ablations [NAME...]``: what each step of the augmentation contributes.
 
 Each variant (`stages.reporting.ablation_variants`) changes the present params.yaml. It runs in a copy of the
 project that shares its DVC cache, so that only what depends on the changes is made. It trains on the
 augmented data and on the control `sampled`, the same quota of plain G(z), which the changes alter too: what
 complements add is the difference. docs/results/ablations.json is written after each: a stopped run keeps what
-it has, and the same command goes on with what is missing. `python -m stages.reporting.results` puts them into words.
+it has, and the same command goes on with what is missing. `zprime results` puts them into words.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ import typer
 import yaml
 
 from classifiers import selection
+from classifiers.measures.evaluation import Predictions, Values, group_metrics, overall_metrics
 from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
@@ -29,7 +30,6 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from pipeline.work import digest_of
-from stages.evaluate import Predictions, Values, group_metrics, overall_metrics
 from stages.parameters import AllParameters, read_parameters
 from stages.report import read_json
 from stages.reporting.ablation_variants import VARIANTS, changed

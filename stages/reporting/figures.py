@@ -14,25 +14,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.typing import LineStyleType
 
+from stages.shared.controls import TRAINING_DATA
+
 # Okabe and Ito's colours, told apart by the colour-blind. Of groups: the hue is the target, the shade the
 # protected group, the darkest the last.
 GROUP_COLOURS = (("#56B4E9", "#0072B2"), ("#E69F00", "#D55E00"))  # of one protected attribute
 GROUP_SHADES = ("Blues", "Oranges")  # Matplotlib's, of several
 GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GROUP_LINES: tuple[LineStyleType, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1.5, 2)))
-DATA_COLOURS = {
-    "original": "#4D4D4D",
-    "duplicated": "#E69F00",
-    "sampled": "#0072B2",
-    "augmented": "#009E73",
-    "oracle": "#CC79A7",
-}
-DATA_MARKERS = {"original": "o", "duplicated": "D", "sampled": "v", "augmented": "s", "oracle": "^"}
 SOURCE_COLOURS = {"z": "#4D4D4D", "z_prime": "#009E73"}
 SOURCE_LABELS = {"z": "G(z)", "z_prime": "G(z′)"}
 INK = "#333333"
 WIDTH = 11.2  # inches, of every figure: the page shows them at one scale
 PANELS_PER_ROW = 4
+BINS = 50  # of every score histogram, as in kl_scores
 LEAST_SHARE = 0.05  # %, where the logarithmic axis of the histograms begins
 
 matplotlib.rcParams.update(
@@ -56,6 +51,13 @@ matplotlib.rcParams.update(
         "legend.frameon": False,
     }
 )
+
+
+def binned_shares(scores: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Histograms over [0, 1]: score (the bin's centre), then for each set the share of its scores in %."""
+    edges = np.linspace(0, 1, BINS + 1)
+    shares = {name: np.histogram(s, edges)[0] * 100 / max(1, len(s)) for name, s in scores.items()}
+    return pd.DataFrame({"score": (edges[:-1] + edges[1:]) / 2, **shares})
 
 
 def group_colours(n_protected: int) -> list[str]:
@@ -94,7 +96,8 @@ def _group_legend(figure: Figure, handles: Sequence[Line2D], n_groups: int, titl
 
 def _data_handles(data: Sequence[str]) -> list[Line2D]:
     return [
-        Line2D([], [], color=DATA_COLOURS[d], marker=DATA_MARKERS[d], markersize=5, label=d) for d in data
+        Line2D([], [], color=TRAINING_DATA[d].colour, marker=TRAINING_DATA[d].marker, markersize=5, label=d)
+        for d in data
     ]
 
 
@@ -120,8 +123,8 @@ def group_accuracies(table: pd.DataFrame, groups: Sequence[str]) -> bytes:
                 rows["mean"] * 100,
                 rows["group"] + (k - (len(data) - 1) / 2) * step,
                 xerr=rows["deviation"] * 100,
-                fmt=DATA_MARKERS[name],
-                color=DATA_COLOURS[name],
+                fmt=TRAINING_DATA[name].marker,
+                color=TRAINING_DATA[name].colour,
                 markersize=5,
                 capsize=2.5,
                 linewidth=1.2,
@@ -160,7 +163,7 @@ def data_sets(summaries: Mapping[str, Mapping[str, float]], groups: Sequence[str
     _bars(divergences, summaries, names, labels, "{:.3f}")
     divergences.set_ylabel("KL divergence (nats)")
     divergences.set_title("Distance from balance")
-    _legend(figure, [Patch(color=DATA_COLOURS[name], label=name) for name in summaries])
+    _legend(figure, [Patch(color=TRAINING_DATA[name].colour, label=name) for name in summaries])
     return _svg(figure)
 
 
@@ -174,7 +177,9 @@ def _bars(
     width = 0.8 / len(summaries)
     for k, (data, summary) in enumerate(summaries.items()):
         places = np.arange(len(names)) + (k - (len(summaries) - 1) / 2) * width
-        bars = axes.bar(places, [summary[name] for name in names], width * 0.92, color=DATA_COLOURS[data])
+        bars = axes.bar(
+            places, [summary[name] for name in names], width * 0.92, color=TRAINING_DATA[data].colour
+        )
         many = len(summaries) * len(names) > 12  # then the numbers would run into one another
         axes.bar_label(bars, fmt=number, fontsize=6.5 if many else 7.5, padding=1.5, rotation=90 * many)
     axes.set_xticks(range(len(names)), labels, fontsize=8.5)
@@ -316,9 +321,14 @@ def training_curves(histories: pd.DataFrame) -> bytes:
             continue
         for name in data:
             rows = histories[(histories["recipe"] == recipes[k]) & (histories["data"] == name)]
-            _curve(losses, rows, "loss", DATA_COLOURS[name], DATA_MARKERS[name])
+            _curve(losses, rows, "loss", TRAINING_DATA[name].colour, TRAINING_DATA[name].marker)
             _curve(
-                accuracies, rows, "worst_group_accuracy", DATA_COLOURS[name], DATA_MARKERS[name], scale=100.0
+                accuracies,
+                rows,
+                "worst_group_accuracy",
+                TRAINING_DATA[name].colour,
+                TRAINING_DATA[name].marker,
+                scale=100.0,
             )
         losses.set_title(recipes[k])
         losses.set_ylim(bottom=0)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from stages.reporting.choices import SELECTION
 from stages.reporting.steps import set_name
+from stages.reporting.tables import Table
 from stages.reporting.text import cell, difference, points, share, spread
 
 FIGURES = Mapping[str, Any]
@@ -191,6 +192,17 @@ def _shortcut(runs: pd.DataFrame) -> list[Loss]:
     gain, deviation = difference(plain, sources)
     beside = f"{spread(plain)} % with {GROUP_BALANCED}: {points(gain)} ± {100 * deviation:.1f}"
     return [Loss(f"Shortcut: worst group with {SOURCE_BALANCED}", f"{spread(sources)} %", beside)]
+
+
+def loss_table(found: Sequence[Loss]) -> Table:
+    """Show every place where the rarest group may be lost."""
+    return Table(
+        "Where it is lost",
+        "of the rarest group, step by step.",
+        ["place", "figure", "beside"],
+        [[loss.place, loss.figure, loss.beside] for loss in found],
+        labels=3,
+    )
 
 
 def largest_loss(found: Sequence[Loss]) -> Loss | None:

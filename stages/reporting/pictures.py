@@ -11,17 +11,36 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.content.groups import protected_groups
 from pipeline.content.pictures import grid
 from pipeline.content.stores import Store
 from pipeline.content.tables import read_table
 from stages.parameters import AllParameters
-from stages.reporting.tables import evenly_per_group, groups_of
 from stages.shared.paths import GENERATOR, REAL, SYNTHETIC
 
 PAIRS_PER_GROUP = 4
 REAL_PER_GROUP = 16
 PICTURE_WIDTH = 1120  # px, at most: the width of the page's text
 LOSSLESS_HEIGHT = 64  # px
+
+
+def groups_of(labels: pd.DataFrame, attributes: Sequence[str]) -> NDArray[np.int64]:
+    """The group t * n_g + a of each row, of the columns of the target and the protected attributes: [n]."""
+    protected, n_groups = protected_groups(labels[list(attributes[1:])].to_numpy(dtype=np.int64))
+    return labels[attributes[0]].to_numpy(dtype=np.int64) * n_groups + protected
+
+
+def evenly_per_group(table: pd.DataFrame, per_group: int) -> pd.DataFrame:
+    """As many rows of every group, evenly spaced in the order of the ids: nothing is picked by eye.
+
+    Args:
+        table: id, group, and what else is to be kept.
+    """
+    chosen = []
+    for _, members in table.sort_values("id").groupby("group"):
+        count = min(per_group, len(members))
+        chosen.append(members.iloc[np.arange(count) * len(members) // count])
+    return pd.concat(chosen, ignore_index=True)
 
 
 def data_uri(kind: str, content: bytes) -> str:

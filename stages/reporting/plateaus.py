@@ -1,7 +1,7 @@
 """Trainings that ended on their plateau: they have learned nothing, and are no results.
 
-`train` judges each run (`pipeline.content.trust`); `evaluate` leaves out those that are useless, and names them in
-out/evaluation/plateaus.json, which the pages read.
+`train` judges each run (`pipeline.content.trust`); `evaluate` leaves out those that are useless, and names
+them in out/evaluation/plateaus.json, which the pages read.
 """
 
 import json

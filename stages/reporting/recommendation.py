@@ -1,6 +1,7 @@
 """out/evaluation/recommendation.json: what it holds, and how its figures are written.
 
-`evaluate` makes it (`stages.reporting.recommending`); the report, an export's data card and `zprime recommend` read it.
+`evaluate` makes it (`stages.reporting.recommending`); the report, an export's data card and
+`zprime recommend` read it.
 """
 
 import math

@@ -31,10 +31,7 @@ from pipeline.content.seeds import generator_for
 from pipeline.content.trust import Judgement, worst_level
 from pipeline.errors import UserError
 from stages.reporting.recommendation import CellFigures, Choice, Recommendation, accuracy_text, percent
-
-REAL_ALONE = ("original", "duplicated")
-WITH_SYNTHETIC = ("sampled", "augmented")
-USABLE = (*REAL_ALONE, *WITH_SYNTHETIC)  # the simpler first: of equal cells the first is preferred
+from stages.shared.controls import MANIFESTS, REAL, USABLE
 
 RESAMPLES = 2000  # a probability of 0.8 is known to one point: √(0.8 · 0.2 / 2000) = 0.009
 POOLED_DEGREES = 2  # of freedom: with three seeds, a cell's own variance counts as much as the pooled one
@@ -258,7 +255,7 @@ def recommend(
     def probability(first: int | None, second: int | None) -> float | None:
         return None if first is None or second is None else drawn.probability(first, second)
 
-    real, synthetic = best_of(REAL_ALONE), best_of(WITH_SYNTHETIC)
+    real, synthetic = best_of([name for name in USABLE if name in REAL]), best_of(list(MANIFESTS))
     sampled, augmented = best_of(("sampled",)), best_of(("augmented",))
     gain = probability(synthetic, real)
     earned = None if gain is None else gain >= PROBABILITY_ASKED
@@ -266,7 +263,7 @@ def recommend(
     complements = _all_reach([probability(augmented, real), over_sampled])
     chosen, other = (synthetic, real) if earned or real is None else (real, synthetic)
     assert chosen is not None  # there is a run, and it is of one of the two kinds
-    judged = judgements.get(cells[chosen].data, ()) if cells[chosen].data in WITH_SYNTHETIC else ()
+    judged = judgements.get(cells[chosen].data, ()) if cells[chosen].data in MANIFESTS else ()
     doubts = [f"{of.step} ({of.level})" for of in judged if of.level != "fine"]
     preferred = best_of(USABLE)
     assert preferred is not None
@@ -370,9 +367,9 @@ def _sentence(
     figure = f"worst-group accuracy on validation is {accuracy_text(chosen)} ({_seeds_text(chosen, assumed)})"
     text = f"Train {chosen.recipe} on the {chosen.data} data"
     if other is None or gain is None:
-        missing = "on real images alone" if chosen.data in WITH_SYNTHETIC else "with synthetic images"
+        missing = "on real images alone" if chosen.data in MANIFESTS else "with synthetic images"
         text += f": {figure}, and no run {missing} stands against it"
-    elif chosen.data in WITH_SYNTHETIC:
+    elif chosen.data in MANIFESTS:
         text += (
             f": {figure}, and synthetic images earn their place, as it beats the best without them "
             f"({_named(other)}) with a probability of {percent(gain)}{complements}"

@@ -1,12 +1,14 @@
-"""``python -m stages.reporting.results``: what the finished pipeline found -> docs/results.md and its pictures.
+"""``zprime results``: what the finished pipeline found -> docs/results.md and its pictures.
 
-Reads what the stages wrote, and docs/results/ablations.json where `python -m stages.reporting.ablations` has been
+Reads what the stages wrote, and docs/results/ablations.json where `zprime ablations` has been
 run. Every figure and every verdict is computed; the template's prose holds whatever they are.
 """
 
+import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,25 +26,25 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
-from stages.report import read_json, step_sheets, without_folders
+from stages.report import read_json, step_tables, without_folders
 from stages.reporting import ablation_tables as ablated
-from stages.reporting import commands as results_commands
-from stages.reporting import tables
 from stages.reporting.choices import (
     BASELINE,
     CHOICE,
     SELECTION,
     chosen_recipes,
     gap_of,
-    seeds_of,
     summary_table,
 )
-from stages.reporting.figures import DATA_COLOURS
-from stages.reporting.leakage import largest_loss, losses, rarest_group
+from stages.reporting.leakage import largest_loss, loss_table, losses, rarest_group
+from stages.reporting.measures import RunTables, counts_table, overview
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
+from stages.reporting.tables import Table, grid, markdown_headings, markdown_rows, to_markdown
 from stages.reporting.targets import verdicts
-from stages.reporting.text import cell, difference, points, share, spread, unpadded
+from stages.reporting.text import cell, difference, points, share, spread
+from stages.reporting.words import deviation_note
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.paths import (
     ABLATIONS,
     BALANCED,
@@ -50,38 +52,38 @@ from stages.shared.paths import (
     EVALUATION,
     GENERATOR,
     METRICS,
+    PRESETS,
     QUALITY,
     RECOMMENDATION,
     REPORT,
     RESULTS,
 )
-from zprime.preset import PRESETS
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"
-CONTROLS = ("duplicated", "sampled")
-PAPER = (*tables.PAPER, tables.DISTANCES[0])  # with the sound KL beside the published one
+NOT_RESULTS = ("runtime", "cluster")  # sections that say where and how fast, not what
+DEFAULT = "avatars"  # the preset that params.yaml is in a clone
 
 
 # --- Tables of the runs ----------------------------------------------------------------------------------
 
 
-def run_rows(runs: pd.DataFrame) -> list[list[str]]:
-    """A row for each data set and recipe, as text in percent; what validation chose for its data is bold."""
-    names = (SELECTION, "accuracy", "gap_closed", CHOICE)
-    rows = []
-    for record in summary_table(runs).to_dict("records"):
-        texts = [str(record["data"]), str(record["recipe"])]
-        texts += [spread((record[name], record[f"{name}_std"])) for name in names]
-        rows.append([_marked(text, record["chosen"]) for text in texts])
-    return rows
+def control_table(runs: pd.DataFrame) -> Table:
+    """What the augmented data bring beyond each control."""
+    return Table(
+        "Controls",
+        "what complements bring beyond repeating real images (`duplicated`) and beyond as many plain G(z) "
+        "(`sampled`); with ERM, and with the recipe that validation chooses for each.",
+        ["control", "worst group", "against", "its worst group", "gain", "beyond the deviations"],
+        control_rows(runs),
+    )
 
 
 def control_rows(runs: pd.DataFrame) -> list[list[str]]:
     """What the augmented data bring beyond each control: with ERM, and with what validation chooses."""
     chosen = chosen_recipes(runs)
     rows = []
-    for data in (name for name in CONTROLS if name in chosen):
+    for data in (name for name, entry in TRAINING_DATA.items() if entry.is_control and name in chosen):
         pairs = {(BASELINE, BASELINE), (chosen[data], chosen["augmented"])}
         for theirs, ours in sorted(pairs, key=lambda pair: pair != (BASELINE, BASELINE)):
             control, augmented = cell(runs, data, theirs, SELECTION), cell(runs, "augmented", ours, SELECTION)
@@ -95,34 +97,10 @@ def control_rows(runs: pd.DataFrame) -> list[list[str]]:
     return rows
 
 
-def cell_rows(runs: pd.DataFrame, columns: Sequence[tables.Column]) -> list[list[str]]:
-    """A row for each data set and recipe: these metrics, as text; what validation chose is bold."""
-    return [
-        [_marked(row["data"], row["chosen"]), _marked(row["recipe"], row["chosen"]),
-         *(unpadded(row["cells"][column.name]) for column in columns)]
-        for row in tables.table_rows(runs, columns)
-    ]  # fmt: skip
-
-
-def group_rows(runs: pd.DataFrame, n_groups: int) -> list[list[str]]:
-    """Every group's accuracy at 0.5 in percent, of ERM and of the recipe that is chosen for each data set."""
+def groups_compared(runs: pd.DataFrame) -> Callable[[str, str], bool]:
+    """Tell whether a recipe is the baseline, or what validation chooses: whose groups are shown."""
     chosen = chosen_recipes(runs)
-    compared = [recipe in (BASELINE, chosen[data]) for data, recipe in tables.cells_of(runs)]
-    rows = cell_rows(runs, tables.group_columns(n_groups))
-    return [row for row, is_compared in zip(rows, compared, strict=True) if is_compared]
-
-
-def paper_rows(runs: pd.DataFrame, n_groups: int) -> list[list[str]]:
-    """The paper's measures, and beside them every group's accuracy where they are measured, in percent."""
-    besides = [tables.accuracies_beside(seeds_of(runs, *of), n_groups) for of in tables.cells_of(runs)]
-    return [
-        row + [_marked(group["text"], group["worst"]) for group in beside]
-        for row, beside in zip(cell_rows(runs, PAPER), besides, strict=True)
-    ]
-
-
-def _marked(text: str, marked: bool) -> str:
-    return f"**{text}**" if marked else text
+    return lambda data, recipe: recipe in (BASELINE, chosen[data])
 
 
 # --- Page ------------------------------------------------------------------------------------------------
@@ -142,7 +120,7 @@ def accuracy_figure(runs: pd.DataFrame) -> Figure:
             width * 0.92,
             yerr=rows[f"{SELECTION}_std"] * 100,
             capsize=2.5,
-            color=DATA_COLOURS[name],
+            color=TRAINING_DATA[name].colour,
             label=name,
         )
     axes.set_xticks(range(len(recipes)), recipes)
@@ -165,12 +143,6 @@ def write_pictures(runs: pd.DataFrame, folder: Path) -> dict[str, str]:
             shutil.copyfile(picture, folder / f"{name}.png")
             written[name] = f"{name}.png"
     return written
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
-    """A table in Markdown: the first columns to the left, the others to the right."""
-    lines = [headings, [*["---"] * labels, *["---:"] * (len(headings) - labels)], *rows]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
 
 
 def read_runs(parameters: AllParameters) -> pd.DataFrame:
@@ -198,15 +170,55 @@ def read_runs(parameters: AllParameters) -> pd.DataFrame:
     return runs
 
 
-def commands(content: Mapping[str, Any]) -> list[str]:
-    """What makes the outputs again that these parameters made.
+@dataclass(frozen=True)
+class MadeWith:
+    """What a params.yaml is: a preset, and what differs from it.
+
+    Attributes:
+        preset: its name.
+        changes: the parameters that differ, each as "section.name: value".
+    """
+
+    preset: str
+    changes: list[str]
+
+
+def changed_parameters(former: Mapping[str, Any], wanted: Mapping[str, Any], place: str = "") -> list[str]:
+    """List what differs from `former` in `wanted`, as "section.name: value"; null for what is missing."""
+    found = []
+    for key in dict.fromkeys((*former, *wanted)):
+        name, before, after = f"{place}{key}", former.get(key), wanted.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += changed_parameters(before, after, f"{name}.")
+        elif before != after:
+            found.append(f"{name}: {json.dumps(after, ensure_ascii=False)}")
+    return found
+
+
+def made_with(content: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> MadeWith:
+    """Find the preset that parameters differ least from; where a run computes is not compared.
 
     Args:
         content: what params.yaml holds.
+        presets: what each preset holds, by its name.
     """
-    presets = {path.stem: path.read_text() for path in sorted((PROJECT / PRESETS).glob("*.yaml"))}
-    contents = {name: yaml.safe_load(text) for name, text in presets.items()}
-    return results_commands.commands(without_folders(content), contents)
+
+    def results_alone(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: section for name, section in values.items() if name not in NOT_RESULTS}
+
+    found = [
+        MadeWith(name, changed_parameters(results_alone(preset), results_alone(content)))
+        for name, preset in presets.items()
+    ]
+    return min(found, key=lambda made: (len(made.changes), made.preset != DEFAULT))
+
+
+def made_with_now() -> MadeWith:
+    """Say what the project's params.yaml is, without the folders of this machine."""
+    presets = {path.stem: yaml.safe_load(path.read_text()) for path in (PROJECT / PRESETS).glob("*.yaml")}
+    return made_with(
+        without_folders(yaml.safe_load(PARAMETERS_FILE.read_text())), dict(sorted(presets.items()))
+    )
 
 
 def page(
@@ -214,19 +226,23 @@ def page(
     runs: pd.DataFrame,
     pictures: Mapping[str, str],
     ablations: list[dict[str, Any]],
-    made_by: Sequence[str],
+    made: MadeWith,
 ) -> str:
     """docs/results.md, of the outputs in the current folder.
 
     Args:
         pictures: as `write_pictures` returns.
         ablations: the records of `stages.reporting.ablations`.
-        made_by: the commands that make the outputs again.
+        made: the parameters that made the outputs.
     """
     datasheet, quality = read_json(BALANCED / "datasheet.json"), read_json(QUALITY / "quality.json")
     names = group_names(parameters.target, parameters.protected)
     found = losses(quality, datasheet, runs, parameters.attributes)
-    sheets = step_sheets(parameters, datasheet, names)
+    steps = step_tables(parameters, datasheet, names)
+    described = read_json(EVALUATION / "data.json")
+    summaries = {data: described[data] for data in parameters.train.data}
+    images = {data: summary["images"] for data, summary in summaries.items()}
+    run_tables = RunTables(runs, parameters.target, parameters.protected, names, images)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -234,63 +250,66 @@ def page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"table": markdown_table, "share": share}
+    environment.globals |= {"show": to_markdown, "grid": grid, "share": share}
     return environment.get_template(TEMPLATE).render(
         parameters=parameters,
-        notes=tables.DATA_NOTES,
+        sentences={name: entry.sentence for name, entry in TRAINING_DATA.items()},
         data=list(runs["data"].unique()),
-        seeds=tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
+        seeds=deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
         gap=gap_of(runs),
         plateaus=plateau_sentence(read_plateaus(EVALUATION)),
         has_gap=not math.isnan(gap_of(runs).size),
         verdicts=verdicts(runs, parameters.train.definitions),
-        run_rows=run_rows(runs),
-        group_headings=tables.group_headings(names),
-        group_rows=group_rows(runs, len(names)),
-        paper_headings=[column.heading + (" (%)" if column.percent else "") for column in PAPER],
-        paper_rows=paper_rows(runs, len(names)),
-        control_rows=control_rows(runs),
+        overview=overview(runs),
+        groups=run_tables.groups(groups_compared(runs)),
+        measures=[run_tables.paper(), run_tables.fairness(), *run_tables.alone()],
+        controls=control_table(runs),
+        counts=counts_table(
+            summaries, datasheet["synthetic"], names, parameters.target, parameters.protected
+        ),
         chosen=chosen_recipes(runs),
         baseline=BASELINE,
         names=names,
         rarest=names[rarest_group(datasheet["before"]["group_counts"])],
         datasheet=datasheet,
         quality=quality,
-        losses=found,
+        losses=loss_table(found),
         largest=largest_loss(found),
-        sheets=[*sheets["latent"], *sheets["complements"], *sheets["quality"]],
-        angles=sheets["angles"],
+        steps=[*steps["latent"], *steps["complements"], *steps["quality"]],
+        angles=steps["angles"],
         generator=read_json(GENERATOR / "card.json"),
         pictures=pictures,
         ablated=ablated,
         ablations=ablations,
         beside=beside_records(),
         ablation_seeds=sorted({len(record["seeds"]) for record in ablations}),
-        commands=[*made_by, *ablated.commands(ablations)],
+        made=made,
+        commands=ablated.commands(ablations),
     )
 
 
 def beside_record(
-    name: str, about: str, parameters: AllParameters, runs: pd.DataFrame, made_by: Sequence[str]
+    name: str, about: str, parameters: AllParameters, runs: pd.DataFrame, made: MadeWith
 ) -> dict[str, Any]:
     """What docs/results.md says of a benchmark beside the one that the page is about.
 
     Args:
         name: of its file, and its place in the page.
         about: what was done, a sentence.
-        made_by: the commands that make its outputs again.
+        made: the parameters that made its outputs.
     """
     return {
         "name": name,
         "about": about,
         "target": parameters.target,
         "protected": parameters.protected,
-        "seeds": tables.deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
-        "rows": run_rows(runs),
+        "seeds": deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
+        "headings": markdown_headings(overview(runs)),
+        "rows": markdown_rows(overview(runs)),
         "plateaus": plateau_sentence(read_plateaus(EVALUATION)),
         "verdict": read_recommendation(RECOMMENDATION).sentence,
         "recommended": read_json(METRICS)["recommendation"],
-        "commands": list(made_by),
+        "made": asdict(made),
     }
 
 
@@ -309,15 +328,13 @@ def main(
     parameters = read_parameters()
     runs = read_runs(parameters)
     if beside is not None:
-        made_by = commands(yaml.safe_load(PARAMETERS_FILE.read_text()))
         path = BESIDE / f"{beside}.json"
-        write_json(path, beside_record(beside, about, parameters, runs, made_by))
+        write_json(path, beside_record(beside, about, parameters, runs, made_with_now()))
         print(f"results: {path}; `make results` on the benchmark's own outputs puts it into {RESULTS}")
         return
     pictures = write_pictures(runs, RESULTS.with_suffix(""))
     ablations = read_json(ABLATIONS) if ABLATIONS.exists() else []
-    made_by = commands(yaml.safe_load(PARAMETERS_FILE.read_text()))
-    content = page(parameters, runs, pictures, ablations, made_by)
+    content = page(parameters, runs, pictures, ablations, made_with_now())
     with committed(RESULTS) as temporary:
         temporary.write_text(content)
     decided = verdicts(runs, parameters.train.definitions)

@@ -5,12 +5,12 @@ Pure functions of what the stages wrote as JSON; each gives tables of text, whic
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stages.reporting.recommendation import Recommendation, accuracy_text
 from stages.reporting.recommendation import percent as probability_text
-from stages.reporting.tables import group_headings
+from stages.reporting.tables import Heading, Table
+from stages.reporting.text import group_headings
 
 FIGURES = Mapping[str, Any]
 NAMES_OF_SETS = {
@@ -22,17 +22,6 @@ NAMES_OF_SETS = {
     "augmented": "augmented, as trained on",
     "sampled": "sampled, as trained on",
 }
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table of the page: all cells are text, those of the first `labels` columns aligned to the left."""
-
-    title: str
-    explanation: str
-    headings: list[str]
-    rows: list[list[str]]
-    labels: int = 1
 
 
 def percent(share: float | None) -> str:
@@ -58,9 +47,9 @@ def set_name(name: str) -> str:
 # --- The verdict -----------------------------------------------------------------------------------------
 
 
-def recommendation(verdict: Recommendation) -> Sheet:
+def recommendation(verdict: Recommendation) -> Table:
     """What validation says of every data set and recipe that a user could use."""
-    return Sheet(
+    return Table(
         "What stands behind the verdict",
         "worst-group accuracy on validation, mean over the seeds ± its standard deviation, by "
         f"{verdict.resamples:,} resamples of the {verdict.n_images:,} validation images and by the seeds; "
@@ -93,7 +82,7 @@ def recommendation(verdict: Recommendation) -> Sheet:
 # --- Latent space ----------------------------------------------------------------------------------------
 
 
-def hyperplanes(metrics: FIGURES, attributes: Sequence[str]) -> Sheet:
+def hyperplanes(metrics: FIGURES, attributes: Sequence[str]) -> Table:
     """How well each hyperplane separates latents that it was not fitted on.
 
     Args:
@@ -102,7 +91,7 @@ def hyperplanes(metrics: FIGURES, attributes: Sequence[str]) -> Sheet:
     target = attributes[0]
     of_domains = [name for name in metrics if name not in (*attributes, "angles_degrees")]
     planes = {name: metrics[name] for name in (*attributes, *of_domains)}
-    return Sheet(
+    return Table(
         "Hyperplanes in the latent space",
         "on latents that they were not fitted on. “On the sphere”: where the generator normalises its "
         "latents, what it renders. A plane “in” a group was fitted on the latents of that protected group. "
@@ -131,7 +120,7 @@ def angles(metrics: FIGURES, protected: Sequence[str]) -> str:
     return f"Angles between the normals of the protected attributes: {'; '.join(named)}." if pairs else ""
 
 
-def moves(metrics: Mapping[str, FIGURES]) -> Sheet:
+def moves(metrics: Mapping[str, FIGURES]) -> Table:
     """How far the complements of each source moved, and where they came to lie.
 
     Args:
@@ -152,7 +141,7 @@ def moves(metrics: Mapping[str, FIGURES]) -> Sheet:
                     number(of["condition_number"]),
                 ]
             )
-    return Sheet(
+    return Table(
         "Moves from z to z′",
         "lengths in units of the latent space. “Flipped”: the complements that lie where they were moved to, "
         "measured on the sphere. Angle: the smallest between what is kept and what is flipped; the smaller "
@@ -164,7 +153,7 @@ def moves(metrics: Mapping[str, FIGURES]) -> Sheet:
     )  # fmt: skip
 
 
-def inversion(metrics: FIGURES) -> Sheet:
+def inversion(metrics: FIGURES) -> Table:
     """How well latents were found for real images, and for the generator's own, whose latents are known."""
     rows = []
     for kind, name in (("real", "real training images"), ("generated", "G’s own samples")):
@@ -181,7 +170,7 @@ def inversion(metrics: FIGURES) -> Sheet:
                     percent(of.get("distance_median")),
                 ]
             )
-    return Sheet(
+    return Table(
         "Inversion: the latents found for images",
         "the error is a pixel's mean absolute difference from the reconstruction, of 255. Distance: from the "
         "true latent, in percent of how far two random latents lie apart.",
@@ -191,10 +180,43 @@ def inversion(metrics: FIGURES) -> Sheet:
     )  # fmt: skip
 
 
+def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: str, selection: str) -> Table:
+    """How good each attribute classifier is.
+
+    Args:
+        metrics: of each attribute, what `train_attribute` wrote.
+        names: of the groups, [2 n_g].
+        target: the target attribute, whose groups' sizes are shown.
+        selection: train_attribute.selection.
+    """
+    of_target = metrics[target]
+    groups = [
+        Heading(heading, f"group_{k}, n = {of_target[f'group_{k}_n']:,}", names[k])
+        for k, heading in enumerate(group_headings(names))
+    ]
+    return Table(
+        "Attribute classifiers on the real validation set",
+        "the weights and the threshold are those with the best worst-group accuracy."
+        if selection == "worst_group_accuracy"
+        else "the threshold is the one with the best F1.",
+        ["Attribute", "Average precision (%)", "Threshold", "Accuracy (%)", *groups],
+        [
+            [
+                name,
+                percent(of["average_precision"]),
+                number(of["threshold"], 3),
+                percent(of["accuracy"]),
+                *(percent(of[f"group_{k}_accuracy"]) for k in range(len(names))),
+            ]
+            for name, of in metrics.items()
+        ],
+    )
+
+
 # --- Gates -----------------------------------------------------------------------------------------------
 
 
-def complements(datasheet: FIGURES) -> Sheet:
+def complements(datasheet: FIGURES) -> Table:
     """What the attribute classifiers and the hyperplanes say of the complements."""
     protected = datasheet["attributes"]["protected"]
     several = len(protected) > 1
@@ -215,7 +237,7 @@ def complements(datasheet: FIGURES) -> Sheet:
             ]
         by_planes = (percent(of[name]) for name in ("hyperplane_target_kept", "hyperplane_flipped"))
         rows.append([*row, *by_planes, count(of["kept"])])
-    return Sheet(
+    return Table(
         "Complements, as the attribute classifiers see them",
         "the hyperplanes’ view is that on the sphere. The last column is how many passed every gate.",
         [*headings, "Kept by the hyperplanes (%)", "Flipped by the hyperplanes (%)", "Passed"],
@@ -223,7 +245,7 @@ def complements(datasheet: FIGURES) -> Sheet:
     )
 
 
-def gates(datasheet: FIGURES, names: Sequence[str]) -> Sheet:
+def gates(datasheet: FIGURES, names: Sequence[str]) -> Table:
     """How many complements each gate that is on dropped, of all and of each inherited group.
 
     Args:
@@ -234,7 +256,7 @@ def gates(datasheet: FIGURES, names: Sequence[str]) -> Sheet:
         for source, of in datasheet["complements"].items()
         for gate, dropped in of["dropped"].items()
     ]
-    return Sheet(
+    return Table(
         "What the gates dropped",
         "complements by their inherited group; one may fail several gates.",
         ["Complements", "Gate", "All", *group_headings(names)],
@@ -250,16 +272,16 @@ def _all_and_groups(dropped: FIGURES, n_groups: int) -> list[int]:
 # --- Quality of the synthetic images ---------------------------------------------------------------------
 
 
-def quality(figures: FIGURES) -> list[Sheet]:
+def quality(figures: FIGURES) -> list[Table]:
     """Everything that out/quality/quality.json has: distances, the probe, and the judge if any."""
     sheets = [_distances(figures["distances"]), _probe(figures["probe"], figures["groups"])]
     return sheets + (_judge(figures["judge"], figures["groups"]) if figures["judge"] else [])
 
 
-def _distances(distances: FIGURES) -> Sheet:
+def _distances(distances: FIGURES) -> Table:
     names = list(distances["sets"][0]["classifier_frechet_distance"])
     fid = any(row["fid"] is not None for row in distances["sets"])
-    return Sheet(
+    return Table(
         "Distance from real images",
         f"of {count(distances['images'])} images of each set. In the features of each attribute classifier: "
         "a Fréchet distance, but not an FID; it compares sets within this table. Of real training images "
@@ -278,8 +300,8 @@ def _distances(distances: FIGURES) -> Sheet:
     )
 
 
-def _probe(probe: FIGURES, names: Sequence[str]) -> Sheet:
-    return Sheet(
+def _probe(probe: FIGURES, names: Sequence[str]) -> Table:
+    return Table(
         "Real or synthetic? The probe",
         "area under the ROC curve (%) of a small classifier told to separate them, on images it has not "
         "seen: 50 is ideal, 100 a cue that can be learned in place of the target. Groups: of given labels.",
@@ -291,12 +313,12 @@ def _probe(probe: FIGURES, names: Sequence[str]) -> Sheet:
     )
 
 
-def _judge(judge: FIGURES, names: Sequence[str]) -> list[Sheet]:
+def _judge(judge: FIGURES, names: Sequence[str]) -> list[Table]:
     headings = group_headings(names)
     changed = list(next(iter(next(iter(judge["complements"].values())).values()))["changed"])
     said_of = {name: f"{name}, computed from the pixels" for name in judge["measured"]}
     return [
-        Sheet(
+        Table(
             "The judge",
             "used for evaluation alone; where it is a network, trained on a balanced set of real images. Its "
             "accuracy on the real test set, in percent, bounds what the tables below can tell.",
@@ -307,7 +329,7 @@ def _judge(judge: FIGURES, names: Sequence[str]) -> list[Sheet]:
                 for name, of in judge["real_test"].items()
             ],
         ),
-        Sheet(
+        Table(
             "What the generator makes",
             "share of each group among the images, as the judge sees them, in percent.",
             ["Images", "n", *headings],
@@ -316,7 +338,7 @@ def _judge(judge: FIGURES, names: Sequence[str]) -> list[Sheet]:
                 for source, of in judge["sources"].items()
             ],
         ),
-        Sheet(
+        Table(
             "Classifiers and hyperplanes against the judge",
             "on synthetic images, in percent; by judged group the accuracy.",
             ["Images", "Of", "Attribute", "Accuracy", "Balanced accuracy", *headings],
@@ -329,7 +351,7 @@ def _judge(judge: FIGURES, names: Sequence[str]) -> list[Sheet]:
             ],
             labels=3,
         ),
-        Sheet(
+        Table(
             "True flip and keep rates",
             "share of the complements, in percent, whose attribute differs from their z’s, as the judge sees "
             "both: 100 is right for what was to flip, 0 for all else. “As asked”: just what was to flip did; "
@@ -345,7 +367,7 @@ def _judge(judge: FIGURES, names: Sequence[str]) -> list[Sheet]:
             ],
             labels=2,
         ),
-        Sheet(
+        Table(
             "True label noise",
             "share of the images trained on, in percent, whose given label is wrong, as the judge sees it, "
             "by given group. “Group”: the target or a protected attribute is wrong.",

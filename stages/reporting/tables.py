@@ -1,352 +1,250 @@
-"""What the report says in words and tables: pure functions of the evaluation's table of runs."""
+"""A table of the pages as data, and its two renderings: HTML for the report, Markdown for docs/results.md."""
 
-import math
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
-from pipeline.content.groups import protected_groups
-from stages.reporting.choices import (
-    BASELINE,
-    CHOICE,
-    CHOICE_FIGURES,
-    SELECTION,
-    cells_of,
-    chosen_recipes,
-    gap_of,
-    mean_and_deviation,
-    seeds_of,
-    summary_table,
-)
-
-BINS = 50  # of every score histogram, as in kl_scores
 FIGURE_SPACE = "\u2007"  # as wide as a digit
-PERCENT = "\u00a0%"  # not to be parted from its number
-MATCHED_ENDING = "_count_matched"  # of the names of metrics at the matched threshold
-
-DATA_NOTES = {  # what each set of training data is, in one sentence
-    "original": "real training images, as biased as they are",
-    "duplicated": "control: the real images, each group’s repeated until it is as large as the largest",
-    "sampled": "control: real images and, of each group as many as in augmented, plain synthetic ones, G(z)",
-    "augmented": "real images, and synthetic pairs: G(z) with the complements G(z′)",
-    "oracle": "the aim: real images that no user has, all groups of one size",
-}
 
 
 @dataclass(frozen=True)
-class Column:
-    """A metric in a table: its name in metrics.json, its heading, and whether it is written in %."""
+class Heading:
+    """What stands above a column.
 
-    name: str
-    heading: str
-    percent: bool = False
-
-
-ACCURACIES = (
-    Column("accuracy", "Accuracy", percent=True),
-    Column("balanced_accuracy", "Balanced accuracy", percent=True),
-    Column("worst_group_accuracy", "Worst-group accuracy", percent=True),
-)
-MATCHED = Column("worst_group_accuracy_count_matched", "Worst-group accuracy", percent=True)
-PAPER = (  # the columns of the paper's tables, in their order, and BA where the test groups are of one size
-    Column("average_precision", "AP", percent=True),
-    Column("deo", "DEO", percent=True),
-    Column("bias_amplification", "BA", percent=True),
-    Column("bias_amplification_reweighted", "BA at the training proportions", percent=True),
-    Column("kl_scores_published", "KL as published (nats)"),
-)
-DISTANCES = (
-    Column("kl_scores", "KL of scores (nats)"),
-    Column("statistical_parity_difference", "SPD", percent=True),
-    Column("equal_opportunity_difference", "EOD", percent=True),
-    Column("average_odds_difference", "AOD", percent=True),
-    Column("disparate_impact", "Disparate impact (ratio)"),
-)
-
-
-def calibration_columns(attribute: str = "") -> tuple[Column, ...]:
-    """The calibration errors of the two groups of the protected attribute, or of one of several."""
-    return tuple(
-        Column(f"protected_{g}_calibration_error{attribute}", f"ECE, group {g}", percent=True) for g in (0, 1)
-    )
-
-
-def group_columns(n_groups: int) -> tuple[Column, ...]:
-    """The accuracy of every group, [2 n_g]."""
-    return tuple(Column(f"group_{g}_accuracy", f"group {g}", percent=True) for g in range(n_groups))
-
-
-def attribute_columns(attribute: str) -> tuple[Column, ...]:
-    """Of several protected attributes, the measures of one for itself."""
-    alone = (
-        Column(SELECTION, "Worst-group accuracy", percent=True),
-        *(column for column in PAPER if column.name != "average_precision"),  # which knows of no groups
-        *DISTANCES,
-    )
-    renamed = (Column(f"{c.name}_{attribute}", c.heading, c.percent) for c in alone)
-    return (*renamed, *calibration_columns(f"_{attribute}"))
-
-
-# METHODS 2, of CelebA: AP, DEO, BA (%) and KL by the kind of target, baseline → augmented, each ± two
-# deviations of the bootstrap. One BA: CelebA's test groups are about as frequent as its training groups.
-PUBLISHED = {
-    "inconsistently labelled": (
-        "66.3±1.8 → 65.2±1.9", "21.5±4.4 → 16.5±4.2", "2.1±0.6 → 0.5±0.6", "–", "1.7±0.3 → 1.3±0.4",
-    ),
-    "gender-dependent": (
-        "78.6±1.4 → 77.8±1.4", "25.7±3.5 → 23.4±3.6", "2.3±0.5 → 1.6±0.5", "–", "1.3±0.2 → 1.2±0.2",
-    ),
-    "gender-independent": (
-        "83.9±1.5 → 83.0±1.6", "16.7±5.0 → 13.9±5.2", "0.3±0.6 → 0.0±0.5", "–", "1.1±0.5 → 0.9±0.6",
-    ),
-}  # fmt: skip
-# METHODS 3, of CelebA, Blond_Hair with Male: the recipe, worst-group and average accuracy (%).
-PUBLISHED_ACCURACIES = (
-    ("ERM", 41.1, 94.8),
-    ("Group DRO", 41.1, 94.7),
-    ("ERM, strong ℓ2", 37.8, 95.8),
-    ("Group DRO, strong ℓ2", 86.7, 93.5),
-)
-# METHODS 3, what the study that zprime follows reports of itself.
-STUDY = (
-    "In the study that zprime follows (10,000 images, 20 epochs, batches of 4), worst-group accuracy was "
-    f"0{PERCENT} to 12{PERCENT}, an epoch of Group DRO took 1.5 times one of ERM, and it ran out of memory."
-)
-
-
-def spread_text(mean: float, deviation: float, percent: bool) -> str:
-    """'87.3 ± 0.4', padded so that right-aligned columns of it line up; '–' where there is no value."""
-    if math.isnan(mean):
-        return "–"
-    if percent:
-        return f"{mean * 100:.1f} ±".replace("-", "−") + f"{deviation * 100:.1f}".rjust(4, FIGURE_SPACE)
-    return f"{mean:.3f} ± {deviation:.3f}".replace("-", "−")
-
-
-def table_rows(
-    runs: pd.DataFrame, columns: Sequence[Column], selection: str = SELECTION
-) -> list[dict[str, Any]]:
-    """A row for each data set and recipe: data, recipe, cells (metric -> text), chosen (by validation).
-
-    Args:
-        runs: of out/evaluation/runs.parquet.
-        selection: the metric that chose the weights on validation.
+    Attributes:
+        text: what the column is.
+        code: its name in the outputs, or a note, in small letters below.
+        hint: what the page shows when the mouse rests on it.
+        over: what stands above it and the neighbours that share it.
+        is_number: whether its cells are aligned to the right, where they are not among a table's labels.
     """
-    chosen = chosen_recipes(runs)
+
+    text: str
+    code: str = ""
+    hint: str = ""
+    over: str = ""
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that is more than its text: with a note in small letters, or with a look.
+
+    Attributes:
+        look: "code", "strong", "worst" (of its row), "published", or "level LEVEL" of trust.
+    """
+
+    text: str
+    note: str = ""
+    look: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: all figures are computed and written as text.
+
+    Attributes:
+        caption: what it shows, in Markdown.
+        labels: how many columns from the left are labels, aligned to the left.
+        chosen: the numbers of the rows that are marked.
+        parts: of the first column's values, what to say above the rows that share it; None: it is a column
+            like others. A value without rows is shown too.
+        wide: whether it takes the page's whole width.
+        stacked: whether deviations and notes stand below their numbers, to save room.
+    """
+
+    title: str
+    caption: str
+    headings: Sequence[Heading | str]
+    rows: Sequence[Sequence[Cell | str]]
+    labels: int = 1
+    chosen: Collection[int] = ()
+    parts: Mapping[str, str] | None = None
+    wide: bool = False
+    stacked: bool = False
+
+    @property
+    def explanation(self) -> str:
+        """The caption as a sentence of its own."""
+        return f"{self.caption[:1].upper()}{self.caption[1:]}"
+
+
+def _cell(cell: Cell | str) -> Cell:
+    return Cell(cell) if isinstance(cell, str) else cell
+
+
+def _heading(heading: Heading | str) -> Heading:
+    return Heading(heading) if isinstance(heading, str) else heading
+
+
+# --- Markdown --------------------------------------------------------------------------------------------
+
+
+def markdown_rows(table: Table) -> list[list[str]]:
+    """Write the rows in Markdown: the labels of marked rows and each row's worst are bold."""
     return [
-        {
-            "data": data,
-            "recipe": recipe,
-            "cells": {
-                column.name: spread_text(
-                    *mean_and_deviation(seeds_of(runs, data, recipe, selection), column.name), column.percent
+        [_markdown(_cell(cell), k in table.chosen and j < table.labels) for j, cell in enumerate(row)]
+        for k, row in enumerate(table.rows)
+    ]
+
+
+def _markdown(cell: Cell, marked: bool) -> str:
+    text = re.sub(r" ±\s*", " ± ", cell.text) + (f" ({cell.note.strip()})" if cell.note else "")
+    text = text.replace(FIGURE_SPACE, "")
+    return f"**{text}**" if marked or cell.look in ("worst", "strong") else text
+
+
+def markdown_headings(table: Table) -> list[str]:
+    """Write the headings in one line each: what stands over some is put before each that needs it."""
+    headings = [_heading(heading) for heading in table.headings]
+    texts = [heading.text for heading in headings]
+    usual = next((heading.over for heading in headings if heading.over), "")
+    return [
+        f"{heading.over}: {heading.text}"
+        if heading.over and (heading.over != usual or texts.count(heading.text) > 1)
+        else heading.text
+        for heading in headings
+    ]
+
+
+def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
+    """Lay rows out as a Markdown table: the first columns to the left, the others to the right."""
+    lines = [headings, [*["---"] * labels, *["---:"] * (len(headings) - labels)], *rows]
+    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+
+
+def to_markdown(table: Table) -> str:
+    """Render a table in Markdown, without title and caption."""
+    return grid(markdown_headings(table), markdown_rows(table), table.labels)
+
+
+# --- HTML ------------------------------------------------------------------------------------------------
+
+
+def inline_html(text: str) -> Markup:
+    """Render a sentence in Markdown as HTML; tags in it are text."""
+    return Markup(MarkdownIt("commonmark", {"html": False}).renderInline(text))
+
+
+def to_html(table: Table, number: int) -> Markup:
+    """Render a table as HTML, with its number, title and caption."""
+    is_label = 0 if table.parts is None else 1  # the parts' column is not one of the page
+    headings = [_heading(heading) for heading in table.headings[is_label:]]
+    looks = _column_looks(headings, table.labels - is_label)
+    classes = " ".join(
+        name
+        for name, has in (("wide", table.wide or table.parts is not None), ("dense", len(headings) > 8))
+        if has
+    )
+    lines = [
+        Markup('<div class="scroll"><table{}>').format(_attributes(classes)),
+        Markup("  <caption><b>Table {}. {}.</b> {}</caption>").format(
+            number, table.title, inline_html(table.explanation)
+        ),
+        Markup("  <thead>"),
+        *_over_row(headings),
+        Markup("    <tr>{}</tr>").format(
+            Markup("").join(
+                Markup("<th{}>{}{}</th>").format(
+                    _attributes(look, heading.hint),
+                    heading.text,
+                    Markup("<code>{}</code>").format(heading.code) if heading.code else "",
                 )
-                for column in columns
-            },
-            "chosen": chosen[data] == recipe,
-        }
-        for data, recipe in cells_of(runs)
+                for heading, look in zip(headings, looks, strict=True)
+            )
+        ),
+        Markup("  </thead>"),
+        *_bodies(table, looks),
+        Markup("</table></div>"),
     ]
+    return Markup("\n").join(lines)
 
 
-def summary_rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """The figures that choose and are compared, as text (%): data, recipe, chosen, and each NAME."""
-    table = summary_table(runs)
-    texts = {
-        name: [
-            spread_text(*spread, percent=True)
-            for spread in zip(table[name], table[f"{name}_std"], strict=True)
-        ]
-        for name in (CHOICE, *CHOICE_FIGURES, "gap_closed")
-    }
-    rows = table[["data", "recipe", "chosen"]].assign(**texts).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+def _attributes(classes: str, title: str = "") -> Markup:
+    given = {"class": classes.strip(), "title": title}
+    return Markup("").join(Markup(' {}="{}"').format(name, value) for name, value in given.items() if value)
 
 
-def worst_group_of(seeds: pd.DataFrame, n_groups: int) -> int:
-    """The group whose accuracy, mean over the seeds, is the lowest."""
-    return int(np.nanargmin([seeds[column.name].mean() for column in group_columns(n_groups)]))
+def _overs(headings: Sequence[Heading]) -> Iterator[tuple[str, int, bool]]:
+    """Runs of headings with the same `over`: that, their number, whether a line parts them from others."""
+    seen = False
+    for over, members in itertools.groupby(headings, key=lambda heading: heading.over):
+        yield over, len(list(members)), bool(over) and seen
+        seen = seen or bool(over)
 
 
-def accuracies_beside(seeds: pd.DataFrame, n_groups: int, ending: str = "") -> list[dict[str, Any]]:
-    """Each group's accuracy where gaps are measured, mean over the seeds: text (%), whether it is the worst.
+def _over_row(headings: Sequence[Heading]) -> list[Markup]:
+    if not any(heading.over for heading in headings):
+        return []
+    cells = [
+        Markup('<th colspan="{}"{}>{}</th>').format(length, _attributes("apart" * apart), over)
+        for over, length, apart in _overs(headings)
+    ]
+    return [Markup('    <tr class="over">{}</tr>').format(Markup("").join(cells))]
 
-    A gap that closes because every group got worse shows here.
 
-    Args:
-        ending: of several protected attributes "_NAME", for the groups of one.
-    """
-    names = (f"{column.name}{MATCHED_ENDING}{ending}" for column in group_columns(n_groups))
-    means = np.array([seeds[name].mean() for name in names])
-    lowest = np.fmin.reduce(means)
+def _column_looks(headings: Sequence[Heading], labels: int) -> list[str]:
+    """The classes of each column's cells."""
+    first_apart = [k == 0 and apart for _, length, apart in _overs(headings) for k in range(length)]
     return [
-        {"text": "–" if math.isnan(mean) else f"{mean * 100:.1f}", "worst": bool(mean == lowest)}
-        for mean in means
+        ("" if j < labels else "number" if heading.is_number else "group") + " apart" * apart
+        for j, (heading, apart) in enumerate(zip(headings, first_apart, strict=True))
     ]
 
 
-def in_percent(mean: float, deviation: float) -> str:
-    """'41.0 ± 1.4 %', of a sentence, never broken over two lines."""
-    return f"{mean * 100:.1f} ± {deviation * 100:.1f}".replace(" ", "\u00a0") + PERCENT
-
-
-def verdict(before: tuple[float, float], after: tuple[float, float]) -> tuple[str, str]:
-    """A change of a mean ± deviation: its verb, and what to think of it, in points."""
-    gain = after[0] - before[0]
-    change = f"{gain * 100:+.1f} points".replace("-", "−")
-    if abs(gain) <= math.hypot(before[1], after[1]):
-        return "goes", f"{change}: no clear change, it is within the deviations"
-    return ("rises", change) if gain > 0 else ("falls", f"{change}: the augmentation made it worse")
-
-
-def headline(runs: pd.DataFrame, recipe: str) -> str:
-    """One sentence: what the augmentation did to a recipe's worst-group accuracy, for better or worse."""
-    values = {
-        data: mean_and_deviation(seeds_of(runs, data, recipe), SELECTION)
-        for data, of in cells_of(runs)
-        if of == recipe
-    }
-    texts = {data: in_percent(*value) for data, value in values.items()}
-    oracle = (
-        f"; the oracle, trained on balanced real data, reaches {texts['oracle']}" if "oracle" in texts else ""
-    )
-    if "augmented" not in texts:
-        return f"With {recipe}, every training on the augmented data ended on its plateau{oracle}."
-    augmented = f"{texts['augmented']} on the augmented data"
-    if "original" not in values:
-        return f"With {recipe}, worst-group accuracy is {augmented}{oracle}."
-    verb, judged = verdict(values["original"], values["augmented"])
-    return (
-        f"With {recipe}, worst-group accuracy {verb} from {texts['original']} on the original data to "
-        f"{augmented} ({judged}){oracle}."
-    )
-
-
-def choice_sentence(runs: pd.DataFrame) -> str:
-    """One sentence: the best recipe of the original and of the augmented data, as validation chooses them.
-
-    Empty where neither has a run.
-    """
-    recipes = chosen_recipes(runs)
-    values = {
-        data: mean_and_deviation(seeds_of(runs, data, recipes[data]), SELECTION)
-        for data in ("original", "augmented")
-        if data in recipes
-    }
-    parts = [f"{recipes[data]} on the {data} data ({in_percent(*value)})" for data, value in values.items()]
-    if not parts:
-        return ""
-    sentence = f"Of all recipes, validation chooses {' and '.join(parts)}"
-    if len(values) == 2:
-        sentence += f": {verdict(values['original'], values['augmented'])[1]}"
-    closed = gap_of(runs).closed(*values["augmented"])[0] if "augmented" in values else math.nan
-    if math.isnan(closed):
-        return f"{sentence}."
-    share = f"{closed * 100:.0f}".replace("-", "−") + PERCENT
-    return f"{sentence}; the latter closes {share} of the gap to the oracle."
-
-
-def before_and_after(values: Mapping[str, str]) -> str:
-    """'41.1 → 60.2' of the original and the augmented data; without the former, the latter's value alone."""
-    return " → ".join([*([values["original"]] if "original" in values else []), values.get("augmented", "–")])
-
-
-def tiles(
-    runs: pd.DataFrame, recipe: str, datasheet: Mapping[str, Any], target: str, protected: Sequence[str]
-) -> list[dict[str, str]]:
-    """The key figures under the headline: label, value and note."""
-    best, gap = chosen_recipes(runs), gap_of(runs)
-
-    def over_data(metric: str, recipes: Mapping[str, str]) -> dict[str, str]:
-        means = {data: float(seeds_of(runs, data, recipe)[metric].mean()) for data, recipe in recipes.items()}
-        return {data: f"{100 * mean:.1f}" for data, mean in means.items() if not math.isnan(mean)}
-
-    same = dict.fromkeys(best, recipe)
-    worst = over_data(SELECTION, same)
-    oracle = f"; oracle {worst['oracle']}{PERCENT}" if "oracle" in worst else ""
-    ends = [seeds_of(runs, "augmented", r)[SELECTION].mean() for r in (recipe, best.get("augmented", recipe))]
-    shares = [gap.closed(float(end), 0.0)[0] for end in ends]
-    closed = " · ".join("–" if math.isnan(share) else f"{100 * share:.0f}" for share in shares)
-    kept, flipped = 100 * datasheet["target_kept"], 100 * datasheet["protected_flipped"]
-    return [
-        {
-            "label": f"Worst-group accuracy, {recipe}",
-            "value": before_and_after(worst) + PERCENT,
-            "note": f"original → augmented{oracle}",
-        },
-        {
-            "label": "Worst group, recipe chosen on validation",
-            "value": before_and_after(over_data(SELECTION, best)) + PERCENT,
-            "note": before_and_after(best),
-        },
-        {
-            "label": "Gap closed by the augmented data",
-            "value": closed.replace("-", "−") + PERCENT,
-            "note": f"{recipe} · recipe chosen; gap: {BASELINE} on oracle less on original",
-        },
-        {
-            "label": f"Accuracy, {recipe}",
-            "value": before_and_after(over_data("accuracy", same)) + PERCENT,
-            "note": f"balanced: {before_and_after(over_data('balanced_accuracy', same))}{PERCENT}",
-        },
-        {
-            "label": "KL of the training labels",
-            "value": f"{datasheet['before']['kl_joint']:.3f} → {datasheet['after']['kl_joint']:.3f}",
-            "note": f"nats; 0 where {target} is independent of {' and '.join(protected)}",
-        },
-        {
-            "label": "Pairs: kept · flipped",
-            "value": f"{kept:.1f} · {flipped:.1f}{PERCENT}",
-            "note": f"{target} kept · {'what was to flip' if len(protected) > 1 else protected[0]} flipped",
-        },
-    ]
-
-
-def deviation_note(seeds: int, resamples: int) -> str:
-    """What stands behind ± in this report."""
-    if seeds == 1:
-        return (
-            f"One seed: ± is the bootstrap standard deviation over the test images ({resamples} resamples); "
-            "it does not show how much another seed would differ."
+def _bodies(table: Table, looks: Sequence[str]) -> list[Markup]:
+    rows = list(enumerate(table.rows))
+    if table.parts is None:
+        return [_body(table, rows, looks, [])]
+    bodies = []
+    for name, note in table.parts.items():
+        members = [(k, row[1:]) for k, row in rows if _cell(row[0]).text == name]
+        title = Markup(
+            '    <tr class="data"><th colspan="{}" scope="rowgroup">{} <small>{}</small></th></tr>'
+        ).format(len(looks), name, note)
+        nothing = Markup(
+            '    <tr><td class="name" colspan="{}">– every training ended on its plateau</td></tr>'
         )
-    return f"Mean ± standard deviation over {seeds} seeds (n − 1)."
+        bodies.append(
+            _body(table, members, looks, [title] if members else [title, nothing.format(len(looks))])
+        )
+    return bodies
 
 
-def group_values(names: Sequence[str]) -> list[str]:
-    """Of each group's name the values alone, on one line: "1, 0" of "Blond_Hair=1, Male=0"."""
-    return [",\u00a0".join(pair.rsplit("=", 1)[1] for pair in name.split(", ")) for name in names]
+def _body(
+    table: Table, rows: Sequence[tuple[int, Sequence[Cell | str]]], looks: Sequence[str], above: list[Markup]
+) -> Markup:
+    lines = [
+        Markup("    <tr{}>{}</tr>").format(
+            _attributes("chosen" * (k in table.chosen)),
+            Markup("").join(
+                _html_cell(table, _cell(cell), "name" if table.parts is not None and j == 0 else look)
+                for j, (cell, look) in enumerate(zip(row, looks, strict=True))
+            ),
+        )
+        for k, row in rows
+    ]
+    start = Markup("  <tbody{}>").format(_attributes("stacked" * table.stacked))
+    return Markup("\n").join([start, *above, *lines, Markup("  </tbody>")])
 
 
-def group_headings(names: Sequence[str]) -> list[str]:
-    """What a column for each group is headed with: its name, or of more than four its values alone."""
-    return list(names) if len(names) <= 4 else group_values(names)
-
-
-def groups_of(labels: pd.DataFrame, attributes: Sequence[str]) -> NDArray[np.int64]:
-    """The group t * n_g + a of each row, of the columns of the target and the protected attributes: [n]."""
-    protected, n_groups = protected_groups(labels[list(attributes[1:])].to_numpy(dtype=np.int64))
-    return labels[attributes[0]].to_numpy(dtype=np.int64) * n_groups + protected
-
-
-def evenly_per_group(table: pd.DataFrame, per_group: int) -> pd.DataFrame:
-    """As many rows of every group, evenly spaced in the order of the ids: nothing is picked by eye.
-
-    Args:
-        table: id, group, and what else is to be kept.
-    """
-    chosen = []
-    for _, members in table.sort_values("id").groupby("group"):
-        count = min(per_group, len(members))
-        chosen.append(members.iloc[np.arange(count) * len(members) // count])
-    return pd.concat(chosen, ignore_index=True)
-
-
-def binned_shares(scores: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Histograms over [0, 1]: score (the bin's centre), then for each set the share of its scores in %."""
-    edges = np.linspace(0, 1, BINS + 1)
-    shares = {name: np.histogram(s, edges)[0] * 100 / max(1, len(s)) for name, s in scores.items()}
-    return pd.DataFrame({"score": (edges[:-1] + edges[1:]) / 2, **shares})
+def _html_cell(table: Table, cell: Cell, look: str) -> Markup:
+    number, *deviation = cell.text.split(" ±")
+    content = Markup("{}").format(cell.text)
+    if table.stacked and deviation:
+        content = Markup("{}<small>±{}</small>").format(number, deviation[0])
+    if cell.look in ("code", "strong"):
+        content = Markup("<{0}>{1}</{0}>").format({"code": "code", "strong": "b"}[cell.look], content)
+    elif cell.look.startswith("level"):
+        content = Markup('<span class="{}">{}</span>').format(cell.look, content)
+    else:
+        look = f"{look} {cell.look}"
+    if cell.note:
+        content += Markup(" <small{}>{}</small>").format(
+            _attributes("" if look.startswith("number") else "note"), cell.note
+        )
+    return Markup("<td{}>{}</td>").format(_attributes(look), content)

@@ -20,7 +20,7 @@ ROUNDING = 1e-9  # means of the same figures may differ by so much
 NO_GAP = "There is no gap to measure: it takes ERM on all three data sets, and the oracle's the better."
 # What the best recipe on the original data is to be chosen from, or beating it says little.
 RIVALS: dict[str, Callable[[Recipe], bool]] = {
-    "Group DRO": lambda recipe: recipe.objective == "group_dro",
+    "Group DRO": lambda recipe: recipe.method.name == "group_dro",
     "group-balanced batches": lambda recipe: recipe.sampler == "group_balanced",
 }
 ENDS = (("original", BASELINE), ("oracle", BASELINE))  # of the gap

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.content.trust import Judgement, read_judgements, worst_level
 from stages.parameters import AllParameters
+from stages.reporting.tables import Cell, Table
 from stages.shared.paths import ATTRIBUTES, BALANCED, GENERATOR, HYPERPLANES, LABELS, QUALITY, RUNS
 
 NAMED = 3  # steps that the overall sentence names
@@ -48,6 +49,27 @@ def _training_rows(parameters: AllParameters) -> list[Judgement]:
         sentence = f"{which} left their plateau." if n > 1 else "one left its plateau."
         rows.append(Judgement("trainings", "fine", sentence, "", {}))
     return rows
+
+
+def trust_table(rows: Sequence[Judgement]) -> Table:
+    """Show every judgement, and what to do about those that are not fine."""
+    return Table(
+        "Whether each step may be trusted",
+        "fine; doubtful: the results may suffer from it; useless: what follows from it is noise. A stage "
+        "whose output is useless stops the pipeline, unless `on_useless` is `go_on`.",
+        ["Step", "Level", "What was found", "What to do"],
+        [
+            [
+                f"{row.step[:1].upper()}{row.step[1:]}",
+                Cell(row.level, look=f"level {row.level}"),
+                f"{row.sentence[:1].upper()}{row.sentence[1:]}",
+                "" if row.level == "fine" else row.remedy,
+            ]
+            for row in rows
+        ],
+        labels=4,
+        wide=True,
+    )
 
 
 def overall(rows: Sequence[Judgement]) -> str:

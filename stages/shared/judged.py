@@ -24,8 +24,8 @@ from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table
 from pipeline.progress import progress
 from stages.parameters import AllParameters
+from stages.shared.controls import MANIFESTS
 from stages.shared.paths import GENERATOR, HYPERPLANES, JUDGES, LABELS, LATENTS, REAL, SYNTHETIC
-from stages.shared.training_data import MANIFESTS
 
 IntArray = NDArray[np.int64]
 Judge = nn.Module | Measure  # a network, or what computes an attribute from pixels

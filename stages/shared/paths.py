@@ -20,4 +20,5 @@ EXPORT = Path("out/export")
 METRICS = Path("metrics.json")
 RESULTS = Path("docs/results.md")
 ABLATIONS = Path("docs/results/ablations.json")
+PRESETS = Path("presets")
 BESIDE = Path("docs/results/beside")  # what other benchmarks found, a file each

@@ -1,4 +1,4 @@
-"""The training images of every data set that classifiers are compared on: `stages.parameters.DATA`."""
+"""The images and labels of every data set that classifiers are compared on: `TRAINING_DATA`."""
 
 from pathlib import Path
 
@@ -7,16 +7,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifiers.networks.images import LabelledImages
-from data.controls import duplicated_rows
+from pipeline.content.groups import protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError
-from stages.parameters import DATA, AllParameters
+from stages.parameters import AllParameters
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.inputs import real_images
-from stages.shared.paths import BALANCED, REAL
-
-SPLITS = {"original": "train", "duplicated": "train", "oracle": "oracle"}  # of real images alone
-MANIFESTS = {"sampled": BALANCED / "sampled.parquet", "augmented": BALANCED / "manifest.parquet"}
+from stages.shared.paths import REAL
 
 
 def manifest_images(manifest: pd.DataFrame, n_protected: int) -> LabelledImages:
@@ -46,22 +44,46 @@ def manifest_images(manifest: pd.DataFrame, n_protected: int) -> LabelledImages:
 
 
 def training_images(data: str, seed: int, parameters: AllParameters, store: Store) -> LabelledImages:
-    """The training images of a data set of `DATA`.
+    """Find the images of an entry of `TRAINING_DATA`.
 
     Args:
-        seed: of the run: the images that `duplicated` has once more than others are drawn from it.
+        data: the entry's name.
+        seed: of the run: the images that a control has once more than others are drawn from it.
+        parameters: as params.yaml holds them.
         store: of the real images.
     """
-    if data in MANIFESTS:
+    if data not in TRAINING_DATA:
+        raise UserError(f"{data!r} is no training data; expected one of {', '.join(TRAINING_DATA)}.")
+    entry = TRAINING_DATA[data]
+    if entry.manifest is not None:
         columns = ("id", "store", "target", "protected", "split", "source")
-        manifest = read_table(MANIFESTS[data], columns)
+        manifest = read_table(entry.manifest, columns)
         manifest = manifest[manifest["split"] == "train"].reset_index(drop=True)
         return manifest_images(manifest, parameters.n_protected)
-    if data not in SPLITS:
-        raise UserError(f"{data!r} is no training data; expected one of {', '.join(DATA)}.")
-    images = real_images(parameters, SPLITS[data], store)
+    images = real_images(parameters, entry.split, store)
     if not len(images):
-        raise UserError(f"train: {REAL} has no split {SPLITS[data]!r}, which the data {data!r} are made of.")
-    if data == "duplicated":
-        images = images.subset(duplicated_rows(images.groups, 2 * parameters.n_protected, seed))
+        raise UserError(f"train: {REAL} has no split {entry.split!r}, which the data {data!r} are made of.")
+    if entry.repeat is not None:
+        images = images.subset(entry.repeat(images.groups, 2 * parameters.n_protected, seed))
     return images
+
+
+def real_labels(parameters: AllParameters, split: str) -> pd.DataFrame:
+    """Read the labels of a split's real images: target, and protected, the id of the protected group."""
+    labels = read_table(REAL / "labels.parquet", ("split", *parameters.attributes))
+    labels = labels[labels["split"] == split]
+    groups, _ = protected_groups(labels[parameters.protected].to_numpy(dtype=np.int64))
+    return pd.DataFrame({"target": labels[parameters.target].to_numpy(dtype=np.int64), "protected": groups})
+
+
+def training_labels(data: str, parameters: AllParameters) -> pd.DataFrame:
+    """Read the labels of an entry of `TRAINING_DATA`, image by image: target and protected (an id)."""
+    entry = TRAINING_DATA[data]
+    if entry.manifest is not None:
+        manifest = read_table(entry.manifest, ("target", "protected", "split"))
+        return manifest[manifest["split"] == "train"]
+    rows = real_labels(parameters, entry.split)
+    if entry.repeat is not None:
+        groups = (rows["target"] * parameters.n_protected + rows["protected"]).to_numpy()
+        return rows.iloc[entry.repeat(groups, 2 * parameters.n_protected, 0)]  # of any seed, as many
+    return rows

@@ -10,6 +10,7 @@ from classifiers.measures.probe import area_under_curve, both_kinds, halves, sep
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
 from classifiers.training.parameters import Optimizer
+from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
@@ -35,7 +36,8 @@ def noise_images(name: str, n: int, seed: int, marked_groups: tuple[int, ...] = 
 def probe(real: LabelledImages, synthetic: LabelledImages, folder: Path, seed: int = 0, steps: int = 25):
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     settings = PROBE.model_copy(update={"steps": steps})
-    return separation("probe", real, synthetic, 5, settings, seed, accelerator, folder / "state.pt", 3600.0)
+    session = Session("probe", accelerator, folder / "state.pt", 3600.0)
+    return separation(session, real, synthetic, 5, settings, seed)
 
 
 # The area under the curve

@@ -7,10 +7,13 @@ import pytest
 
 from classifiers.networks.backbones import SmallResNet
 from classifiers.networks.images import LabelledImages
-from classifiers.training.loop import train_in_phases
-from classifiers.training.objectives import ERM, GroupDRO, one_process
+from classifiers.training.loop import Part, Phase, train_classifier
+from classifiers.training.methods.base import one_process
+from classifiers.training.methods.erm import ERM
+from classifiers.training.methods.group_dro import GroupDRO
 from classifiers.training.parameters import Recipe, Training
 from classifiers.training.recipes import grouped_by_source, phases_of
+from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
@@ -34,6 +37,15 @@ IMAGES = images_of(GROUPS, SYNTHETIC)
 REAL = images_of(GROUPS[:5], None)
 
 
+def part_of(phase: Phase) -> Part:
+    """What a phase trains with; no recipe looks at what the network says."""
+
+    def look(images: LabelledImages) -> np.ndarray:
+        raise AssertionError("a recipe looked back")
+
+    return phase.build(look)
+
+
 def test_the_groups_of_synthetic_images_come_after_those_of_real_ones():
     assert grouped_by_source(IMAGES, 4).groups.tolist() == [0, 1, 1, 2, 3, 5, 5, 5, 6, 7]
     assert grouped_by_source(REAL, 4) is REAL
@@ -43,37 +55,38 @@ def test_the_groups_of_synthetic_images_come_after_those_of_real_ones():
     assert three.groups.tolist() == [15, 7]
 
 
-def test_the_source_is_a_part_of_the_objectives_groups():
-    recipe = Recipe(objective="group_dro", group_by="group_and_source", adjustment=1.0)
+def test_the_source_is_a_part_of_the_methods_groups():
+    recipe = Recipe(method={"name": "group_dro", "adjustment": 1.0}, group_by="group_and_source")
     (phase,) = phases_of(recipe, SETTINGS, IMAGES, 4, one_process)
-    assert isinstance(phase.objective, GroupDRO)
-    assert phase.objective.q.tolist() == pytest.approx(
+    assert isinstance(part_of(phase).method, GroupDRO)
+    assert part_of(phase).method.q.tolist() == pytest.approx(
         [1 / 7] * 4 + [0] + [1 / 7] * 3
     )  # group 0 is real only
     expected = [1, 2**-0.5, 1, 1, 1, 3**-0.5, 1, 1]
-    assert phase.objective.adjustments.tolist() == pytest.approx(expected)
-    assert phase.training.targets.tolist() == IMAGES.targets.tolist()
+    assert part_of(phase).method.adjustments.tolist() == pytest.approx(expected)
+    assert part_of(phase).training.targets.tolist() == IMAGES.targets.tolist()
 
 
 def test_the_source_is_a_part_of_the_balanced_samplers_groups():
     """Of seven groups each has 1/7 of the draws: so group 1 has 1/7 of real and 1/7 of synthetic ones."""
-    recipe = Recipe(objective="erm", sampler="group_balanced", group_by="group_and_source")
+    recipe = Recipe(method={"name": "erm"}, sampler="group_balanced", group_by="group_and_source")
     settings = SETTINGS.model_copy(update={"sampler": "group_balanced", "batch_size": 100})
     (phase,) = phases_of(recipe, settings, IMAGES, 4, one_process)
-    drawn = np.concatenate([phase.sampler(step) for step in range(100)])
+    sampler = part_of(phase).sampler
+    drawn = np.concatenate([sampler(step) for step in range(100)])
     shares = np.bincount(drawn, minlength=10) / len(drawn)
     expected = np.array([1, 1 / 2, 1 / 2, 1, 1, 1 / 3, 1 / 3, 1 / 3, 1, 1]) / 7
     np.testing.assert_allclose(shares, expected, atol=0.015)
 
 
-def test_pretraining_parts_the_steps_the_images_and_the_objectives():
-    recipe = Recipe(objective="group_dro", pretrain=0.25)
+def test_pretraining_parts_the_steps_the_images_and_the_methods():
+    recipe = Recipe(method={"name": "group_dro"}, pretrain=0.25)
     first, second = phases_of(recipe, SETTINGS, IMAGES, 4, one_process)
     assert (first.steps, second.steps) == (3, 9)  # the same budget as any recipe's
-    assert first.training.ids.tolist() == IMAGES.ids[5:].tolist()
-    assert second.training.ids.tolist() == IMAGES.ids[:5].tolist()
-    assert first.objective.q.tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
-    assert second.objective.q.tolist() == pytest.approx([1 / 4] * 4)
+    assert part_of(first).training.ids.tolist() == IMAGES.ids[5:].tolist()
+    assert part_of(second).training.ids.tolist() == IMAGES.ids[:5].tolist()
+    assert part_of(first).method.q.tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
+    assert part_of(second).method.q.tolist() == pytest.approx([1 / 4] * 4)
 
 
 def test_pretraining_reads_synthetic_images_alone_then_real_ones_alone(tmp_path):
@@ -83,12 +96,12 @@ def test_pretraining_reads_synthetic_images_alone_then_real_ones_alone(tmp_path)
         read.append(sorted(set(positions.tolist())))
         return IMAGES.read(positions)
 
-    recipe = Recipe(objective="erm", sampler="group_balanced", pretrain=0.25)
+    recipe = Recipe(method={"name": "erm"}, sampler="group_balanced", pretrain=0.25)
     phases = phases_of(recipe, SETTINGS, replace(IMAGES, read=spy), 4, one_process)
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     selections = {"accuracy": lambda scores, images: 0.0}
-    arguments = (REAL, SETTINGS, selections, accelerator, tmp_path / "state.pt", 3600.0)
-    result = train_in_phases("toy", SmallResNet(4), phases, *arguments)
+    session = Session("toy", accelerator, tmp_path / "state.pt", 3600.0)
+    result = train_classifier(session, SmallResNet(4), phases, REAL, SETTINGS, selections)
     assert len(read) == 12
     assert all(min(positions) >= 5 for positions in read[:3])
     assert all(max(positions) < 5 for positions in read[3:])
@@ -97,10 +110,11 @@ def test_pretraining_reads_synthetic_images_alone_then_real_ones_alone(tmp_path)
 
 
 def test_real_images_have_their_share_of_every_batch():
-    recipe = Recipe(objective="erm", real_share=0.75)
+    recipe = Recipe(method={"name": "erm"}, real_share=0.75)
     (phase,) = phases_of(recipe, SETTINGS, IMAGES, 4, one_process)
+    sampler = part_of(phase).sampler
     for step in range(10):
-        assert (~SYNTHETIC[phase.sampler(step)]).sum() == 6
+        assert (~SYNTHETIC[sampler(step)]).sum() == 6
 
 
 @pytest.mark.parametrize(
@@ -108,9 +122,10 @@ def test_real_images_have_their_share_of_every_batch():
 )
 @pytest.mark.parametrize("remedy", [{"pretrain": 0.5}, {"real_share": 0.5}, {"group_by": "group_and_source"}])
 def test_with_images_of_one_source_all_steps_are_on_them(images, remedy):
-    (phase,) = phases_of(Recipe(objective="erm", **remedy), SETTINGS, images, 4, one_process)
-    (plain,) = phases_of(Recipe(objective="erm"), SETTINGS, images, 4, one_process)
-    assert (phase.steps, len(phase.training)) == (12, 5)
-    assert isinstance(phase.objective, ERM)
+    (phase,) = phases_of(Recipe(method={"name": "erm"}, **remedy), SETTINGS, images, 4, one_process)
+    (plain,) = phases_of(Recipe(method={"name": "erm"}), SETTINGS, images, 4, one_process)
+    assert (phase.steps, len(part_of(phase).training)) == (12, 5)
+    assert isinstance(part_of(phase).method, ERM)
+    samplers = part_of(phase).sampler, part_of(plain).sampler
     for step in range(5):
-        np.testing.assert_array_equal(phase.sampler(step), plain.sampler(step))
+        np.testing.assert_array_equal(samplers[0](step), samplers[1](step))

@@ -1,11 +1,11 @@
 """Classifier training: the learning rate, phases, a toy problem solved, exact resumption."""
 
 import math
+import os
 import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,74 +19,41 @@ from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.networks.parameters import Backbone
 from classifiers.training import loop as classifier_training
-from classifiers.training.loop import (
-    Phase,
-    Trained,
-    _batch,
-    average_in,
-    copy_of_weights,
-    learning_rate,
-    memory_of,
-    shifted,
-    train_in_phases,
-)
-from classifiers.training.objectives import ERM, GroupDRO
-from classifiers.training.parameters import Optimizer, Training
+from classifiers.training.batches import batch_at, shifted
+from classifiers.training.descent import average_in, learning_rate, memory_of
+from classifiers.training.loop import Part, Phase, Trained, copy_of_weights
+from classifiers.training.methods.base import LossOfLogits
+from classifiers.training.methods.erm import ERM
+from classifiers.training.methods.group_dro import GroupDRO
+from classifiers.training.parameters import Optimizer
 from classifiers.training.samplers import UniformSampler
 from pipeline.checkpoints import load_checkpoint
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
-
-# A state after every evaluation, and at no other time.
-train_classifier = partial(classifier_training.train_classifier, checkpoint_seconds=3600.0)
+from tests.classifiers.toys import (
+    METHODS,
+    SELECTIONS,
+    TRAINING,
+    VALIDATION,
+    Killed,
+    accuracy_of,
+    assert_same_training,
+    assert_same_weights,
+    killed_after,
+    new_method,
+    settings_of,
+    train_classifier,
+    train_in_phases,
+    trained,
+)
+from tests.support import PROJECT, ForkedPython
 
 
 @pytest.fixture
 def accelerator():
     return new_accelerator(Runtime(device="cpu", precision="fp32"))
-
-
-def toy_images(n: int, seed: int) -> LabelledImages:
-    """Images of noise, redder on the left half where the target is 1, bluer in protected group 1."""
-    random = np.random.default_rng(seed)
-    targets, protected = random.integers(0, 2, (2, n))
-    pixels = random.integers(60, 160, (n, 8, 8, 3))
-    pixels[:, :, :4, 0] += 80 * targets[:, None, None]
-    pixels[:, :, :, 2] += 40 * protected[:, None, None]
-    images = pixels.astype(np.uint8)
-    ids = np.array([f"image-{number}" for number in range(n)], dtype=object)
-    return LabelledImages(ids, lambda positions: images[positions], targets, targets * 2 + protected)
-
-
-TRAINING, VALIDATION = toy_images(256, 0), toy_images(200, 1)
-
-
-def settings_of(**changes) -> Training:
-    values = {
-        "optimizer": Optimizer(name="sgd", learning_rate=0.05, schedule="cosine", warm_up=0.0),
-        "weight_decay": 1e-4,
-        "steps": 12,
-        "batch_size": 16,
-        "evaluations": 4,
-        "sampler": "uniform",
-        "flip": True,
-        "average": 0.0,
-        "seed": 0,
-    }
-    return Training(**(values | changes))
-
-
-def accuracy_of(scores: np.ndarray, images: LabelledImages) -> float:
-    return float(((scores > 0.5) == images.targets).mean())
-
-
-def certainty_of(scores: np.ndarray, images: LabelledImages) -> float:
-    return float(np.abs(scores - 0.5).mean())
-
-
-SELECTIONS = {"accuracy": accuracy_of, "certainty": certainty_of}
 
 
 # The learning rate
@@ -120,14 +87,14 @@ class OneWeight(torch.nn.Module):
         return self.weight.expand(len(images))
 
 
-class Sum(torch.nn.Module):
-    """An objective with the gradient 1, which notes the weight and the images' groups."""
+class Sum(LossOfLogits):
+    """A method with the gradient 1, which notes the weight and the images' groups."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen, self.groups = [], []
 
-    def forward(self, logits, batch):
+    def loss(self, logits, batch):
         self.seen.append(logits[0].item())
         self.groups.append(batch.groups.tolist())
         return logits.mean()
@@ -135,27 +102,26 @@ class Sum(torch.nn.Module):
 
 def test_the_schedules_rate_is_the_one_that_is_used(accelerator, tmp_path):
     """With plain gradients of a single weight, every step's change is its rate times the gradient."""
-    objective = Sum()
+    method = Sum()
     settings = settings_of(steps=4, evaluations=1, weight_decay=0.0)
-    train_classifier(
-        "toy", OneWeight(), objective, TRAINING, VALIDATION, settings, {}, accelerator, tmp_path / "state.pt"
-    )
+    train_classifier(OneWeight(), method, TRAINING, settings, {}, accelerator, tmp_path / "state.pt")
     # Momentum 0.9: velocities 1, 1.9, 2.71; rates 0.05 (1, 0.853553, 0.5).
     rates = [0.05 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(3)]
     expected = np.cumsum(
         [0, *(-rate * velocity for rate, velocity in zip(rates, (1, 1.9, 2.71), strict=True))]
     )
-    assert objective.seen == pytest.approx(expected.tolist(), abs=1e-6)
+    assert method.seen == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 # Phases
 
 
-def phases_of(first: LabelledImages, second: LabelledImages, objectives, steps=(5, 7)) -> list[Phase]:
-    return [
-        Phase(images, objective, UniformSampler(images.groups, 16, 0), count)
-        for images, objective, count in zip((first, second), objectives, steps, strict=True)
+def phases_of(first: LabelledImages, second: LabelledImages, methods, steps=(5, 7)) -> list[Phase]:
+    parts = [
+        Part(images, method, UniformSampler(images.groups, 16, 0))
+        for images, method in zip((first, second), methods, strict=True)
     ]
+    return [Phase(count, lambda look, part=part: part) for count, part in zip(steps, parts, strict=True)]
 
 
 def test_a_phase_takes_over_the_weights_and_starts_the_rest_anew(accelerator, tmp_path):
@@ -164,8 +130,7 @@ def test_a_phase_takes_over_the_weights_and_starts_the_rest_anew(accelerator, tm
     first, second = Sum(), Sum()
     phases = phases_of(ones, zeros, (first, second), steps=(2, 2))
     settings = settings_of(evaluations=2, weight_decay=0.0)
-    arguments = (VALIDATION, settings, {}, accelerator, tmp_path / "state.pt", 3600.0)
-    result = train_in_phases("toy", OneWeight(), phases, *arguments)
+    result = train_in_phases(OneWeight(), phases, settings, {}, accelerator, tmp_path / "state.pt")
     # Rates 0.05 and 0.025 of a cosine over two steps; velocities 1 and 1.9: 0.05, then 0.0475.
     assert first.seen == pytest.approx([0, -0.05], abs=1e-6)
     assert second.seen == pytest.approx([-0.0975, -0.1475], abs=1e-6)
@@ -173,9 +138,7 @@ def test_a_phase_takes_over_the_weights_and_starts_the_rest_anew(accelerator, tm
     assert [record["step"] for record in result.history] == [2, 4]
     # The batches of the second phase begin where those of a training of its own would.
     again = Sum()
-    train_classifier(
-        "toy", OneWeight(), again, zeros, VALIDATION, settings_of(steps=2), {}, accelerator, tmp_path / "a.pt"
-    )
+    train_classifier(OneWeight(), again, zeros, settings_of(steps=2), {}, accelerator, tmp_path / "a.pt")
     assert again.groups == second.groups
 
 
@@ -184,7 +147,7 @@ def test_a_phase_takes_over_the_weights_and_starts_the_rest_anew(accelerator, tm
 
 def test_a_batch_holds_the_images_and_their_labels_mirrored_or_not(accelerator):
     positions = np.arange(64)
-    batch = _batch(TRAINING, positions, settings_of(), 0, accelerator)
+    batch = batch_at(TRAINING, positions, settings_of(), 0, accelerator)
     originals = images_to_tensor(TRAINING.read(positions), accelerator.device)
     as_is = (batch.images == originals).all(dim=(1, 2, 3))
     mirrored = (batch.images == originals.flip(3)).all(dim=(1, 2, 3))
@@ -192,16 +155,16 @@ def test_a_batch_holds_the_images_and_their_labels_mirrored_or_not(accelerator):
     assert 15 < mirrored.sum() < 49
     assert batch.targets.tolist() == TRAINING.targets[:64].tolist()
     assert batch.groups.tolist() == TRAINING.groups[:64].tolist()
-    unmirrored = _batch(TRAINING, positions, settings_of(flip=False), 0, accelerator)
+    unmirrored = batch_at(TRAINING, positions, settings_of(flip=False), 0, accelerator)
     assert torch.equal(unmirrored.images, originals)
 
 
 def test_the_parts_of_two_processes_are_the_batch_of_one(accelerator):
     positions = np.random.default_rng(0).permutation(256)[:33]
-    whole = _batch(TRAINING, positions, settings_of(), 5, accelerator)
+    whole = batch_at(TRAINING, positions, settings_of(), 5, accelerator)
     cpu = torch.device("cpu")
     parts = [
-        _batch(
+        batch_at(
             TRAINING,
             positions,
             settings_of(),
@@ -249,35 +212,13 @@ def test_predictions_are_the_sigmoid_of_the_logits_in_order(accelerator):
 # Training
 
 
-def new_objective(name: str) -> torch.nn.Module:
-    return GroupDRO(TRAINING.group_counts(4), step_size=0.5) if name == "group_dro" else ERM()
-
-
-def trained(accelerator, checkpoint, objective=None, training=TRAINING, checkpoint_seconds=3600.0, **changes):
-    network = new_backbone(Backbone(width=8), seed=0)
-    objective = objective or ERM()
-    result = train_classifier(
-        "toy",
-        network,
-        objective,
-        training,
-        VALIDATION,
-        settings_of(**changes),
-        SELECTIONS,
-        accelerator,
-        checkpoint,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    return network, objective, result
-
-
-@pytest.mark.parametrize("objective", ["erm", "group_dro"])
+@pytest.mark.parametrize("method", ["erm", "group_dro"])
 @pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer(name="adam", learning_rate=5e-3)])
-def test_a_separable_toy_problem_is_learnt(objective, optimizer, accelerator, tmp_path):
+def test_a_separable_toy_problem_is_learnt(method, optimizer, accelerator, tmp_path):
     network, _, result = trained(
         accelerator,
         tmp_path / "state.pt",
-        new_objective(objective),
+        new_method(method),
         optimizer=optimizer,
         steps=60,
         batch_size=32,
@@ -311,11 +252,9 @@ def test_the_best_weights_of_each_selection_are_kept_the_earliest_of_equals(acce
 
     network = new_backbone(Backbone(width=8), seed=0)
     result = train_classifier(
-        "toy",
         network,
         ERM(),
         TRAINING,
-        VALIDATION,
         settings_of(),
         {name: selection(name) for name in values},
         accelerator,
@@ -334,16 +273,16 @@ def test_the_history_has_the_mean_loss_and_q(accelerator, tmp_path):
     losses: list[float] = []
 
     class Noted(GroupDRO):
-        def forward(self, logits, batch):
-            loss = super().forward(logits, batch)
+        def loss(self, logits, batch):
+            loss = super().loss(logits, batch)
             losses.append(loss.item())
             return loss
 
-    objective = Noted(TRAINING.group_counts(4), step_size=0.5)
-    _, _, result = trained(accelerator, tmp_path / "state.pt", objective)
+    method = Noted(TRAINING.group_counts(4), step_size=0.5)
+    _, _, result = trained(accelerator, tmp_path / "state.pt", method)
     means = np.array(losses).reshape(4, 3).mean(axis=1)
     assert [record["loss"] for record in result.history] == pytest.approx(means.tolist(), rel=1e-5)
-    assert [result.history[-1][f"q_{g}"] for g in range(4)] == pytest.approx(objective.q.tolist())
+    assert [result.history[-1][f"q_{g}"] for g in range(4)] == pytest.approx(method.q.tolist())
 
 
 def test_the_history_has_how_far_the_classes_are_apart(accelerator, tmp_path):
@@ -351,9 +290,9 @@ def test_the_history_has_how_far_the_classes_are_apart(accelerator, tmp_path):
     seen: list[tuple[np.ndarray, np.ndarray]] = []
 
     class Noted(ERM):
-        def forward(self, logits, batch):
+        def loss(self, logits, batch):
             seen.append((torch.sigmoid(logits).detach().numpy(), batch.targets.numpy()))
-            return super().forward(logits, batch)
+            return super().loss(logits, batch)
 
     _, _, result = trained(accelerator, tmp_path / "state.pt", Noted())
     for record, steps in zip(result.history, np.arange(12).reshape(4, 3), strict=True):
@@ -382,7 +321,7 @@ def test_images_are_moved_by_their_share_of_the_side_at_most(accelerator, tmp_pa
     )
 
     def places(seed: int, step: int) -> np.ndarray:
-        batch = _batch(
+        batch = batch_at(
             data, np.arange(64), settings_of(shift=0.125, flip=False, seed=seed), step, accelerator
         )
         return (batch.images[:, 0] > 0).nonzero()[:, 1:].numpy()
@@ -432,7 +371,7 @@ def test_what_is_kept_is_the_average_of_the_weights_of_every_step(accelerator, t
         true_average(average, network, memory)
 
     monkeypatch.setattr(classifier_training, "average_in", watched)
-    _, _, result = trained(accelerator, tmp_path / "s.pt", new_objective("erm"), average=0.25, evaluations=1)
+    _, _, result = trained(accelerator, tmp_path / "s.pt", new_method("erm"), average=0.25, evaluations=1)
     expected = seen[0]
     for step, weights in enumerate(seen[1:], start=1):
         memory = min(0.5 ** (1 / 3), step / (step + 10))  # a quarter of 12 steps
@@ -444,53 +383,21 @@ def test_what_is_kept_is_the_average_of_the_weights_of_every_step(accelerator, t
 # Resumption
 
 
-class Killed(Exception):
-    """Stands for whatever ends a training from outside."""
-
-
-def killed_after(batches: int, images: LabelledImages) -> LabelledImages:
-    """The same images, until so many batches have been read."""
-    left = iter(range(batches))
-
-    def read(positions: np.ndarray) -> np.ndarray:
-        if next(left, None) is None:
-            raise Killed
-        return images.read(positions)
-
-    return LabelledImages(images.ids, read, images.targets, images.groups)
-
-
-def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
-
-
-def assert_same_training(first, second) -> None:
-    """The last weights, the objective's state, the history and the best weights, bit by bit."""
-    for one, other in zip(first[:2], second[:2], strict=True):
-        assert_same_weights(one.state_dict(), other.state_dict())
-    assert first[2].history == second[2].history
-    assert first[2].best.keys() == second[2].best.keys()
-    for name in first[2].best:
-        assert_same_weights(first[2].best[name], second[2].best[name])
-
-
-@pytest.mark.parametrize("objective", ["erm", "group_dro"])
-def test_a_state_between_evaluations_resumes_to_the_same_bits(objective, accelerator, tmp_path):
+@pytest.mark.parametrize("method", METHODS)
+def test_a_state_between_evaluations_resumes_to_the_same_bits(method, accelerator, tmp_path):
     """Saved after every step; the history has the mean loss over steps before and after each kill."""
-    whole = trained(accelerator, tmp_path / "whole.pt", new_objective(objective))
+    whole = trained(accelerator, tmp_path / "whole.pt", new_method(method))
     for batches in (1, 1, 3, 4):
         with pytest.raises(Killed):
             trained(
                 accelerator,
                 tmp_path / "state.pt",
-                new_objective(objective),
+                new_method(method),
                 killed_after(batches, TRAINING),
                 checkpoint_seconds=1e-9,
             )
     assert load_checkpoint(tmp_path / "state.pt")["done"] == 9
-    resumed = trained(accelerator, tmp_path / "state.pt", new_objective(objective), killed_after(3, TRAINING))
+    resumed = trained(accelerator, tmp_path / "state.pt", new_method(method), killed_after(3, TRAINING))
     assert_same_training(resumed, whole)
 
 
@@ -505,12 +412,17 @@ def test_two_phases_resume_to_the_same_bits(optimizer, checkpoint_seconds, accel
     def in_two_phases(checkpoint: Path, batches: tuple[int, int]):
         network = new_backbone(Backbone(width=8), seed=0)
         images = [killed_after(count, part) for count, part in zip(batches, (ones, rest), strict=True)]
-        objectives = [GroupDRO(part.group_counts(4), step_size=0.5) for part in (ones, rest)]
+        methods = [GroupDRO(part.group_counts(4), step_size=0.5) for part in (ones, rest)]
         result = train_in_phases(
-            "toy", network, phases_of(*images, objectives), VALIDATION, settings_of(optimizer=optimizer),
-            SELECTIONS, accelerator, checkpoint, checkpoint_seconds,
-        )  # fmt: skip
-        return network, objectives[1], result
+            network,
+            phases_of(*images, methods),
+            settings_of(optimizer=optimizer),
+            SELECTIONS,
+            accelerator,
+            checkpoint,
+            checkpoint_seconds,
+        )
+        return network, methods[1], result
 
     whole = in_two_phases(tmp_path / "whole.pt", (5, 7))
     # Steps of the first phase, and of the second, before each kill; evaluations are after 3, 6, 9, 12.
@@ -536,21 +448,19 @@ tests.{function}(*{arguments!r})
 """
 
 
-def training_process(function, *arguments: str) -> list[str]:
-    """A command that calls a function of this module."""
+def training_script(function, *arguments: str) -> str:
+    """What calls a function of this module in another process."""
     threads = torch.get_num_threads()
-    script = TRAINING_PROCESS.format(
+    return TRAINING_PROCESS.format(
         threads=threads, module=__file__, function=function.__name__, arguments=arguments
     )
-    return [sys.executable, "-c", script]
 
 
-REPOSITORY = Path(__file__).parents[2]
 KILLS = 3
 LONG = {"steps": 40, "sampler": "group_balanced"}
 
 
-def train_slowly(folder: str, objective: str) -> None:
+def train_slowly(folder: str, method: str) -> None:
     """Train with steps that take time, so that a kill comes in the middle."""
 
     def read(positions: np.ndarray) -> np.ndarray:
@@ -560,14 +470,14 @@ def train_slowly(folder: str, objective: str) -> None:
     slow = LabelledImages(TRAINING.ids, read, TRAINING.targets, TRAINING.groups)
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     checkpoint = Path(folder, "state.pt")
-    trained(accelerator, checkpoint, new_objective(objective), slow, checkpoint_seconds=1e-9, **LONG)
+    trained(accelerator, checkpoint, new_method(method), slow, checkpoint_seconds=1e-9, **LONG)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["erm", "group_dro"])
-def test_a_training_that_was_really_killed_resumes_to_the_same_bits(objective, accelerator, tmp_path):
+@pytest.mark.parametrize("method", [pytest.param("erm", marks=pytest.mark.exhaustive), "group_dro"])
+def test_a_training_that_was_really_killed_resumes_to_the_same_bits(method, accelerator, tmp_path):
     """By SIGKILL, three times, each a few steps after the state that it started from."""
-    whole = trained(accelerator, tmp_path / "whole.pt", new_objective(objective), **LONG)
+    whole = trained(accelerator, tmp_path / "whole.pt", new_method(method), **LONG)
     folder, done = tmp_path / "killed", 0
 
     def done_now() -> int:
@@ -575,40 +485,40 @@ def test_a_training_that_was_really_killed_resumes_to_the_same_bits(objective, a
         return state["done"] if state else 0
 
     for _ in range(KILLS):
-        process = subprocess.Popen(training_process(train_slowly, str(folder), objective), cwd=REPOSITORY)
+        process = ForkedPython("-c", training_script(train_slowly, str(folder), method))
         while process.poll() is None and done_now() < done + 4:
             time.sleep(0.005)
         process.kill()
         assert process.wait() == -signal.SIGKILL
         done = done_now()
-    resumed = trained(accelerator, folder / "state.pt", new_objective(objective), **LONG)
+    resumed = trained(accelerator, folder / "state.pt", new_method(method), **LONG)
     assert_same_training(resumed, whole)
 
 
-@pytest.mark.parametrize("objective", ["erm", "group_dro"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sampler", ["uniform", "group_balanced"])
 @pytest.mark.parametrize(
     ("optimizer", "average"), [(Optimizer(), 0.2), (Optimizer(name="adam", learning_rate=5e-3), 0.0)]
 )
 def test_an_interrupted_training_resumes_to_the_same_bits(
-    objective, sampler, optimizer, average, accelerator, tmp_path
+    method, sampler, optimizer, average, accelerator, tmp_path
 ):
     """Killed before the first evaluation, right after one, and between two."""
     changes = {"sampler": sampler, "optimizer": optimizer, "average": average}
-    whole = trained(accelerator, tmp_path / "whole.pt", new_objective(objective), **changes)
+    whole = trained(accelerator, tmp_path / "whole.pt", new_method(method), **changes)
     for batches in (2, 3, 5):
         with pytest.raises(Killed):
             trained(
                 accelerator,
                 tmp_path / "state.pt",
-                new_objective(objective),
+                new_method(method),
                 killed_after(batches, TRAINING),
                 **changes,
             )
     # 0 steps were kept of the first try, 3 of the second, 6 of the third.
     assert load_checkpoint(tmp_path / "state.pt")["done"] == 6
     resumed = trained(
-        accelerator, tmp_path / "state.pt", new_objective(objective), killed_after(6, TRAINING), **changes
+        accelerator, tmp_path / "state.pt", new_method(method), killed_after(6, TRAINING), **changes
     )
     assert_same_training(resumed, whole)
 
@@ -619,11 +529,9 @@ def test_the_best_so_far_survives_a_kill(accelerator, tmp_path):
     def with_values(values: list[float], training: LabelledImages) -> Trained:
         left = iter(values)
         return train_classifier(
-            "toy",
             new_backbone(Backbone(width=8), seed=0),
             ERM(),
             training,
-            VALIDATION,
             settings_of(),
             {"given": lambda scores, images: next(left)},
             accelerator,
@@ -646,11 +554,9 @@ def test_a_selection_may_give_a_numpy_number(accelerator, tmp_path):
 
     for _ in range(2):
         result = train_classifier(
-            "toy",
             new_backbone(Backbone(width=8), seed=0),
             ERM(),
             TRAINING,
-            VALIDATION,
             settings_of(),
             {"accuracy": numpy_accuracy},
             accelerator,
@@ -675,8 +581,8 @@ def few_of_the_last_group() -> LabelledImages:
 
 
 CASES = [
-    (objective, sampler, batch_size)
-    for objective in ("erm", "group_dro")
+    (method, sampler, batch_size)
+    for method in METHODS
     for sampler, batch_size in (("uniform", 16), ("uniform", 33), ("group_balanced", 3), ("uniform", 1))
 ]
 
@@ -691,15 +597,11 @@ def train_all_cases(output: str) -> None:
         def total(tensor: torch.Tensor) -> torch.Tensor:
             return accelerator.reduce(tensor, "sum")
 
-        objective = (
-            GroupDRO(images.group_counts(4), step_size=0.5, total=total)
-            if name == "group_dro"
-            else ERM(total)
-        )
+        method = new_method(name, images, total)
         network, _, result = trained(
             accelerator,
             Path(output).with_name(f"{number}-{accelerator.num_processes}.pt"),
-            objective,
+            method,
             images,
             sampler=sampler,
             batch_size=batch_size,
@@ -709,7 +611,7 @@ def train_all_cases(output: str) -> None:
         outcome.append(
             {
                 "weights": network.state_dict(),
-                "objective": objective.state_dict(),
+                "method": method.state_dict(),
                 "history": result.history,
                 "processes": accelerator.num_processes,
             }
@@ -726,15 +628,16 @@ def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_pa
     """
     train_all_cases(str(tmp_path / "one.pt"))
     script = tmp_path / "script.py"
-    script.write_text(training_process(train_all_cases, str(tmp_path / "two.pt"))[-1])
+    script.write_text(training_script(train_all_cases, str(tmp_path / "two.pt")))
     # On CPUs too: with --cpu it would start one process.
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    subprocess.run([*launcher, *options, str(script)], cwd=REPOSITORY, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    subprocess.run([*launcher, *options, str(script)], cwd=PROJECT, env=environment, check=True)
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for case, of_one, of_two in zip(CASES, one, two, strict=True):
         assert (of_one["processes"], of_two["processes"]) == (1, 2)
-        for part in ("weights", "objective"):
+        for part in ("weights", "method"):
             for name in of_one[part]:
                 torch.testing.assert_close(
                     of_two[part][name], of_one[part][name], rtol=0, atol=1e-5, msg=f"{case}: {name}"
@@ -751,9 +654,7 @@ def test_a_network_that_normalises_by_batch_is_refused_in_several_processes_on_c
         "part alone: use one process, or the backbone small."
     )
     with pytest.raises(UserError) as raised:
-        train_classifier(
-            "toy", network, ERM(), TRAINING, VALIDATION, settings_of(), {}, several, tmp_path / "state.pt"
-        )
+        train_classifier(network, ERM(), TRAINING, settings_of(), {}, several, tmp_path / "state.pt")
     assert str(raised.value) == sentence
 
 
@@ -773,11 +674,9 @@ def test_a_diverging_training_is_ended_with_what_to_do(checks_for_nan, accelerat
         UserError, match=r"toy: the loss is not finite at step 12: lower optimizer\.learning_rate"
     ):
         train_classifier(
-            "toy",
             new_backbone(Backbone(width=8), seed=0),
             ERM(),
             TRAINING,
-            VALIDATION,
             settings_of(optimizer=Optimizer(name="sgd", learning_rate=1e30), evaluations=1),
             {"given": select},
             accelerator,

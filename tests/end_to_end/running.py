@@ -1,14 +1,13 @@
 """How the tests run commands in a repository."""
 
-import os
 import shutil
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import yaml
 
-PROJECT = Path(__file__).parents[2]
+from tests.support import PROJECT, environment
 
 
 def new_repository(folder: Path) -> Path:
@@ -29,18 +28,6 @@ def new_repository(folder: Path) -> Path:
     return folder
 
 
-def environment(repository: Path) -> dict[str, str]:
-    """Of a command that is to run the code of `repository`, in the shell that DVC uses where none is set."""
-    scripts = str(Path(sys.executable).parent)
-    return {
-        **os.environ,
-        "PATH": scripts + os.pathsep + os.environ["PATH"],
-        "PYTHONPATH": str(repository),
-        "SHELL": "/bin/sh",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-    }
-
-
 def run(repository: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=repository, env=environment(repository), capture_output=True, text=True
@@ -51,6 +38,13 @@ def checked(repository: Path, *command: str) -> str:
     done = run(repository, *command)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
+
+
+def seconds(repository: Path, *command: str) -> float:
+    """How long a command takes."""
+    start = time.monotonic()
+    checked(repository, *command)
+    return time.monotonic() - start
 
 
 def edit(repository: Path, section: str, **values: object) -> None:

@@ -14,7 +14,8 @@ from pipeline.declaration import DATA, read_entries
 from stages.reporting.recommending import recommend
 from stages.shared.paths import RECOMMENDATION
 from tests.balanced import PROJECT, make_project, manifest, write_parameters
-from tests.end_to_end.running import checked, edit, environment, run
+from tests.end_to_end.running import checked, edit, run
+from tests.support import environment
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,8 @@
-"""`dvc repro` killed in every stage, for real: the next one goes on, and ends as if nothing had been."""
+"""`dvc repro` killed in its stages, for real: the next one goes on, and ends as if nothing had been.
+
+There are four ways in which a stage writes: in shards, with the state of a training or of a GAN's, and whole.
+`make test` kills one stage of each, `make test-all` every stage.
+"""
 
 import contextlib
 import json
@@ -18,9 +22,10 @@ import pytest
 from distributed import LocalCluster
 
 from pipeline.content.files import sha256_of_file
-from tests.end_to_end.running import checked, edit, environment
+from tests.end_to_end.running import checked, edit
+from tests.support import environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("smoke")]
 
 # Each stage, its output, and what it leaves in .work that is worth a kill: a shard's record, a state.
 STAGES = {
@@ -41,21 +46,20 @@ STAGES = {
     "report": ("out/report", ""),
     "export@webdataset": ("out/export/webdataset", "records/*.json"),
 }
-
+OF_EACH_WAY = ("synthesize@z", "train_real@original-erm-0", "generator", "balance")
+CASES = [
+    pytest.param(stage, marks=[] if stage in OF_EACH_WAY else pytest.mark.exhaustive) for stage in STAGES
+]
 
 TRIES = 6  # of a kill, until it comes before the end
 
 
 @pytest.fixture(scope="module")
 def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of many small shards, after a run that nothing disturbed."""
+    """A copy of the repository, after its run that nothing disturbed, where every step is saved."""
     folder = tmp_path_factory.mktemp("kills") / "project"
     shutil.copytree(repository, folder, symlinks=True)
-    edit(folder, "prepare", shard_size=64)
-    edit(folder, "synthesize", shard_size=32, batch_size=32)
-    edit(folder, "export", formats=["webdataset"], images_per_file=64)
     edit(folder, "runtime", checkpoint_seconds=0.001)
-    checked(folder, "dvc", "repro")
     return folder
 
 
@@ -202,12 +206,13 @@ def check_kills(project: Path, stage: str, workers: int) -> None:
     assert not [path for folder in own for path in (folder, *folder.rglob("*")) if path.is_file()]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", CASES)
 def test_a_killed_stage_ends_as_an_undisturbed_one(project: Path, stage: str) -> None:
     """Of the shards that it has begun, a kill costs one at most."""
     check_kills(project, stage, workers=1)
 
 
+@pytest.mark.exhaustive
 def test_a_killed_stage_on_two_workers_ends_as_an_undisturbed_one(project: Path) -> None:
     """A kill costs a shard of each worker at most."""
     edit(project, "cluster", mode="local", workers=2)
@@ -217,6 +222,7 @@ def test_a_killed_stage_on_two_workers_ends_as_an_undisturbed_one(project: Path)
         edit(project, "cluster", mode="inline", workers=None)
 
 
+@pytest.mark.exhaustive
 def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -> None:
     """Twice in a run, at random moments; what was committed before is not made again."""
     output, chance = project / "out/synthetic/z", random.Random("workers")

@@ -25,6 +25,7 @@ from generators.latents import sample_latents, to_sphere
 from generators.networks.programs import Program, open_exported, open_factory, open_torchscript
 from generators.networks.progressive import Generator
 from generators.synthesis import render
+from pipeline.content.resumable import Session
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
@@ -121,7 +122,8 @@ def test_a_progressive_generators_latents_are_found_again(progressive, tmp_path)
         encoder=TrainEncoder(width=16, steps=400, batch_size=32, learning_rate=2e-3),
         refine=Refine(steps=150, learning_rate=0.1),
     )
-    encoder = train_encoder(progressive, True, settings.encoder, 0, accelerator, tmp_path / "state.pt", 60)
+    session = Session("encoder", accelerator, tmp_path / "state.pt", 60)
+    encoder = train_encoder(session, progressive, True, settings.encoder, 0)
     encoded, refined = invert(progressive, encoder, True, images, settings, accelerator)
     untrained = new_encoder(progressive, settings.encoder, 0)
     guessed = encode(untrained, images, True, 64, accelerator)
@@ -227,7 +229,8 @@ SHORT = TrainEncoder(width=4, steps=9, batch_size=8, learning_rate=1e-2)
 
 def trained(checkpoint: Path, generator: Any = None, seed: int = 0) -> dict[str, Tensor]:
     generator = generator or Linear()
-    encoder = train_encoder(generator, False, SHORT, seed, new_accelerator(FP32), checkpoint, 1e-9)
+    session = Session("encoder", new_accelerator(FP32), checkpoint, 1e-9)
+    encoder = train_encoder(session, generator, False, SHORT, seed)
     return encoder.state_dict()
 
 
@@ -255,8 +258,11 @@ def test_the_encoder_of_a_checkpoint_is_the_trained_one(tmp_path):
 
 def test_a_training_that_diverges_says_what_to_do(tmp_path):
     settings = SHORT.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(UserError, match="not finite at step 9: lower invert"):
-        train_encoder(Linear(), False, settings, 0, new_accelerator(FP32), tmp_path / "state.pt", 1e9)
+    session = Session("encoder", new_accelerator(FP32), tmp_path / "state.pt", 1e9)
+    with pytest.raises(
+        UserError, match=r"^encoder: the loss is not finite at step 9: lower invert\.encoder\."
+    ):
+        train_encoder(session, Linear(), False, settings, 0)
     assert not (tmp_path / "state.pt").exists()
 
 

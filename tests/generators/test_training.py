@@ -2,10 +2,7 @@
 
 import copy
 import signal
-import subprocess
-import sys
 import time
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,14 +15,15 @@ from generators.training import loop as gan_training
 from generators.training.loop import GANTraining, Step, sampling_weights, schedule, shrink
 from generators.training.parameters import DiffAugment, TrainGAN
 from pipeline.checkpoints import load_checkpoint
+from pipeline.content.resumable import Session
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
+from tests.support import ForkedPython
 
 CPU = torch.device("cpu")
 FP32 = Runtime(device="cpu", precision="fp32")
-train = partial(gan_training.train, checkpoint_seconds=1e-9)  # a checkpoint after every step
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
 
 
@@ -61,6 +59,12 @@ def new_training(parameters: TrainGAN, images: np.ndarray = IMAGES) -> GANTraini
     )
 
 
+def train(training: GANTraining, checkpoint: Path, on_resolution, records=200, checkpoint_seconds=1e-9):
+    """Run a training, with a checkpoint after every step."""
+    session = Session("train_gan", training.accelerator, checkpoint, checkpoint_seconds)
+    return gan_training.train(session, training, on_resolution, records)
+
+
 def tensors_of(state: object, place: str = "") -> dict[str, torch.Tensor]:
     """All tensors in nested dicts and lists, by their place."""
     if isinstance(state, torch.Tensor):
@@ -73,7 +77,7 @@ def tensors_of(state: object, place: str = "") -> dict[str, torch.Tensor]:
 
 def assert_same_state(first: GANTraining, second: GANTraining) -> None:
     """Weights, averages and optimisers bit by bit, and the history of the losses."""
-    one, other = tensors_of(first.state(0)), tensors_of(second.state(0))
+    one, other = tensors_of(first.state()), tensors_of(second.state())
     assert one.keys() == other.keys()
     assert sum("optimizer" in name and "exp_avg_sq" in name for name in one) > 10
     for name in one:
@@ -185,7 +189,7 @@ def test_the_average_by_hand_for_two_steps():
 )
 def test_each_loss_runs_and_changes_all_weights_that_take_part(changes, tmp_path):
     training = new_training(tiny(**changes))
-    before = copy.deepcopy(training.state(0))
+    before = copy.deepcopy(training.state())
     averaged = train(training, tmp_path / "state.pt", lambda resolution: None)
     idle = {"logit.bias"}  # a relativistic loss sees differences of logits only
     if changes.get("growing") is False:
@@ -324,7 +328,7 @@ def test_a_finished_training_is_not_run_again(undisturbed, tmp_path):
 def test_between_checkpoints_only_the_steps_since_the_last_one_are_lost(undisturbed, tmp_path, monkeypatch):
     """A clock of one second per look at it, and a checkpoint every 2.5 s: after the third step, of five."""
     clock = iter(range(1000))
-    monkeypatch.setattr("generators.training.loop.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("pipeline.content.resumable.time", SimpleNamespace(monotonic=lambda: next(clock)))
     training = new_training(tiny())
     interrupt_after(training, 5)
     with pytest.raises(Killed):
@@ -372,7 +376,7 @@ def test_a_training_that_was_really_killed_resumes_to_the_same_bits(tmp_path):
     script = TRAINING_PROCESS.format(threads=torch.get_num_threads(), module=__file__, folder=str(folder))
     done = 0
     for _ in range(KILLS):
-        process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+        process = ForkedPython("-c", script)
         while process.poll() is None and done_in(folder) < done + 4:
             time.sleep(0.005)
         process.kill()
@@ -393,11 +397,13 @@ def done_in(folder: Path) -> int:
 
 
 def test_a_diverging_training_is_ended_with_what_to_do(tmp_path):
-    with pytest.raises(UserError, match=r"losses are not finite at step \d+ \([48] px\).*learning_rate"):
+    with pytest.raises(UserError, match=r"loss is not finite at step \d+ \([48] px\).*learning_rate"):
         train(new_training(tiny(learning_rate=1e30)), tmp_path / "state.pt", lambda resolution: None)
 
 
-def test_a_loss_that_is_not_a_number_ends_the_training_at_its_record(tmp_path):
+@pytest.mark.parametrize(("checkpoint_seconds", "ends_at"), [(3600.0, 6), (1e-9, 5)])
+def test_a_loss_that_is_not_a_number_ends_the_training(checkpoint_seconds, ends_at, tmp_path):
+    """At its record, every two steps here, or before a state that has it would be saved."""
     training = new_training(tiny())
     original = training.step
 
@@ -408,8 +414,10 @@ def test_a_loss_that_is_not_a_number_ends_the_training_at_its_record(tmp_path):
                 training.losses.add(discriminator=torch.tensor(float("nan")))
 
     training.step = step
-    with pytest.raises(UserError, match=r"step 6 \(8 px\)"):
-        train(training, tmp_path / "state.pt", lambda resolution: None, records=4)
+    with pytest.raises(UserError, match=rf"step {ends_at} \(8 px\)"):
+        train(training, tmp_path / "state.pt", lambda resolution: None, 4, checkpoint_seconds)
+    kept = load_checkpoint(tmp_path / "state.pt")
+    assert (kept and kept["done"]) == (None if checkpoint_seconds > 1 else 4)
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [({4: 8, 8: 9}, 2), ({4: 8, 8: 2}, 4)])

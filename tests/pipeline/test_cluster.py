@@ -23,17 +23,19 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pipeline import dask_cluster
-from pipeline.cluster import Worker, _Shown, gpus_of, make_shards
+from pipeline.cluster import _Shown, gpus_of, make_shards
 from pipeline.content.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
 from pipeline.dask_cluster import START_SECONDS, ShardPlugin
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Cluster, Runtime
 from pipeline.work import WORK, work_folder
+from pipeline.worker import Worker
 from tests.declared import declare
+from tests.support import ForkedPython, environment, is_alive, wait_for
 
-PROJECT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 INLINE = Cluster(mode="inline")
 LOCAL = Cluster(mode="local", workers=2)
 FOLDER = Path(".work/store")
@@ -119,20 +121,6 @@ def scheduler(tmp_path_factory) -> Iterator[LocalCluster]:
 @pytest.fixture
 def running(scheduler) -> Cluster:
     return Cluster(mode="scheduler", address=scheduler.scheduler_address)
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
-def is_alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 # The same everywhere
@@ -300,7 +288,14 @@ def crowded(tmp_path) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["local", "running", "crowded"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param("local", marks=pytest.mark.exhaustive),
+        pytest.param("running", marks=pytest.mark.exhaustive),
+        "crowded",
+    ],
+)
 def test_a_shard_that_kills_every_worker_is_named_and_all_others_are_made(mode, request):
     sizes = [2] * 12
     cluster = LOCAL if mode == "local" else request.getfixturevalue(mode)
@@ -330,7 +325,7 @@ def kill_a_worker(random_: random.Random, killed: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_killed_workers_cost_a_shard_each_at_most_and_change_nothing(seed, undisturbed):
     sizes, killed = [2] * 24, []
 
@@ -376,7 +371,8 @@ test_cluster.make_all(test_cluster.LOCAL, test_cluster.take_a_while, [2] * 60)
 @pytest.mark.slow
 def test_when_this_process_is_killed_its_workers_go_and_the_next_run_finishes(undisturbed):
     sizes = [2] * 60
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(Path(__file__).parent)], env=ENVIRONMENT)
+    # With workers as users have them, too: started anew, from no server.
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(Path(__file__).parent)], env=environment())
     try:
         wait_for(lambda: len(committed_shards(FOLDER)) >= 4, 60)
     finally:
@@ -433,15 +429,15 @@ test_cluster.whole_run(sys.argv[2])
 
 def test_a_task_that_outlives_its_killed_run_writes_over_nothing_that_the_next_one_has(running):
     FOLDER.rmdir()
-    command = [sys.executable, "-c", WHOLE_RUN, str(Path(__file__).parent), str(running.address)]
-    first = subprocess.Popen(command, env=ENVIRONMENT)
+    command = ["-c", WHOLE_RUN, str(Path(__file__).parent), str(running.address)]
+    first = ForkedPython(*command)
     second = None
     try:
         wait_for(lambda: len(logged("made")) == 4, 60)
         first.kill()
         first.wait()
         assert ["0"] in [made[:1] for made in logged("make")]
-        second = subprocess.Popen(command, env=ENVIRONMENT)
+        second = ForkedPython(*command)
         shards = [next(WORK.glob(f"draw/*/shard-{shard:05d}.h5")) for shard in range(1, 5)]
         before = [path.stat() for path in shards]
         wait_for(lambda: len(logged("make")) == 6 or second.poll() is not None or is_locked_twice(), 30)
@@ -493,7 +489,7 @@ def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         with Path(tmp_path, "dask.log").open("a") as told:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],
-                env=ENVIRONMENT, stdout=told, stderr=told,
+                env=environment(), stdout=told, stderr=told,
             )  # fmt: skip
         started.append(process)
         return process
@@ -691,6 +687,7 @@ def test_what_does_not_answer_is_said_within_half_a_minute():
     assert START_SECONDS < 30
 
 
+@pytest.mark.timing
 def test_the_scheduler_and_its_workers_have_one_time_limit_together(monkeypatch):
     monkeypatch.setattr(dask_cluster, "START_SECONDS", 4.0)
     greet = dask_cluster._greet
@@ -754,7 +751,7 @@ def test_a_scheduler_without_workers_is_named(monkeypatch):
         address = empty.scheduler_address
     assert str(raised.value) == (
         f"cluster: the scheduler at {address} has no worker after 1 s: start some in this folder "
-        f"(`dask worker {address}`)."
+        f"(`python -m dask worker {address}`)."
     )
 
 

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-PROJECT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
-ENVIRONMENT.pop("DVC_ROOT", None)
+from tests.support import PROJECT, environment, is_alive, run_python, wait_for
 
 STAGE = """
 import sys
@@ -37,11 +35,6 @@ run_stage(main)
 """
 
 
-def run(what: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", STAGE, what]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
-
-
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
@@ -54,20 +47,20 @@ def run(what: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_what_a_user_can_mend_is_one_line_on_stderr_and_status_1(what, sentence):
-    done = run(what)
+    done = run_python("-c", STAGE, what)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {sentence}\n")
 
 
 @pytest.mark.parametrize(("what", "error"), [("defect", "ZeroDivisionError"), ("without number", "OSError")])
 def test_a_defect_keeps_its_traceback(what, error):
-    done = run(what)
+    done = run_python("-c", STAGE, what)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1].startswith(error)
 
 
 def test_success_is_status_0():
-    done = run("nothing")
+    done = run_python("-c", STAGE, "nothing")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -90,28 +83,12 @@ run_stage(main)
 """
 
 
-def wait_for(condition, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
-def is_alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.fixture
 def orphaned(tmp_path, monkeypatch, request) -> Iterator[int]:
     """The number of a running stage whose parent shell was just killed."""
     monkeypatch.chdir(tmp_path)
-    environment = {**ENVIRONMENT, **request.param}
-    shell = subprocess.Popen(
-        ["sh", "-c", '"$0" -c "$1"; true', sys.executable, RUNNING], env=environment, cwd=tmp_path
-    )
+    command = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, RUNNING]
+    shell = subprocess.Popen(command, env=environment(**request.param), cwd=tmp_path)
     wait_for(Path("pid").exists, 30)
     stage = int(Path("pid").read_text())
     assert stage != shell.pid

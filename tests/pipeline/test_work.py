@@ -464,6 +464,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder():
             )
 
 
+@pytest.mark.timing
 def test_a_killed_holder_lets_go_at_once_and_the_folder_is_taken_up_again():
     with holder() as first:
         assert first.stdout.readline() == "held\n"

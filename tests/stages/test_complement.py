@@ -424,7 +424,7 @@ def test_domains_in_the_datas_metric_and_on_the_sphere(project):
         (SHARD, SHARD, "inline"),
         (170, 64, "inline"),
         (3000, 500, "inline"),
-        pytest.param(700, 500, "local", marks=pytest.mark.slow),
+        pytest.param(700, 500, "local", marks=pytest.mark.usefixtures("forked_workers")),
     ],
 )
 def test_the_first_latents_to_pair_of_each_group_have_complements(of_latents, of_labels, mode, project):

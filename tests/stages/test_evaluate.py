@@ -14,18 +14,17 @@ import pytest
 
 from classifiers.counts import count_table
 from classifiers.measures import divergences, metrics
+from classifiers.measures.evaluation import (
+    Predictions,
+    group_metrics,
+    metrics_of_attributes,
+    run_metrics,
+    with_bootstrap,
+)
 from classifiers.selection import group_accuracies
 from pipeline.errors import UserError
 from stages import evaluate
-from stages.evaluate import (
-    Predictions,
-    evaluate_run,
-    group_metrics,
-    metrics_of_attributes,
-    nested_metrics,
-    one_line_each,
-    with_bootstrap,
-)
+from stages.evaluate import nested_metrics, one_line_each
 from tests.stages.evaluated import make_trained, read_metrics
 from zprime import evaluate as evaluate_predictions
 
@@ -54,7 +53,7 @@ def samples_of(table: pd.DataFrame, columns: list[str]) -> Predictions:
 
 def test_a_run_has_every_metric_with_its_bootstrap() -> None:
     table = predictions(800)
-    record = evaluate_run(table, PROPORTIONS, resamples=50, seed=0, attributes=["protected"])
+    record = run_metrics(table, PROPORTIONS, resamples=50, seed=0, attributes=["protected"])
     test = table[table["split"] == "test"]
     targets, protected = test["target"].to_numpy(), test["protected"].to_numpy()
     scores = test["score"].to_numpy()
@@ -95,7 +94,7 @@ def test_several_attributes_have_their_intersections_and_each_its_own_metrics() 
     assert both["worst_group_accuracy"] == min(accuracies)
     first = table[(table["target"] == 0) & (table["protected"] == 0) & (table["Young"] == 1)]
     assert both["group_1_accuracy"] == pytest.approx((first["score"] < 0.5).mean())
-    record = evaluate_run(table, np.full(8, 1 / 8), 5, 0, ("protected", "Young"))
+    record = run_metrics(table, np.full(8, 1 / 8), 5, 0, ("protected", "Young"))
     assert record["group_1_n"] == len(first[first["split"] == "test"])
     assert (
         record["group_0_n_Young"]
@@ -123,7 +122,7 @@ def test_one_attribute_has_no_names_of_its_own() -> None:
 def test_an_empty_group_is_null_in_metrics_json_and_never_not_a_number() -> None:
     table = predictions(400)
     table = table[(table["target"] == 0) | (table["protected"] == 0) | (table["split"] == "validation")]
-    record = evaluate_run(table, PROPORTIONS, resamples=20, seed=0, attributes=["protected"])
+    record = run_metrics(table, PROPORTIONS, resamples=20, seed=0, attributes=["protected"])
     assert record["group_3_n"] == 0
     assert np.isnan(record["group_3_accuracy"])
     assert record["worst_group_accuracy"] == min(record[f"group_{k}_accuracy"] for k in range(3))
@@ -152,7 +151,7 @@ def test_every_metric_of_20000_samples_is_bootstrapped_in_two_seconds() -> None:
 
 def test_what_chooses_is_of_the_validation_set_alone() -> None:
     table = predictions(800)
-    record = evaluate_run(table, np.full(8, 1 / 8), 20, 0, ["protected", "Young"])
+    record = run_metrics(table, np.full(8, 1 / 8), 20, 0, ["protected", "Young"])
     rows = table[table["split"] == "validation"]
     right = (rows["score"] >= 0.5) == rows["target"]
     by_group = right.groupby([rows["target"], rows["protected"], rows["Young"]]).mean()

@@ -58,6 +58,7 @@ def test_an_export_is_whole_and_the_same_each_time(project: Path, name: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_two_workers_write_what_one_process_writes(project: Path) -> None:
     for name in EXPORTS:
         write_parameters(images_per_file=30)

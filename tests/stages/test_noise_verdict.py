@@ -10,11 +10,12 @@ from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.networks.parameters import Backbone
-from classifiers.training.loop import train_classifier
-from classifiers.training.objectives import ERM
+from classifiers.training.loop import in_one_phase, train_classifier
+from classifiers.training.methods.erm import ERM
 from classifiers.training.parameters import Optimizer, Training
 from data.controls import duplicated_rows
 from data.sources.digits import Digits
+from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages.reporting.recommending import Run, recommend
@@ -74,10 +75,10 @@ def test_where_synthetic_images_are_noise_the_duplicated_real_ones_are_recommend
         for seed in SEEDS:
             network = new_backbone(Backbone(width=8), seed)
             settings = Training(**SETTINGS, seed=seed)
-            trained = train_classifier(
-                name, network, ERM(), images, validation, settings, {"worst": worst_group}, accelerator,
-                tmp_path / name / str(seed) / "state.pt", 3600.0,
-            )  # fmt: skip
+            session = Session(name, accelerator, tmp_path / name / str(seed) / "state.pt", 3600.0)
+            phases = in_one_phase(images, ERM(), settings)
+            selections = {"worst": worst_group}
+            trained = train_classifier(session, network, phases, validation, settings, selections)
             network.load_state_dict(trained.best["worst"])
             scores = predict(network, validation.read, len(validation), accelerator)
             predictions = pd.DataFrame(

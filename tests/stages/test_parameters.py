@@ -169,7 +169,7 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
         ["complement.variant (it is 'mirror')", "'complement'", "'perpendicular'"],
     ),
     ({"train_gan.loss": "hinge"}, ["train_gan.loss (it is 'hinge')", "'wgan_gp'", "'relativistic'"]),
-    ({"train.definitions.erm.objective": "jtt"}, ["train.definitions.erm.objective", "'group_dro'"]),
+    ({"train.definitions.erm.method": {"name": "jtt"}}, ["train.definitions.erm.method", "'group_dro'"]),
     ({"train.balanced_data": ["sampled"]}, ["train.balanced_data", "augmented has to be one of them"]),
     ({"train.real_data": ["sampled"]}, ["train.real_data", "'duplicated'"]),
     ({"train.definitions.half_real.pretrain": 0.5}, ["definitions.half_real", "use one"]),

@@ -8,11 +8,12 @@ import pytest
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
-from classifiers.training.loop import train_classifier
-from classifiers.training.objectives import ERM
+from classifiers.training.loop import in_one_phase, train_classifier
+from classifiers.training.methods.erm import ERM
 from classifiers.training.parameters import Training
 from classifiers.training.plateau import PLATEAU
 from data.sources.digits import Digits
+from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
@@ -35,17 +36,14 @@ def test_group_balanced_trainings_leave_their_plateau_within_a_fifth_of_their_st
     groups = 2 * targets + rows["Red"].to_numpy(np.int64)
     images = LabelledImages(rows["id"].to_numpy(dtype=object), lambda chosen: pixels[chosen], targets, groups)
     settings = Training(steps=FIFTH, evaluations=1, sampler="group_balanced", shift=0.0625, seed=seed)
+    accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     trained = train_classifier(
-        "digits",
+        Session("digits", accelerator, tmp_path / "state.pt", 3600.0),
         new_backbone(Backbone(), seed),
-        ERM(),
-        images,
+        in_one_phase(images, ERM(), settings),
         images.subset(np.arange(8)),
         settings,
         {"none": lambda scores, validation: 0.0},
-        new_accelerator(Runtime(device="cpu", precision="fp32")),
-        tmp_path / "state.pt",
-        3600.0,
     )
     (record,) = trained.history
     assert record["separation"] > PLATEAU

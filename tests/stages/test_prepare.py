@@ -1,8 +1,6 @@
 """The stage prepare on real files: bad images stop it or are listed, and the same seed gives the same."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,7 @@ from PIL import Image
 
 from pipeline.content.stores import INDEX, Store, committed_shards
 from pipeline.integrity import faulty_files
-
-PROJECT = Path(__file__).parents[2]
+from tests.support import PROJECT, run_python
 
 
 def run_prepare(
@@ -27,9 +24,7 @@ def run_prepare(
     if source["kind"] == "table":
         parameters["attributes"] = ["blond", "male"]
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    command = [sys.executable, "-m", "stages.prepare"]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return run_python("-m", "stages.prepare", cwd=folder)
 
 
 @pytest.fixture

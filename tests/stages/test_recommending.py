@@ -485,7 +485,14 @@ def test_a_run_that_ended_on_its_plateau_is_no_result(trained: Path, capsys: pyt
         results.read_runs(evaluate.read_parameters())
 
 
-@pytest.mark.parametrize("survivors", [("original", "oracle"), ("oracle",), ("augmented",)])
+@pytest.mark.parametrize(
+    "survivors",
+    [
+        ("oracle",),
+        pytest.param(("original", "oracle"), marks=pytest.mark.exhaustive),
+        pytest.param(("augmented",), marks=pytest.mark.exhaustive),
+    ],
+)
 def test_the_page_stands_whatever_is_on_a_plateau(trained: Path, survivors: tuple[str, ...]) -> None:
     make_synthesised(1)
     for data in {"original", "duplicated", "sampled", "augmented", "oracle"} - set(survivors):

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,28 @@ import pandas as pd
 import pytest
 import yaml
 
+from classifiers.measures.evaluation import METRICS
 from stages import evaluate, report
 from stages.report import TEMPLATES, generator_losses, without_folders
-from stages.reporting.figures import group_colours
-from stages.reporting.steps import gates, hyperplanes, inversion, quality
-from stages.reporting.tables import (
+from stages.reporting.figures import binned_shares, group_colours
+from stages.reporting.measures import (
     ACCURACIES,
-    DISTANCES,
-    FIGURE_SPACE,
-    MATCHED,
+    FAIRNESS,
     PAPER,
     PUBLISHED,
-    accuracies_beside,
-    attribute_columns,
-    binned_shares,
-    choice_sentence,
-    deviation_note,
-    evenly_per_group,
-    group_headings,
-    groups_of,
-    headline,
-    spread_text,
-    table_rows,
-    tiles,
+    WORST_MATCHED,
+    RunColumn,
+    columns_beside,
+    metric_column,
+    metrics_alone,
+    runs_table,
     worst_group_of,
 )
+from stages.reporting.pictures import evenly_per_group, groups_of
+from stages.reporting.steps import gates, hyperplanes, inversion, quality
+from stages.reporting.tables import FIGURE_SPACE, Cell, Heading, Table, to_html, to_markdown
+from stages.reporting.text import group_headings, spread_text
+from stages.reporting.words import choice_sentence, deviation_note, headline, tiles
 from tests.stages.evaluated import make_synthesised, make_trained, quality_of
 from tests.stages.pages import tables_of
 
@@ -50,7 +48,7 @@ DATASHEET = {
 
 def run(data: str, recipe: str, seed: int, worst: float, **values: Any) -> dict[str, Any]:
     """A row of runs.parquet: group 3 is the worst, whatever is not named stands at 0.9."""
-    names = {column.name: 0.9 for column in (*ACCURACIES, MATCHED, *PAPER, *DISTANCES)}
+    names = {column.name: 0.9 for column in (*ACCURACIES, WORST_MATCHED, *PAPER, *FAIRNESS)}
     names |= {"validation_worst_group_accuracy": worst, "validation_accuracy": 0.9}
     names |= {f"group_{group}_accuracy": 0.95 for group in range(3)}
     metrics = names | {"worst_group_accuracy": worst, "group_3_accuracy": worst} | values
@@ -67,6 +65,12 @@ def two_seeds(before: tuple[float, float], after: tuple[float, float]) -> pd.Dat
 # The tables
 
 
+def texts_of(runs: pd.DataFrame, *columns: RunColumn) -> list[list[str]]:
+    """The texts of a table of the runs, without its first two columns."""
+    rows = runs_table("", "", runs, columns).rows
+    return [[cell if isinstance(cell, str) else cell.text for cell in row[2:]] for row in rows]
+
+
 def test_a_row_has_the_mean_and_the_deviation_over_the_seeds() -> None:
     runs = pd.DataFrame(
         [
@@ -79,27 +83,71 @@ def test_a_row_has_the_mean_and_the_deviation_over_the_seeds() -> None:
             run("original", "erm", 0, 0.10, selection="accuracy"),
         ]
     )
-    rows = table_rows(runs, ACCURACIES)
-    assert [(row["data"], row["recipe"], row["chosen"]) for row in rows] == [
-        ("original", "erm", False),
-        ("original", "group_dro", True),
-        ("augmented", "erm", True),
-    ]
+    table = runs_table("", "", runs, [metric_column(metric) for metric in ACCURACIES])
+    rows = [[cell if isinstance(cell, str) else cell.text for cell in row] for row in table.rows]
+    assert [row[:2] for row in rows] == [
+        ["original", "erm"], ["original", "group_dro"], ["augmented", "erm"],
+    ]  # fmt: skip
+    assert table.chosen == [1, 2]
     # The deviations with n - 1: of 0.40 and 0.44 it is 0.02 √2, of 0.80 and 0.90 it is 0.05 √2.
-    assert rows[0]["cells"]["worst_group_accuracy"] == f"42.0 ±{FIGURE_SPACE}2.8"
-    assert rows[0]["cells"]["accuracy"] == f"85.0 ±{FIGURE_SPACE}7.1"
-    assert rows[1]["cells"]["worst_group_accuracy"] == f"60.0 ±{FIGURE_SPACE}0.0"
-    kl = table_rows(runs, DISTANCES)
-    assert [row["cells"]["kl_scores"] for row in kl[:2]] == ["1.500 ± 0.707", "0.500 ± 0.000"]
+    assert rows[0][2:] == [f"85.0 ±{FIGURE_SPACE}7.1", f"90.0 ±{FIGURE_SPACE}0.0", f"42.0 ±{FIGURE_SPACE}2.8"]
+    assert rows[1][4] == f"60.0 ±{FIGURE_SPACE}0.0"
+    kl = texts_of(runs, *(metric_column(metric) for metric in FAIRNESS if metric.name == "kl_scores"))
+    assert kl[:2] == [["1.500 ± 0.707"], ["0.500 ± 0.000"]]
 
 
 def test_of_other_weights_the_rows_are_theirs() -> None:
     runs = pd.DataFrame(
         [run("original", "erm", 0, 0.40), run("original", "erm", 0, 0.10, selection="accuracy")]
     )
-    by_accuracy = table_rows(runs, ACCURACIES, selection="accuracy")
-    assert len(by_accuracy) == 1
-    assert by_accuracy[0]["cells"]["worst_group_accuracy"] == "10.0 ±12.5"
+    worst = next(metric for metric in ACCURACIES if metric.name == "worst_group_accuracy")
+    assert texts_of(runs, metric_column(worst), metric_column(worst, selection="accuracy")) == [
+        ["40.0 ±12.5", "10.0 ±12.5"]
+    ]
+
+
+TABLE = Table(
+    "Of <both>",
+    "what `x_y` *is* <here>.",
+    [
+        "Trained on", "Recipe", Heading("A (%)", "a_b", "best: 0", over="test"),
+        Heading("A (%)", over="validation"), Heading("B", over="validation", is_number=False),
+    ],
+    [
+        ["one", Cell("erm", look="code"), f"1.0 ±{FIGURE_SPACE}0.5", Cell("2", "20 %"), "x|y"],
+        ["two", Cell("dro", look="code"), "–", Cell("3.0 ±12.0", look="worst"), "z"],
+    ],
+    labels=2,
+    chosen=[1],
+)  # fmt: skip
+
+
+def test_a_table_in_markdown_says_what_stands_over_a_heading_and_what_is_marked() -> None:
+    assert to_markdown(TABLE).splitlines() == [
+        "| Trained on | Recipe | test: A (%) | validation: A (%) | validation: B |",
+        "| --- | --- | ---: | ---: | ---: |",
+        "| one | erm | 1.0 ± 0.5 | 2 (20 %) | x\\|y |",
+        "| **two** | **dro** | – | **3.0 ± 12.0** | z |",
+    ]
+
+
+def test_a_table_in_html_has_the_same_cells_and_no_tag_of_theirs() -> None:
+    page = to_html(TABLE, 7)
+    assert "<b>Table 7. Of &lt;both&gt;.</b> What <code>x_y</code> <em>is</em> &lt;here&gt;." in page
+    assert '<tr class="over"><th colspan="2"></th><th colspan="1">test</th>' in page
+    assert '<th colspan="2" class="apart">validation</th></tr>' in page
+    assert '<th class="number" title="best: 0">A (%)<code>a_b</code></th>' in page
+    assert '<tr class="chosen"><td>two</td><td><code>dro</code></td>' in page
+    assert '<td class="number apart worst">3.0 ±12.0</td><td class="group">z</td></tr>' in page
+    assert '<td class="number apart">2 <small>20 %</small></td><td class="group">x|y</td></tr>' in page
+
+
+def test_parts_stand_above_their_rows_in_html_and_one_without_rows_says_so() -> None:
+    page = to_html(replace(TABLE, parts={"two": "is it", "none": "is not"}, stacked=True), 1)
+    assert 'colspan="4" scope="rowgroup">two <small>is it</small></th></tr>\n    <tr class="chosen">' in page
+    assert "none <small>is not</small></th></tr>\n" in page
+    assert page.count("– every training ended on its plateau") == 1
+    assert '<td class="number apart worst">3.0<small>±12.0</small></td>' in page
 
 
 def test_what_stands_behind_the_deviations() -> None:
@@ -136,17 +184,24 @@ def test_the_papers_table_has_a_published_value_for_each_of_its_columns() -> Non
     assert all(len(values) == len(PAPER) for values in PUBLISHED.values())
 
 
+def test_a_metric_that_a_table_shows_is_measured_and_has_a_name_of_its_own() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    assert {metric.name for metric in (*ACCURACIES, WORST_MATCHED, *PAPER, *FAIRNESS)} <= set(names)
+
+
 def test_beside_a_gap_stand_the_accuracies_of_the_groups_and_the_worst_is_named() -> None:
     """A gap of 0 because both got worse: the accuracies say so."""
     accuracies = dict(zip(MATCHED_GROUP_ACCURACIES, (0.9, math.nan, 0.3, 0.4), strict=True))
     seeds = pd.DataFrame([run("original", "erm", k, 0.3, deo=0.0, **accuracies) for k in range(2)])
-    beside = accuracies_beside(seeds.assign(**{MATCHED_GROUP_ACCURACIES[3]: [0.2, 0.6]}), 4)
-    assert [cell["text"] for cell in beside] == ["90.0", "–", "30.0", "40.0"]
-    assert [cell["worst"] for cell in beside] == [False, False, True, False]
+    seeds = seeds.assign(**{MATCHED_GROUP_ACCURACIES[3]: [0.2, 0.6]})
+    names = ["t=0, a=0", "t=0, a=1", "t=1, a=0", "t=1, a=1"]
+    (row,) = runs_table("", "", seeds, columns_beside(names, "accuracy")).rows
+    assert row[2:] == [Cell("90.0"), Cell("–"), Cell("30.0", look="worst"), Cell("40.0")]
 
 
 def test_one_of_several_attributes_has_every_measure_of_gaps_under_its_name() -> None:
-    names = [column.name for column in attribute_columns("Male")]
+    names = [column.name for column in metrics_alone("Male")]
     assert names[0] == "worst_group_accuracy_Male"
     assert "deo_Male" in names
     assert "protected_1_calibration_error_Male" in names
@@ -505,7 +560,7 @@ def test_only_a_generator_that_was_trained_has_losses_to_draw(
 
 
 def test_the_page_asks_for_the_losses_only_where_they_are() -> None:
-    text = (TEMPLATES / "report_parts/training.html.j2").read_text()
+    text = (TEMPLATES / "report.html.j2").read_text()
     parts = text.split('{% if "gan_losses" in figures %}')
     assert len(parts) == 2
     assert 'figure("gan_losses"' in parts[1].split("{% endif %}")[0]

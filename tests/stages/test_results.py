@@ -15,16 +15,17 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from stages import evaluate, report
 from stages.reporting import ablation_tables, results, targets
-from stages.reporting import commands as results_commands
 from stages.reporting import leakage as losses
+from stages.reporting.measures import group_columns, overview, runs_table
+from stages.reporting.tables import markdown_rows
 from stages.shared.paths import ABLATIONS, GENERATOR, QUALITY, RESULTS
 from tests.stages.evaluated import PROJECT, make_synthesised, make_trained
 
 ATTRIBUTES = ["Blond_Hair", "Male"]
 DEFINITIONS = {
-    "erm": Recipe(objective="erm"),
-    "balanced": Recipe(objective="erm", sampler="group_balanced"),
-    "dro": Recipe(objective="group_dro"),
+    "erm": Recipe(method={"name": "erm"}),
+    "balanced": Recipe(method={"name": "erm"}, sampler="group_balanced"),
+    "dro": Recipe(method={"name": "group_dro"}),
 }
 SIGNS = (-1, -1, 0, 1, 1)  # of five seeds, whose deviation is 1
 
@@ -140,28 +141,20 @@ def test_controls_are_compared_with_erm_and_with_what_is_chosen() -> None:
 
 
 def test_chosen_recipes_are_bold_and_the_gap_is_beside_them() -> None:
-    rows = results.run_rows(runs_of())
+    rows = markdown_rows(overview(runs_of()))
     assert rows[3] == ["augmented", "erm", "65.0 ± 1.0", "90.0 ± 0.0", "62.5 ± 2.5", "65.0 ± 0.0"]
-    assert rows[4][:3] == ["**augmented**", "**dro**", "**76.0 ± 1.0**"]
+    assert rows[4][:3] == ["**augmented**", "**dro**", "76.0 ± 1.0"]
 
 
 def test_groups_are_of_erm_and_of_what_is_chosen() -> None:
     runs = runs_of().assign(group_0_accuracy=0.75, group_1_accuracy=0.9)
-    rows = results.group_rows(runs, 2)
+    columns = group_columns(["t=0", "t=1"])
+    rows = markdown_rows(runs_table("", "", runs, columns, shown=results.groups_compared(runs)))
     assert [row[:2] for row in rows] == [
         ["original", "erm"], ["**original**", "**dro**"], ["augmented", "erm"], ["**augmented**", "**dro**"],
         ["**oracle**", "**erm**"],
     ]  # fmt: skip
-    assert rows[0][2:] == ["75.0 ± 0.0", "90.0 ± 0.0"]
-
-
-def test_the_papers_measures_stand_beside_the_groups_that_they_are_measured_in() -> None:
-    names = [column.name for column in results.PAPER if column.name != "kl_scores"]
-    groups = {"group_0_accuracy_count_matched": 0.8, "group_1_accuracy_count_matched": 0.7}
-    runs = runs_of().assign(**dict.fromkeys(names, 0.25), **groups)
-    row = results.paper_rows(runs, 2)[0]
-    assert row[:5] == ["original", "erm", "25.0 ± 0.0", "25.0 ± 0.0", "25.0 ± 0.0"]  # AP, DEO, BA
-    assert row[-4:] == ["0.250 ± 0.000", "0.500 ± 0.000", "80.0", "**70.0**"]  # both KLs, the groups
+    assert rows[0][2:] == ["**75.0 ± 0.0**", "90.0 ± 0.0"]
 
 
 # --- Where it is lost ------------------------------------------------------------------------------------
@@ -358,51 +351,64 @@ PRESETS = {"avatars": AVATARS, "other": {**AVATARS, "attributes": ["y", "place"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "preset", "expected"),
     [
-        ({}, ["make repro"]),
-        ({"runtime": {"device": "cpu"}}, ["make repro"]),  # where it runs changes no result
-        ({"attributes": ["y", "place"]}, ["make repro PRESET=other"]),
+        ({}, "avatars", []),
+        ({"runtime": {"device": "cpu"}}, "avatars", []),  # where it runs changes no result
+        ({"attributes": ["y", "place"]}, "other", []),
         (
-            {"train": {"recipes": ["erm", "group_dro"], "seeds": [0, 1]}},
-            ["dvc exp run -S 'train.recipes=[erm,group_dro]' -S 'train.seeds=[0,1]'"],
+            {"train": {"recipes": ["erm", "group_dro"], "seeds": [0, 1], "flip": True}},
+            "avatars",
+            ['train.recipes: ["erm", "group_dro"]', "train.seeds: [0, 1]", "train.flip: true"],
         ),
         (
-            {"attributes": ["y", "place"], "train": {"recipes": ["erm"], "seeds": [3]}},
-            ["python -m zprime.preset other", "dvc exp run -S 'train.seeds=[3]'"],
+            {"attributes": ["y", "place"], "train": {"seeds": [3]}},
+            "other",
+            ["train.recipes: null", "train.seeds: [3]"],
         ),
     ],
 )
-def test_the_command_is_the_one_of_these_parameters(changes: dict[str, Any], expected: list[str]) -> None:
-    assert results_commands.commands({**AVATARS, **changes}, PRESETS) == expected
+def test_the_page_names_the_nearest_preset_and_what_differs(
+    changes: dict[str, Any], preset: str, expected: list[str]
+) -> None:
+    assert results.made_with({**AVATARS, **changes}, PRESETS) == results.MadeWith(preset, expected)
 
 
 @pytest.mark.parametrize("former", ["avatars", "table"])
 @pytest.mark.parametrize("wanted", ["avatars", "smoke", "celeba", "table"])
-def test_dvc_takes_the_changes_for_what_they_are(former: str, wanted: str, tmp_path: Path) -> None:
-    from dvc.utils.hydra import apply_overrides
-
+def test_the_changes_listed_make_one_preset_the_other(former: str, wanted: str) -> None:
     before, after = (yaml.safe_load((PROJECT / f"presets/{n}.yaml").read_text()) for n in (former, wanted))
-    after["odd"] = {"text": 'a "b", c', "number": "12", "none": None, "word": "Null", "flag": True}
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(before))
-    apply_overrides(path, results_commands.overrides(before, after))
-    assert yaml.safe_load(path.read_text()) == after
+    after["odd"] = {"text": 'a "b", c', "number": "12", "word": "Null", "flag": True}
+    before["odd"] = {"text": "", "flag": {"on": 1}}
+
+    def flat(values: dict[str, Any], place: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in values.items():
+            found |= flat(value, f"{place}{key}.") if isinstance(value, dict) else {f"{place}{key}": value}
+        return {name: value for name, value in found.items() if value is not None}
+
+    changed = flat(before)
+    for line in results.changed_parameters(before, after):
+        name, text = line.split(": ", 1)
+        value = yaml.safe_load(text)
+        changed = {k: v for k, v in changed.items() if k != name and not k.startswith(f"{name}.")}
+        changed |= flat({name: value})
+    assert changed == flat(after)
 
 
 def test_ablations_of_the_same_cells_are_one_command() -> None:
-    assert ablation_tables.commands([]) == ["python -m stages.reporting.ablations"]
+    assert ablation_tables.commands([]) == ["zprime ablations"]
     records = [record("a", None, 0.5), record("b", "a", 0.5, seeds=[0]), record("c", "a", 0.5)]
     assert ablation_tables.commands(records) == [
-        "python -m stages.reporting.ablations a c --seeds 0,1 --recipes erm",
-        "python -m stages.reporting.ablations b --seeds 0 --recipes erm",
+        "zprime ablations a c --seeds 0,1 --recipes erm",
+        "zprime ablations b --seeds 0 --recipes erm",
     ]
 
 
 # --- The page --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that `evaluate`, `report` and `results` went through."""
     folder = tmp_path_factory.mktemp("results")
@@ -459,27 +465,39 @@ def test_the_page_has_what_another_benchmark_found(folder: Path) -> None:
         assert text.count(f"| {' | '.join(row)} |") == 2
     assert beside["verdict"] in text and beside["verdict"]
     assert "points below the best usable data and recipe there" in text
-    assert text.count("    python -m zprime.preset smoke\n") == 2
+    assert text.count("The parameters are those of the preset `smoke`, but for:\n") == 2
 
 
 def test_the_page_has_every_group_the_papers_measures_and_the_gates(folder: Path) -> None:
     text = (folder / RESULTS).read_text()
     n_groups = 4 if "Eyeglasses" not in text else 8
-    last, others = ["60.0 ± 14.1"], ["90.0 ± 0.0"] * (n_groups - 1)
+    last, others = ["**60.0 ± 14.1**"], ["90.0 ± 0.0"] * (n_groups - 1)
     assert f"| **augmented** | **erm** | {' | '.join(f'{of}' for of in others + last)} |" in text
-    assert "| data | recipe | AP (%) | DEO (%) | BA (%) |" in text
-    assert "| KL as published (nats) | KL of scores (nats) | " in text
+    assert "| Trained on | Recipe | AP (%) | DEO (%) | BA (%) |" in text
+    assert "| Trained on | Recipe | KL of scores (nats) | SPD (%) |" in text
+    runs = pd.read_parquet(folder / "out/evaluation/runs.parquet").query("selection != 'accuracy'")
+    seeds = runs[(runs["data"] == "augmented") & (runs["recipe"] == "erm")]
+    lines = [
+        line.split(" | ") for line in text.splitlines() if line.startswith("| **augmented** | **erm** |")
+    ]
+    paper = next(line for line in lines if len(line) == 2 + 5 + n_groups)
+    assert paper[2] == f"{100 * seeds['average_precision'].mean():.1f} ± " + (
+        f"{100 * seeds['average_precision'].std():.1f}"
+    )
+    assert paper[6] == f"{seeds['kl_scores_published'].mean():.3f} ± {seeds['kl_scores_published'].std():.3f}"
+    beside = [100 * seeds[f"group_{g}_accuracy_count_matched"].mean() for g in range(n_groups)]
+    texts = [f"**{mean:.1f}**" if mean == min(beside) else f"{mean:.1f}" for mean in beside]
+    assert " | ".join(paper[7:]) == " | ".join(texts) + " |"
+    assert f"| {seeds['kl_scores'].mean():.3f} ± {seeds['kl_scores'].std():.3f} |" in text
     assert "### What the gates dropped" in text
     assert "| G(z′) | agreement | 7 | 0 | 1 | 2 | 3 |" in text
 
 
 def test_the_page_says_how_it_was_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (folder / RESULTS).read_text()
-    assert "    python -m zprime.preset smoke\n    dvc exp run -S" in text
-    assert "-S 'train.seeds=[0,1]'" in text
-    assert (
-        "    python -m stages.reporting.ablations first --seeds 0,1 --recipes erm\n    make results\n" in text
-    )
+    assert "The parameters are those of the preset `smoke`, but for:\n\n" in text
+    assert "    train.seeds: [0, 1]\n" in text
+    assert "    zprime ablations first --seeds 0,1 --recipes erm\n    make results\n" in text
     monkeypatch.chdir(folder)
     made = PARAMETERS_FILE.read_text()
     content = yaml.safe_load(made)

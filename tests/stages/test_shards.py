@@ -162,6 +162,7 @@ TWO_WORKERS = {"cluster": {"mode": "local", "workers": 2}}
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_two_workers_make_what_one_process_makes(inline, chain):
     """In batches of another size, too."""
     assert_same(inline, chain("local", **batches_of(256, 256), **TWO_WORKERS))
@@ -173,6 +174,7 @@ def test_the_batch_size_changes_nothing(rendered, labelled, inline, chain):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_neither_batches_nor_workers_change_anything_in_bf16(chain):
     bf16 = {"runtime": {"device": "cpu", "precision": "bf16"}}
     one = chain("bf16", **bf16)

@@ -1,49 +1,14 @@
-"""What training minimises: the mean loss (ERM), or the loss of the worst group (Group DRO).
-
-An objective takes logits [n] and a `Batch`, and gives a scalar. On several processes each sees its
-part of the global batch: the objective reduces group sums and counts over them, and gives this
-process's share of the global loss, so that gradients are to be summed.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Group distributionally robust optimisation."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from classifiers.training.parameters import Recipe
-
-SumOverProcesses = Callable[[Tensor], Tensor]
-
-
-def one_process(tensor: Tensor) -> Tensor:
-    """The sum over the processes where there is one only."""
-    return tensor
+from classifiers.training.batches import Batch
+from classifiers.training.methods.base import LossOfLogits, SumOverProcesses, one_process
 
 
-@dataclass(frozen=True)
-class Batch:
-    """images [n, 3, H, W] in [-1, 1]; targets [n] in {0, 1}; groups [n], integers below n_groups."""
-
-    images: Tensor
-    targets: Tensor
-    groups: Tensor
-
-
-class ERM(nn.Module):
-    """Empirical risk minimisation: the mean binary cross-entropy of the batch."""
-
-    def __init__(self, total: SumOverProcesses = one_process) -> None:
-        super().__init__()
-        self.total = total
-
-    def forward(self, logits: Tensor, batch: Batch) -> Tensor:
-        losses = F.binary_cross_entropy_with_logits(logits, batch.targets.float(), reduction="sum")
-        return losses / self.total(torch.tensor(float(len(logits)), device=logits.device))
-
-
-class GroupDRO(nn.Module):
+class GroupDRO(LossOfLogits):
     """Group distributionally robust optimisation (Sagawa et al., ICLR 2020, Algorithm 1).
 
     Per batch, ℓ_g is the mean loss of group g; q_g <- q_g exp(η (ℓ_g + C/√n_g)) for the groups that are
@@ -74,7 +39,8 @@ class GroupDRO(nn.Module):
         self.register_buffer("q", occurs / occurs.sum())
         self.register_buffer("adjustments", adjustment / counts.clamp(min=1.0).sqrt(), persistent=False)
 
-    def forward(self, logits: Tensor, batch: Batch) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Give this process's share of Σ q_g ℓ_g, after q has grown by the batch."""
         losses = F.binary_cross_entropy_with_logits(logits, batch.targets.float(), reduction="none")
         sums = torch.zeros_like(self.q).index_add(0, batch.groups, losses)
         with torch.no_grad():
@@ -86,8 +52,6 @@ class GroupDRO(nn.Module):
             weights = self.q / counts.clamp(min=1.0)
         return (weights * sums).sum()
 
-
-OBJECTIVES: dict[str, Callable[[Recipe, list[int], SumOverProcesses], nn.Module]] = {
-    "erm": lambda recipe, counts, total: ERM(total),
-    "group_dro": lambda recipe, counts, total: GroupDRO(counts, recipe.step_size, recipe.adjustment, total),
-}
+    def figures(self) -> dict[str, float]:
+        """Give q_g of every group g, as q_0, q_1 ..."""
+        return {f"q_{group}": float(weight) for group, weight in enumerate(self.q)}

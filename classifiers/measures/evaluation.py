@@ -1,0 +1,345 @@
+"""Every metric of a set of predictions, and where each is registered: `METRICS`.
+
+Pure functions of labels, protected groups and scores. A metric is a function of `Sampled` and an entry in
+`METRICS`, which says what it is called, how it is shown and in which table; nothing else names it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from classifiers import selection
+from classifiers.counts import count_table, group_counts
+from classifiers.measures import metrics
+from classifiers.measures.bootstrap import bootstrapped, median_and_deviation
+from classifiers.measures.divergences import kl_scores, kl_scores_published
+from pipeline.content.seeds import generator_for
+
+MATCHED = "_count_matched"  # what the names of metrics at the matched threshold end in
+
+FloatArray = NDArray[np.float64]
+Weights = NDArray[np.float32] | None
+Values = dict[str, FloatArray]
+
+
+# --- Samples ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A set of samples with true labels and scores, and the protected groups of one attribute or of several.
+
+    Accuracies are those of predictions at 0.5, as in every published table of worst-group accuracy
+    (Sagawa et al.); again, under names of their own, at the threshold that matches the number of
+    positives on validation, which the paper's DEO and BA, and the other parities, are measured at.
+    """
+
+    targets: NDArray[np.int64]  # [n]
+    scores: FloatArray  # P(y=1), [n]
+    protected: NDArray[np.int64]  # groups [n], or binary columns [n, k]: `pipeline.content.groups`
+    threshold: float  # the count-matching one
+    n_protected: int | None = None  # of groups [n]; None for two
+
+    def counts(self, weights: Weights = None) -> dict[str, FloatArray]:
+        """Count right and wrong predictions at either threshold.
+
+        Returns:
+            "" and `MATCHED` -> the table of confusion counts at 0.5 and at the matched threshold.
+        """
+        return {
+            ending: count_table(
+                self.targets,
+                self.protected,
+                (self.scores >= cut).astype(np.int64),
+                self.n_protected,
+                weights,
+            )
+            for ending, cut in (("", selection.HALF), (MATCHED, self.threshold))
+        }
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a metric's function is given: the samples, how often each counts, and their confusion counts."""
+
+    samples: Predictions
+    weights: Weights  # [..., n]; None: each counts once
+    proportions: FloatArray | None  # of the groups in the training data, [2 n_g]; None: not known
+    half: FloatArray  # confusion counts of predictions at 0.5, [..., 2, n_g, 2]
+    matched: FloatArray  # the same at the matched threshold
+
+
+# --- The registry ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a figure is shown: its name in metrics.json, its heading, its unit and its best value."""
+
+    name: str
+    heading: str
+    percent: bool = False
+    best: str = "highest"  # "highest", "lowest", or the value that is best
+
+
+@dataclass(frozen=True)
+class Metric(Shown):
+    """A metric: how it is shown, what computes it, and of what.
+
+    Attributes:
+        measure: gives the metric's value for each set of weights, [...].
+        of_groups: whether it depends on the protected groups; then, of several protected attributes, it is
+            measured for each alone too.
+        table: the table of the report that shows it; None: metrics.json alone has it.
+        reweighted: whether it takes the training data's group proportions; left out where they are unknown.
+    """
+
+    measure: Callable[[Sampled], FloatArray] = lambda of: of.half
+    of_groups: bool = True
+    table: Literal["accuracies", "matched", "paper", "fairness"] | None = None
+    reweighted: bool = False
+
+
+def _half(metric: Callable[[FloatArray], FloatArray]) -> Callable[[Sampled], FloatArray]:
+    """Measure a metric of confusion counts on predictions at 0.5."""
+    return lambda of: metric(of.half)
+
+
+def _matched(metric: Callable[[FloatArray], FloatArray]) -> Callable[[Sampled], FloatArray]:
+    """Measure a metric of confusion counts on predictions at the matched threshold."""
+    return lambda of: metric(of.matched)
+
+
+def _proportions(of: Sampled) -> FloatArray:
+    assert of.proportions is not None  # `measured` leaves re-weighted metrics out without them
+    return of.proportions
+
+
+def _labels(of: Sampled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return of.samples.targets, of.samples.protected
+
+
+def _calibration_error(of: Sampled) -> FloatArray:
+    """Measure the calibration of all samples as of one group."""
+    targets = of.samples.targets
+    nobody = np.zeros_like(targets)
+    return metrics.calibration_errors(of.samples.scores, targets, nobody, 1, of.weights)[..., 0]
+
+
+# In the order of the tables' columns; the paper's table has its published columns in its own order.
+METRICS = (
+    Metric("accuracy", "Accuracy", True, measure=_half(selection.accuracy), of_groups=False,
+           table="accuracies"),
+    Metric("balanced_accuracy", "Balanced accuracy", True, measure=_half(metrics.balanced_accuracy),
+           of_groups=False, table="accuracies"),
+    Metric("accuracy_count_matched", "Accuracy", True, measure=_matched(selection.accuracy), of_groups=False),
+    Metric("balanced_accuracy_count_matched", "Balanced accuracy", True,
+           measure=_matched(metrics.balanced_accuracy), of_groups=False),
+    Metric("reweighted_accuracy", "Accuracy at the training proportions", True, of_groups=False,
+           measure=lambda of: metrics.reweighted_accuracy(of.half, _proportions(of)), reweighted=True),
+    Metric("average_precision", "AP", True, of_groups=False, table="paper",
+           measure=lambda of: selection.average_precision(of.samples.scores, of.samples.targets, of.weights)),
+    Metric("calibration_error", "ECE", True, "lowest", measure=_calibration_error, of_groups=False),
+    Metric("worst_group_accuracy", "Worst-group accuracy", True,
+           measure=_half(selection.worst_group_accuracy), table="accuracies"),
+    Metric("worst_group_accuracy_count_matched", "Worst-group accuracy", True,
+           measure=_matched(selection.worst_group_accuracy), table="matched"),
+    Metric("deo", "DEO", True, "0", measure=_matched(metrics.difference_in_equality_of_opportunity),
+           table="paper"),
+    Metric("bias_amplification", "BA", True, "lowest", measure=_matched(metrics.bias_amplification),
+           table="paper"),
+    Metric("bias_amplification_reweighted", "BA at the training proportions", True, "lowest", table="paper",
+           measure=lambda of: metrics.bias_amplification_reweighted(of.matched, _proportions(of)),
+           reweighted=True),
+    Metric("kl_scores_published", "KL as published (nats)", False, "0", table="paper",
+           measure=lambda of: kl_scores_published(of.samples.scores, *_labels(of), of.weights,
+                                                  of.samples.n_protected)),
+    Metric("kl_scores", "KL of scores (nats)", False, "0", table="fairness",
+           measure=lambda of: kl_scores(of.samples.scores, *_labels(of), of.weights, of.samples.n_protected)),
+    Metric("statistical_parity_difference", "SPD", True, "0", table="fairness",
+           measure=_matched(metrics.statistical_parity_difference)),
+    Metric("equal_opportunity_difference", "EOD", True, "0", table="fairness",
+           measure=_matched(metrics.equal_opportunity_difference)),
+    Metric("average_odds_difference", "AOD", True, "0", table="fairness",
+           measure=_matched(metrics.average_odds_difference)),
+    Metric("disparate_impact", "Disparate impact (ratio)", False, "1", table="fairness",
+           measure=_matched(metrics.disparate_impact)),
+)  # fmt: skip
+
+
+# --- Measuring -------------------------------------------------------------------------------------------
+
+
+def sampled(samples: Predictions, weights: Weights, proportions: FloatArray | None) -> Sampled:
+    """Count right and wrong predictions once, for all metrics."""
+    counts = samples.counts(weights)
+    return Sampled(samples, weights, proportions, counts[""], counts[MATCHED])
+
+
+def measured(of: Sampled, of_groups: bool) -> Values:
+    """Compute the registered metrics that depend on groups, or those that do not: name -> [...]."""
+    return {
+        metric.name: metric.measure(of)
+        for metric in METRICS
+        if metric.of_groups is of_groups and not (metric.reweighted and of.proportions is None)
+    }
+
+
+def overall_metrics(
+    samples: Predictions, weights: Weights = None, proportions: FloatArray | None = None
+) -> Values:
+    """Compute what is said of all samples together: name -> [...].
+
+    Args:
+        samples: what was predicted.
+        weights: how often each sample counts, [..., n]; None for once.
+        proportions: of the groups in the training data, for the re-weighted accuracy, [2 n_g]; None: without.
+    """
+    return measured(sampled(samples, weights, proportions), of_groups=False)
+
+
+def group_metrics(
+    samples: Predictions, weights: Weights = None, proportions: FloatArray | None = None
+) -> Values:
+    """Compute what is said of the protected groups and of gaps between them: name -> [...].
+
+    Beside `METRICS`: each protected group's calibration error, and each group's accuracy at both thresholds.
+
+    Args:
+        samples: what was predicted.
+        weights: how often each sample counts, [..., n]; None for once.
+        proportions: of the groups in the training data, for the re-weighted BA, [2 n_g]; None: without.
+    """
+    of = sampled(samples, weights, proportions)
+    values = measured(of, of_groups=True)
+    errors = metrics.calibration_errors(samples.scores, *_labels(of), samples.n_protected, weights)
+    values |= {f"protected_{g}_calibration_error": errors[..., g] for g in range(errors.shape[-1])}
+    for ending, table in (("", of.half), (MATCHED, of.matched)):
+        accuracies = selection.group_accuracies(table)
+        values |= {f"group_{k}_accuracy{ending}": accuracies[..., k] for k in range(accuracies.shape[-1])}
+    return values
+
+
+def with_bootstrap(
+    metrics_of: Callable[[Weights], Values], n: int, resamples: int, generator: np.random.Generator
+) -> dict[str, float]:
+    """Measure n samples: each metric as NAME, and NAME_bootstrap_median and NAME_bootstrap_std."""
+    record: dict[str, float] = {}
+    resampled = bootstrapped(metrics_of, n, resamples, generator)
+    for name, value in metrics_of(None).items():
+        median, deviation = median_and_deviation(resampled[name])
+        record |= {
+            name: float(value),
+            f"{name}_bootstrap_median": median,
+            f"{name}_bootstrap_std": deviation,
+        }
+    return record
+
+
+def metrics_of_attributes(
+    samples: Predictions,
+    attributes: Sequence[str],
+    weights: Weights = None,
+    proportions: FloatArray | None = None,
+) -> Values:
+    """Compute every metric, of the groups that all protected attributes make together: name -> [...].
+
+    Of several attributes, beside these intersections, also of each for itself, as NAME_ATTRIBUTE.
+
+    Args:
+        samples: with protected columns [n, k], one for each of `attributes`.
+        attributes: the protected attributes.
+        weights: how often each sample counts, [..., n]; None for once.
+        proportions: of the intersections' groups in the training data, [2 n_g]; None: nothing re-weighted.
+    """
+    values = overall_metrics(samples, weights, proportions) | group_metrics(samples, weights, proportions)
+    if len(attributes) > 1:
+        for column, attribute in enumerate(attributes):
+            alone = replace(samples, protected=samples.protected[:, column])
+            of_alone = (
+                None if proportions is None else marginal_proportions(proportions, column, len(attributes))
+            )
+            values |= {
+                f"{name}_{attribute}": v for name, v in group_metrics(alone, weights, of_alone).items()
+            }
+    return values
+
+
+def marginal_proportions(proportions: FloatArray, column: int, n_attributes: int) -> FloatArray:
+    """Sum the proportions of k attributes' intersections, [2^(1 + k)], to one attribute's groups', [4]."""
+    axes = proportions.reshape((2,) * (1 + n_attributes))
+    others = tuple(1 + other for other in range(n_attributes) if other != column)
+    return axes.sum(axis=others).ravel()
+
+
+def run_metrics(
+    predictions: pd.DataFrame,
+    proportions: FloatArray,
+    resamples: int,
+    seed: int,
+    attributes: Sequence[str],
+) -> dict[str, float]:
+    """Measure one run: each metric with the bootstrap's median and deviation, and test's group sizes.
+
+    All are of the test set but those that are named validation_NAME: what choices are made on.
+
+    Args:
+        predictions: split, target, score and a binary column for each of `attributes`.
+        proportions: of the groups in the training data, [2 n_g].
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        attributes: the protected attributes.
+    """
+    rows = predictions[predictions["split"] == "validation"]
+    threshold = metrics.count_matching_threshold(rows["score"].to_numpy(), rows["target"].to_numpy())
+    validation, test = (
+        Predictions(
+            members["target"].to_numpy(),
+            members["score"].to_numpy(),
+            members[list(attributes)].to_numpy(),
+            threshold,
+        )
+        for members in (rows, predictions[predictions["split"] == "test"])
+    )
+
+    def bootstrap(samples: Predictions, metrics_of: Callable[[Weights], Values]) -> dict[str, float]:
+        # Every run is resampled alike, so that differences between runs are not the resampling's.
+        return with_bootstrap(metrics_of, len(samples.targets), resamples, generator_for(seed, "bootstrap"))
+
+    return {
+        "threshold": threshold,
+        **bootstrap(test, lambda weights: metrics_of_attributes(test, attributes, weights, proportions)),
+        **bootstrap(validation, lambda weights: validation_metrics(validation, weights)),
+        **group_sizes(test, attributes),
+    }
+
+
+def validation_metrics(samples: Predictions, weights: Weights = None) -> Values:
+    """Compute the figures that weights and recipes are chosen by: validation_NAME -> [...]."""
+    counts = samples.counts(weights)[""]
+    return {
+        "validation_accuracy": selection.accuracy(counts),
+        "validation_worst_group_accuracy": selection.worst_group_accuracy(counts),
+    }
+
+
+def group_sizes(samples: Predictions, attributes: Sequence[str] = ()) -> dict[str, int]:
+    """Count each group's samples: group_K_n; of several attributes, also of each, as group_K_n_NAME."""
+    columns = {"": samples.protected}
+    if len(attributes) > 1:
+        columns |= {f"_{name}": samples.protected[:, j] for j, name in enumerate(attributes)}
+    return {
+        f"group_{group}_n{ending}": int(n)
+        for ending, protected in columns.items()
+        for group, n in enumerate(group_counts(samples.targets, protected, samples.n_protected))
+    }
+
+
+def rounded(value: float) -> float | None:
+    """Round a number for JSON, which knows no NaN: null is a metric that an empty group leaves undefined."""
+    return None if math.isnan(value) else round(float(value), 6)

@@ -1,0 +1,90 @@
+"""What a classifier may be trained on: `TRAINING_DATA`, an entry for each set, in the order of the tables.
+
+An entry says which rows the set has, what it is in a sentence, and how figures draw it; schema, training,
+evaluation and reports read it here. A new control is an entry.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.controls import duplicated_rows
+from stages.shared.paths import ATTRIBUTES, BALANCED, GENERATOR, HYPERPLANES, LABELS
+
+Rows = Callable[[NDArray[np.integer[Any]], int, int], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A data set that classifiers are trained on.
+
+    Attributes:
+        sentence: what it is.
+        colour, marker: of the figures; Okabe and Ito's colours are told apart by the colour-blind.
+        split: the split of the real images that it is made of.
+        repeat: gives of the groups [n] of these images, the number of groups and the run's seed the rows to
+            train on, [m]; None: each image once.
+        manifest: the table that has its rows, synthetic ones among them; None: real images alone.
+        made_by: of synthetic images, the folders of the steps that made them, to be judged.
+        is_control: whether what `augmented` brings is held against it.
+        is_usable: whether a user has such data.
+    """
+
+    name: str
+    sentence: str
+    colour: str
+    marker: str
+    split: str = "train"
+    repeat: Rows | None = None
+    manifest: Path | None = None
+    made_by: tuple[Path, ...] = ()
+    is_control: bool = False
+    is_usable: bool = True
+
+
+TRAINING_DATA = {
+    entry.name: entry
+    for entry in (
+        TrainingData("original", "real training images, as biased as they are", "#4D4D4D", "o"),
+        TrainingData(
+            "duplicated",
+            "control: the real images, each group’s repeated until it is as large as the largest",
+            "#E69F00",
+            "D",
+            repeat=duplicated_rows,
+            is_control=True,
+        ),
+        TrainingData(
+            "sampled",
+            "control: real images and, of each group as many as in augmented, plain synthetic ones, G(z)",
+            "#0072B2",
+            "v",
+            manifest=BALANCED / "sampled.parquet",
+            made_by=(GENERATOR, ATTRIBUTES, LABELS / "z", BALANCED),
+            is_control=True,
+        ),
+        TrainingData(
+            "augmented",
+            "real images, and synthetic pairs: G(z) with the complements G(z′)",
+            "#009E73",
+            "s",
+            manifest=BALANCED / "manifest.parquet",
+            made_by=(GENERATOR, ATTRIBUTES, LABELS / "z", HYPERPLANES, BALANCED),
+        ),
+        TrainingData(
+            "oracle",
+            "the aim: real images that no user has, all groups of one size",
+            "#CC79A7",
+            "^",
+            split="oracle",
+            is_usable=False,
+        ),
+    )
+}
+MANIFESTS = {name: entry.manifest for name, entry in TRAINING_DATA.items() if entry.manifest is not None}
+REAL = tuple(name for name in TRAINING_DATA if name not in MANIFESTS)
+USABLE = tuple(name for name, entry in TRAINING_DATA.items() if entry.is_usable)
