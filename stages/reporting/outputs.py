@@ -10,6 +10,9 @@ from fnmatch import fnmatchcase
 from pydantic import BaseModel
 
 from stages.reporting.recommendation import CellFigures, Recommendation
+from stages.shared.datasheet import Datasheet, Summary
+from stages.shared.planes import HyperplaneMetrics
+from stages.shared.quality import Quality
 
 Fields = dict[str, str]  # a column or key, or several with a comma between -> what it is
 
@@ -23,8 +26,8 @@ class File:
         what: one sentence on what it holds.
         fields: of a table its columns, of JSON its keys. A name in capitals or with NAME in it stands for all
             names of its kind, such as those of the attributes.
-        schemas: the typed schemas of a JSON file, from which `fields` follow, by where each stands: "" for
-            the whole file, "cells." for what the list `cells` has.
+        schemas: the typed schemas of a JSON file, by where each stands: "" for the whole file, "cells." for
+            what the list `cells` has. Their fields are added to `fields`, with what their docstrings say.
     """
 
     name: str
@@ -212,6 +215,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "`group_accuracies`, `group_n`, `latents` (fitted, by label), `positives` (their share)",
                     "angles_degrees": "between the normals of each two",
                 },
+                {"": HyperplaneMetrics},
             ),
         ),
     ),
@@ -291,6 +295,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "and shares that are as promised",
                     "target_kept, protected_flipped": "of all complements",
                 },
+                {"": Datasheet},
             ),
         ),
     ),
@@ -326,6 +331,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "the attributes that are computed from pixels",
                     "judge_absent": "why there is no judge, or null",
                 },
+                {"": Quality},
             ),
             File(
                 "judged.parquet",
@@ -399,6 +405,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "kl_joint, kl_uniform, kl_target, kl_protected": "divergences from independence, and "
                     "from equal shares",
                 },
+                {"": Summary},
             ),
             File(
                 "datasheet.json",

@@ -18,12 +18,13 @@ from pydantic.fields import FieldInfo
 
 from data.sources import SOURCES
 from pipeline.content.files import committed
+from pipeline.declaration import value_at
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters
 from stages.reporting import outputs
 from stages.reporting.outputs import File
 
-COMMENTED = Path("presets/avatars.yaml")  # a complete parameter file with comments
+COMMENTED = Path("presets/base.yaml")  # a complete parameter file with comments
 DECLARATION = Path("dvc.yaml")
 PARAMETERS_PAGE, FILES_PAGE = Path("docs/parameters.md"), Path("docs/files.md")
 
@@ -50,7 +51,12 @@ What each stage writes, in the order of `dvc.yaml`. Tables are joined by `id`, n
 target and g the number of the protected group, a group is t · n_g + g. NAME is an attribute, K the number of
 a group, H one of the halves 0 and 1."""
 
-Comments = Mapping[str, str]  # dotted key of a parameter -> its comment
+
+class Commented(NamedTuple):
+    """A complete parameter file: its sections, and the comment of each parameter by its dotted key."""
+
+    values: Mapping[str, Any]
+    comments: Mapping[str, str]
 
 
 # --- Comments --------------------------------------------------------------------------------------------
@@ -80,8 +86,8 @@ def comments_in(text: str) -> dict[str, str]:
 
 
 def comments_of(schema: type[BaseModel]) -> dict[str, str]:
-    """The comments beside the fields of a schema's class and of those that it extends: field -> comment."""
-    comments = dict[str, str]()
+    """What a schema says of its fields, in its docstring or in comments beside them: field -> text."""
+    comments = {name: text for name, text in schema_fields(schema).items() if text}
     for part in reversed(schema.__mro__):
         if part.__module__.split(".")[0] in ("pydantic", "builtins", "abc", "typing"):
             continue
@@ -121,41 +127,53 @@ BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))  # of a field'
 
 
 def parameter_rows(
-    schema: type[BaseModel], comments: Comments, prefix: str = "", seen: dict[Any, str] | None = None
+    schema: type[BaseModel], commented: Commented, prefix: str = "", seen: dict[Any, str] | None = None
 ) -> Iterator[Row]:
     """The parameters of a schema, those of its parts after each part.
 
     Args:
         schema: a section, or a part of one.
-        comments: of a complete parameter file.
+        commented: a complete parameter file.
         prefix: what stands before its keys, "train.backbone." for example.
         seen: where the parts that are shown already stand; a part is shown once.
     """
     seen = {} if seen is None else seen
     beside = comments_of(schema)
     for name, field in schema.model_fields.items():
-        if name == DISCRIMINATOR and _is_one_name(field):
-            continue  # its heading says which
-        key = f"{prefix}{name}"
+        if _is_discriminator(name, field):
+            continue  # the heading of the alternative says which it is
+        key = f"{prefix}{field.alias or name}"
         parts = OPEN.get(key) or parts_of(field.annotation)
-        meaning = comments.get(key) or beside.get(name, "")
+        meaning = commented.comments.get(key) or beside.get(name, "")
         shown = next((seen[part] for part in parts if part in seen), None)
         if shown is not None:
             meaning = "; ".join(filter(None, (meaning, f"as `{shown}`")))
         kind = "section" if key in OPEN else kind_of(field)
         yield Row(key, kind, default_of(field), meaning)
         if shown is None:
-            inner = f"{key}.NAME" if kind.startswith("map ") else key
-            for part in parts:
-                seen[part] = inner
-                if len(parts) > 1:
-                    yield Row(
-                        inner,
-                        f"`{DISCRIMINATOR}: {_words(part.model_fields[DISCRIMINATOR].annotation)}`",
-                        "",
-                        first_sentence(part),
-                    )
-                yield from parameter_rows(part, comments, f"{inner}.", seen)
+            yield from part_rows(parts, commented, f"{key}.NAME" if kind.startswith("map ") else key, seen)
+
+
+def part_rows(
+    parts: Sequence[type[BaseModel]], commented: Commented, key: str, seen: dict[Any, str]
+) -> Iterator[Row]:
+    """The parameters of a section: of one schema, or of each alternative below a row that says which it is.
+
+    Args:
+        parts: the section's schema, or those of its alternatives.
+        commented: a complete parameter file; its comments are of the alternative that it has.
+        key: where the section stands.
+        seen: where the parts that are shown already stand; these are added.
+    """
+    for part in parts:
+        seen[part] = key
+        its_own = commented
+        if len(parts) > 1:
+            name = _words(part.model_fields[DISCRIMINATOR].annotation)
+            yield Row(key, f"`{DISCRIMINATOR}: {name}`", "", first_sentence(part))
+            if value_at(commented.values, f"{key}.{DISCRIMINATOR}") != name:
+                its_own = Commented({}, {})
+        yield from parameter_rows(part, its_own, f"{key}.", seen)
 
 
 def first_sentence(schema: type[BaseModel]) -> str:
@@ -204,9 +222,9 @@ def _words(annotation: Any) -> str:
     return KINDS[annotation]
 
 
-def _is_one_name(field: FieldInfo) -> bool:
+def _is_discriminator(name: str, field: FieldInfo) -> bool:
     """Whether a field tells one alternative of a union from the others."""
-    return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+    return name == DISCRIMINATOR and len(get_args(field.annotation)) == 1
 
 
 def default_of(field: FieldInfo) -> str:
@@ -230,31 +248,26 @@ def _yaml(value: Any) -> str:
     )
 
 
-def parameters_page(comments: Comments, entries: Mapping[str, Any]) -> str:
+def parameters_page(commented: Commented, entries: Mapping[str, Any]) -> str:
     """docs/parameters.md.
 
     Args:
-        comments: of a complete parameter file: `comments_in`.
+        commented: a complete parameter file.
         entries: the stages of dvc.yaml.
     """
     sections, general = list[str](), list[Row]()
     seen = dict[Any, str]()
+    beside = comments_of(AllParameters)
     for name, field in AllParameters.model_fields.items():
-        parts = parts_of(field.annotation)
+        parts, about = parts_of(field.annotation), commented.comments.get(name, "")
         if not parts:
-            beside = comments_of(AllParameters)
-            general.append(
-                Row(name, kind_of(field), default_of(field), comments.get(name) or beside.get(name, ""))
-            )
+            general.append(Row(name, kind_of(field), default_of(field), about or beside.get(name, "")))
             continue
-        about = [comments.get(name, "")]
-        readers = [stage for stage, entry in entries.items() if _reads(entry, name)]
-        about.append(
-            f"Read by {', '.join(map(_code, readers))}." if readers else "No stage runs again for it."
-        )
-        rows = [row for part in parts for row in parameter_rows(part, comments, f"{name}.", seen)]
-        sections.append(f"## {name}\n\n{_sentences(about)}\n\n{_parameter_table(rows)}")
-    return "\n\n".join([PARAMETERS_HEAD, f"## General\n\n{_parameter_table(general)}", *sections]) + "\n"
+        readers = [_code(stage) for stage, entry in entries.items() if _reads(entry, name)]
+        run_again = f"Read by {', '.join(readers)}." if readers else "No stage runs again for it."
+        rows = parameter_table(list(part_rows(parts, commented, name, seen)))
+        sections.append(f"## {name}\n\n{_sentences([about, run_again])}\n\n{rows}")
+    return "\n\n".join([PARAMETERS_HEAD, f"## General\n\n{parameter_table(general)}", *sections]) + "\n"
 
 
 def _reads(entry: Mapping[str, Any], section: str) -> bool:
@@ -264,7 +277,7 @@ def _reads(entry: Mapping[str, Any], section: str) -> bool:
     return section in named | generators
 
 
-def _parameter_table(rows: Sequence[Row]) -> str:
+def parameter_table(rows: Sequence[Row]) -> str:
     cells = [(_code(row.key), row.kind, row.default, row.meaning) for row in rows]
     return table(("parameter", "may be", "default", "meaning"), cells)
 
@@ -317,10 +330,12 @@ def shown_path(template: str) -> str:
 
 def file_text(file: File) -> str:
     """A file's name and what it holds, then its columns or keys."""
-    fields = file.fields or {
+    listed = {name for names in file.fields for name in names.split(", ")}
+    fields = file.fields | {
         f"{place}{name}": text
         for place, schema in file.schemas.items()
         for name, text in schema_fields(schema).items()
+        if name not in listed
     }
     title = f"`{file.name}`: {file.what}"
     if not fields:
@@ -338,7 +353,8 @@ def schema_fields(schema: type[BaseModel]) -> dict[str, str]:
     for part in reversed(schema.__mro__):
         doc = inspect.cleandoc(part.__doc__ or "").partition("Attributes:\n")[2]
         for names, text in re.findall(r"^    ([\w, ]+): ((?:.*\n?)(?:^ {8}.*\n?)*)", doc, re.MULTILINE):
-            fields |= dict.fromkeys(names.split(", "), " ".join(text.split()).rstrip("."))
+            sentence = " ".join(text.split()).rstrip(".").replace("None", "null")
+            fields |= dict.fromkeys(names.split(", "), sentence)
     return {name: fields.get(name, "") for name in schema.model_fields}
 
 
@@ -372,8 +388,9 @@ def pages(commented: Path = COMMENTED) -> dict[Path, str]:
         commented: a complete parameter file with comments.
     """
     entries = yaml.safe_load(DECLARATION.read_text(encoding="utf-8"))["stages"]
-    comments = comments_in(commented.read_text(encoding="utf-8"))
-    return {PARAMETERS_PAGE: parameters_page(comments, entries), FILES_PAGE: files_page(entries)}
+    text = commented.read_text(encoding="utf-8")
+    file = Commented(yaml.safe_load(text), comments_in(text))
+    return {PARAMETERS_PAGE: parameters_page(file, entries), FILES_PAGE: files_page(entries)}
 
 
 def main(
