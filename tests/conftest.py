@@ -16,7 +16,7 @@ settings.register_profile("zprime", deadline=None)  # cores are shared: how long
 settings.load_profile("zprime")
 
 TESTS = Path(__file__).parent
-LONG = ("end_to_end", "pipeline/test_cluster", "pipeline/test_launch", "classifiers/test_training")
+LONG = ("end_to_end", "pipeline/test_cluster", "pipeline/test_launch", "zprime/test_installed")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups

@@ -114,7 +114,8 @@ def is_exempt(file: str) -> bool:
 @cache
 def is_empty(file: str) -> bool:
     """Whether a module has a docstring and nothing else."""
-    return file.endswith(".py") and len(ast.parse((PROJECT / file).read_text()).body) <= 1
+    path = PROJECT / file
+    return path.suffix == ".py" and path.is_file() and len(ast.parse(path.read_text()).body) <= 1
 
 
 @cache
@@ -284,14 +285,14 @@ TRAININGS = {"train_attribute", "train_judge", "train_real", "train_balanced"}
 OF_CLASSIFIERS = TRAININGS | {"assess"}  # its probe is a classifier, trained as the others are
 RENDERING = {"generator", "synthesize", "synthesize_inverted", "complement", "complement_inverted", "invert"}
 TOUCHED = {
-    "classifiers/measures/metrics.py": {"evaluate"},
-    "classifiers/measures/divergences.py": {"balance", "evaluate"},
-    "classifiers/measures/bootstrap.py": {"evaluate"},
+    "classifiers/measures/metrics.py": {"evaluate", "report"},
+    "classifiers/measures/divergences.py": {"balance", "evaluate", "report"},
+    "classifiers/measures/bootstrap.py": {"evaluate", "report"},
     "classifiers/measures/judging.py": {"assess"},
     "classifiers/measures/fidelity.py": {"assess"},
     "stages/reporting/figures.py": {"report"},
     "stages/reporting/tables.py": {"report"},
-    "classifiers/training/objectives.py": OF_CLASSIFIERS,
+    "classifiers/training/methods/group_dro.py": OF_CLASSIFIERS,
     "classifiers/training/last_layer.py": {"train_real", "train_balanced"},
     "generators/networks/kernels.py": RENDERING,
     "generators/zoo.py": {"generator"},
@@ -327,7 +328,7 @@ def test_dvc_names_those_stages(tmp_path, entries) -> None:
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": idle}))
     checked(tmp_path, "dvc", "init", "--quiet", "--no-scm")
     checked(tmp_path, "dvc", "commit", "--quiet", "--force")
-    for file in ("classifiers/measures/metrics.py", "classifiers/training/objectives.py"):
+    for file in ("classifiers/measures/metrics.py", "classifiers/training/methods/group_dro.py"):
         before = (tmp_path / file).read_text()
         (tmp_path / file).write_text(f"{before}# touched\n")
         named = json.loads(checked(tmp_path, "dvc", "status", "--json"))
@@ -389,7 +390,7 @@ def prepare(project: Path, shards: int = 1000) -> subprocess.CompletedProcess[st
         (None, True),
         ("data/sources/avatars.py", False),
         ("pipeline/content/seeds.py", False),
-        ("classifiers/training/objectives.py", True),
+        ("classifiers/training/methods/group_dro.py", True),
     ],
 )
 def test_shards_are_kept_where_the_code_that_decides_them_is_the_same(
