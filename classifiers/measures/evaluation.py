@@ -274,7 +274,8 @@ def marginal_proportions(proportions: FloatArray, column: int, n_attributes: int
     """Sum the proportions of k attributes' intersections, [2^(1 + k)], to one attribute's groups', [4]."""
     axes = proportions.reshape((2,) * (1 + n_attributes))
     others = tuple(1 + other for other in range(n_attributes) if other != column)
-    return axes.sum(axis=others).ravel()
+    summed: FloatArray = axes.sum(axis=others).ravel()
+    return summed
 
 
 def run_metrics(

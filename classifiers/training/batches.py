@@ -61,4 +61,7 @@ def shifted(pixels: NDArray[np.uint8], moves: IntArray) -> NDArray[np.uint8]:
     height, width = pixels.shape[1:3]
     rows = np.clip(np.arange(height) - moves[:, :1], 0, height - 1)
     columns = np.clip(np.arange(width) - moves[:, 1:], 0, width - 1)
-    return pixels[np.arange(len(pixels))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    moved: NDArray[np.uint8] = pixels[
+        np.arange(len(pixels))[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
+    return moved

@@ -99,7 +99,8 @@ def memory_of(average: float, step: int, steps: int) -> float:
     It halves what a step counts for after `average` of the phase's steps. Early in a phase it is less, so
     that the first weights, which are random, are soon forgotten: all of it at step 0.
     """
-    return min(0.5 ** (1 / (average * steps)), step / (step + 10))
+    half_life: float = 0.5 ** (1 / (average * steps))
+    return min(half_life, step / (step + 10))
 
 
 @torch.no_grad()

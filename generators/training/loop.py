@@ -189,7 +189,7 @@ class GANTraining:
         return torch.randn(shape, generator=random).to(self.device)
 
     def _share_of(self, step: Step) -> int:
-        return step.batch_size // self.accelerator.num_processes
+        return step.batch_size // int(self.accelerator.num_processes)
 
     def _criticise(self, images: Tensor, step: Step, random: torch.Generator) -> Tensor:
         augmented = augment(images, self.parameters.augment, random)

@@ -173,7 +173,8 @@ def seed_variances(values: FloatArray, cell_of: NDArray[np.int64], n_cells: int)
     if not differ.any():
         return np.zeros(n_cells)
     pooled = float((degrees * own)[differ].sum() / degrees[differ].sum())
-    return (degrees * own + POOLED_DEGREES * pooled) / (degrees + POOLED_DEGREES)
+    shrunk: FloatArray = (degrees * own + POOLED_DEGREES * pooled) / (degrees + POOLED_DEGREES)
+    return shrunk
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,8 @@ class Draws:
     def probabilities_of_being_best(self) -> FloatArray:
         """Of every cell, [c]; cells that are best together share a draw."""
         is_best = self.draws == self.draws.max(axis=0)
-        return (is_best / is_best.sum(axis=0)).mean(axis=1)
+        shares: FloatArray = (is_best / is_best.sum(axis=0)).mean(axis=1)
+        return shares
 
 
 def draws_of(answers: Answers, resamples: int, seed: int) -> Draws:

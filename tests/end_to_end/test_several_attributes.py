@@ -34,7 +34,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit(folder, "train_attribute", sampler="group_balanced", selection="worst_group_accuracy")
     edit(folder, "sample", fit=1500)
     edit(folder, "fit_hyperplanes", domain_dependent=True)
-    edit(folder, "complement", refine={"steps": 2})
+    edit(folder, "complement", refine={"steps": 2, "learning_rate": 0.05})
     edit(folder, "balance", sources=SOURCES)
     edit(folder, "train", recipes=["erm", "group_dro"])
     # Not by `dvc repro`, which another test runs: the same commands in an order of DVC's graph, each in a

@@ -14,17 +14,18 @@ from classifiers.networks.parameters import Backbone
 from classifiers.parameters import TrainAttribute
 from classifiers.training.parameters import Training
 from classifiers.training.samplers import SAMPLERS
-from data.balancing import POLICIES, SYNTHETIC_SOURCES
+from data.balancing import POLICIES
 from data.exports import EXPORTS
+from data.names import SYNTHETIC_SOURCES
 from data.parameters import Balance, Export
 from data.sources import SOURCES
 from generators.complements import VARIANTS
 from generators.parameters import Complement
 from generators.training.objectives import LOSSES
 from generators.training.parameters import TrainGAN
-from stages.parameters import DATA, AllParameters, Train
+from stages.parameters import AllParameters, Train
+from stages.shared.controls import MANIFESTS, TRAINING_DATA
 from stages.shared.presets import PRESETS
-from stages.shared.training_data import MANIFESTS
 from stages.train_attribute import SELECTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,7 @@ def test_a_schema_names_what_its_registry_has(schema, field, registry):
 def test_all_training_data_are_in_the_tables_order():
     fields = Train.model_fields
     names = [name for of in ("real_data", "balanced_data") for name in names_in(fields[of].annotation)]
-    assert sorted(names) == sorted(DATA)
+    assert sorted(names) == sorted(TRAINING_DATA)
 
 
 def test_a_source_is_registered_by_its_own_name():
