@@ -57,7 +57,7 @@ sampler = SAMPLERS["root"](np.array([0] * 90 + [1] * 10), 4000, 0)
 print((sampler(0) >= 90).mean())
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("extending")]
+pytestmark = pytest.mark.slow
 
 
 class Step(NamedTuple):
