@@ -24,7 +24,7 @@ from classifiers.training.loop import train_classifier
 from classifiers.training.parameters import Training
 from classifiers.training.plateau import training_judgement
 from classifiers.training.recipes import phases_of
-from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed
 from pipeline.content.stores import Store

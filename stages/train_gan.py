@@ -10,7 +10,7 @@ from generators.networks.loading import load_generator, save_generator
 from generators.synthesis import render
 from generators.training.loop import GANTraining, train
 from generators.trust import judge_generator
-from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.groups import group_names
 from pipeline.content.pictures import save_grid
 from pipeline.content.resumable import Session

@@ -4,11 +4,9 @@ from typing import Literal
 
 from pydantic import (
     Field,
-    model_validator,
 )
 
 from classifiers.networks.parameters import Backbone
-from classifiers.training.method_settings import AnyMethodSettings
 from classifiers.training.samplers import SamplerName
 from pipeline.parameters import Parameters
 
@@ -44,21 +42,3 @@ class Training(Budget):
     weight_decay: float = Field(1e-4, ge=0)
     sampler: SamplerName = "uniform"
     seed: int = 0
-
-
-class Recipe(Parameters):
-    """What a classifier is trained by, and on which of the images when."""
-
-    method: AnyMethodSettings
-    sampler: SamplerName = "uniform"
-    weight_decay: float = Field(1e-4, ge=0)
-    pretrain: float = Field(0.0, ge=0, lt=1)  # share of the steps, on synthetic images; then on real ones
-    group_by: Literal["group", "group_and_source"] = "group"  # the source: real or synthetic
-    real_share: float | None = Field(None, gt=0, lt=1)  # of real images in a batch; null: as they come
-    last_layer: Literal["none", "validation"] = "none"  # refitted on one half of real validation images
-
-    @model_validator(mode="after")
-    def _batches_have_one_meaning(self) -> "Recipe":
-        if self.pretrain > 0 and self.real_share is not None:
-            raise ValueError("pretrain parts real and synthetic images, real_share mixes them: use one")
-        return self

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Look, Part, Phase
-from classifiers.training.method_settings import new_method
+from classifiers.training.method_settings import Recipe, new_method
 from classifiers.training.methods.base import Context, SumOverProcesses
-from classifiers.training.parameters import Recipe, Training
+from classifiers.training.parameters import Training
 from classifiers.training.samplers import SAMPLERS, Sampler, SourceShareSampler
 
 

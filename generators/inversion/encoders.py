@@ -14,8 +14,8 @@ from generators.inversion.parameters import TrainEncoder
 from generators.latents import project
 from generators.networks.loading import LoadedGenerator
 from generators.networks.progressive import SLOPE, resolutions_up_to
-from pipeline.checkpoints import load_checkpoint
 from pipeline.content.batches import evened, in_batches
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.content.resumable import Session, StepDone, cosine, refuse_divergence, run_steps
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.tensors import images_to_tensor

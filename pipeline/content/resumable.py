@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from accelerate import Accelerator
 from torch import Tensor
 
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.content.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import UserError
 from pipeline.progress import progress
 

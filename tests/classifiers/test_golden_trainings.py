@@ -16,9 +16,9 @@ from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import copy_of_weights, train_classifier
-from classifiers.training.method_settings import ERMSettings, GroupDROSettings
+from classifiers.training.method_settings import ERMSettings, GroupDROSettings, Recipe
 from classifiers.training.methods.base import one_process
-from classifiers.training.parameters import Optimizer, Recipe, Training
+from classifiers.training.parameters import Optimizer, Training
 from classifiers.training.recipes import phases_of
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from classifiers.training.batches import Batch
+from classifiers.training.method_settings import Recipe
 from classifiers.training.methods.base import Context, Method, one_process
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
-from classifiers.training.parameters import Recipe
 
 LOG2, LOG3 = math.log(2), math.log(3)
 # Binary cross-entropy by hand: logit 0 -> ln 2; ln 3 -> ln 4/3 where the target is 1, ln 4 where it is 0.

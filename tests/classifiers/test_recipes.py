@@ -8,10 +8,11 @@ import pytest
 from classifiers.networks.backbones import SmallResNet
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Part, Phase, train_classifier
+from classifiers.training.method_settings import Recipe
 from classifiers.training.methods.base import one_process
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
-from classifiers.training.parameters import Recipe, Training
+from classifiers.training.parameters import Training
 from classifiers.training.recipes import grouped_by_source, phases_of
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime

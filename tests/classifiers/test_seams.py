@@ -18,7 +18,7 @@ from classifiers.training.methods.base import Gradients, Losses, LossOfLogits, M
 from classifiers.training.methods.erm import ERM
 from classifiers.training.parameters import Optimizer
 from classifiers.training.samplers import UniformSampler
-from pipeline.checkpoints import load_checkpoint
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from tests.classifiers.toys import (

@@ -27,7 +27,13 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8
 GROUPS = np.repeat([0, 1], [30, 10])
 
 GANS: dict[str, dict[str, Any]] = {
-    "wgan_gp": {"loss": "wgan_gp", "gradient_penalty": 10.0, "penalty_interval": 1},
+    "wgan_gp": {
+        "loss": "wgan_gp",
+        "gradient_penalty": 10.0,
+        "penalty_interval": 1,
+        "flip": False,
+        "group_balance": 0.0,
+    },
     "non_saturating": {
         "loss": "non_saturating",
         "penalty_interval": 2,
@@ -50,6 +56,7 @@ def record_of_gan(name: str, checkpoint: Path) -> dict[str, Any]:
         batch_size={4: 8, 8: 8},
         steps={4: 4, 8: 6},
         fade_in=0.5,
+        learning_rate=1.5e-3,
         seed=3,
         **GANS[name],
     )

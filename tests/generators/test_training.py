@@ -14,7 +14,7 @@ from generators.networks.progressive import upsample
 from generators.training import loop as gan_training
 from generators.training.loop import GANTraining, Step, sampling_weights, schedule, shrink
 from generators.training.parameters import DiffAugment, TrainGAN
-from pipeline.checkpoints import load_checkpoint
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.content.resumable import Session
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError

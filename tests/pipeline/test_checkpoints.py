@@ -17,7 +17,7 @@ from classifiers.networks.backbones import new_backbone, save_network
 from classifiers.networks.parameters import Backbone
 from generators.networks.loading import save_generator
 from generators.networks.progressive import Generator
-from pipeline.checkpoints import fault_of_checkpoint, load_checkpoint, save_checkpoint
+from pipeline.content.checkpoints import fault_of_checkpoint, load_checkpoint, save_checkpoint
 from pipeline.content.stores import write_index
 from pipeline.errors import NO_ROOM, UserError
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from pipeline.checkpoints import load_checkpoint
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.errors import UserError
 from pipeline.launch import _refuse_missing_gpus
 from pipeline.parameters import Runtime

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.checkpoints import load_checkpoint
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.content.resumable import Session, StepDone, cosine, refuse_divergence, run_steps
 from pipeline.errors import UserError
 

@@ -18,7 +18,7 @@ from classifiers.networks.parameters import Backbone
 from generators.networks.cards import CARD
 from generators.networks.loading import save_generator
 from generators.networks.progressive import Generator
-from pipeline.checkpoints import save_checkpoint
+from pipeline.content.checkpoints import save_checkpoint
 from pipeline.content.files import write_json
 from pipeline.content.stores import INDEX, Store, commit_shard, finish_store, read_index, write_index
 from pipeline.errors import UserError
