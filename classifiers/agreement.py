@@ -7,13 +7,13 @@ share of an empty group is None, which JSON writes as null.
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from pipeline.content.arrays import BoolArray, IntArray
+
 Shares = list[float | None]
 
 
-def shares_by_group(events: NDArray[np.bool_], groups: IntArray, n_groups: int) -> Shares:
+def shares_by_group(events: BoolArray, groups: IntArray, n_groups: int) -> Shares:
     """In what share of each group's samples [n] the event happened: n_groups of them."""
     n = np.bincount(groups, minlength=n_groups)
     happened = np.bincount(groups, weights=events, minlength=n_groups)

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.groups import protected_groups
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int_]
 
 BLOCK_BYTES = 2**26  # of an array in memory: the weights of 800 resamples of 20,000 samples
 

@@ -7,14 +7,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from classifiers.selection import log_odds
 from classifiers.training.plateau import PLATEAU
+from pipeline.content.arrays import FloatArray
 from pipeline.content.trust import Judgement, Level
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # --- Trainings -------------------------------------------------------------------------------------------
 

@@ -27,16 +27,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.networks.backbones import BACKBONES, CPU, Classifier, load_saved, save_network
 from classifiers.networks.parameters import Backbone
 from classifiers.selection import SATURATED, log_odds
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.seeds import generator_for
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 HALVES = 2
 LEANING = math.log(4)  # generators lean towards rare groups on purpose, by a factor of two or three

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.counts import FloatArray, IntArray, ratio
+from classifiers.counts import ratio
+from pipeline.content.arrays import FloatArray, IntArray
 
 SATURATED = 1e-7  # shares nearer to 0 or 1 than this are taken to it: their log odds are finite
 

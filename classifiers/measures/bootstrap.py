@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.counts import BLOCK_BYTES, FloatArray
+from classifiers.counts import BLOCK_BYTES
+from pipeline.content.arrays import FloatArray
 
 
 def bootstrap_weights(n: int, resamples: int, generator: np.random.Generator) -> NDArray[np.float32]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.counts import FloatArray, IntArray, bins_of, ratio, weighted_sums
+from classifiers.counts import bins_of, ratio, weighted_sums
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.groups import protected_groups
 
 KL_BINS = 50
@@ -78,7 +79,7 @@ def kl_scores_published(
     return _median_divergence(smooth.reshape(*weights.shape[:-1], 2, n_groups, KL_BINS).astype(np.float64))
 
 
-def _own_range_histogram(scores: FloatArray, weights: NDArray[Any]) -> NDArray[np.int64]:
+def _own_range_histogram(scores: FloatArray, weights: NDArray[Any]) -> IntArray:
     """numpy.histogram of one set for each row of weights, over the range of what it drew: [..., KL_BINS].
 
     Args:

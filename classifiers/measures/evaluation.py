@@ -18,11 +18,11 @@ from classifiers.counts import count_table, group_counts
 from classifiers.measures import metrics
 from classifiers.measures.bootstrap import bootstrapped, median_and_deviation
 from classifiers.measures.divergences import kl_scores, kl_scores_published
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.seeds import generator_for
 
 MATCHED = "_count_matched"  # what the names of metrics at the matched threshold end in
 
-FloatArray = NDArray[np.float64]
 Weights = NDArray[np.float32] | None
 Values = dict[str, FloatArray]
 
@@ -39,9 +39,9 @@ class Predictions:
     positives on validation, which the paper's DEO and BA, and the other parities, are measured at.
     """
 
-    targets: NDArray[np.int64]  # [n]
+    targets: IntArray  # [n]
     scores: FloatArray  # P(y=1), [n]
-    protected: NDArray[np.int64]  # groups [n], or binary columns [n, k]: `pipeline.content.groups`
+    protected: IntArray  # groups [n], or binary columns [n, k]: `pipeline.content.groups`
     threshold: float  # the count-matching one
     n_protected: int | None = None  # of groups [n]; None for two
 
@@ -120,7 +120,7 @@ def _proportions(of: Sampled) -> FloatArray:
     return of.proportions
 
 
-def _labels(of: Sampled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _labels(of: Sampled) -> tuple[IntArray, IntArray]:
     return of.samples.targets, of.samples.protected
 
 

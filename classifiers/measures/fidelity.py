@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.networks.inference import EVALUATION_BATCH, per_image
+from pipeline.content.arrays import AnyFloatArray, FloatArray, IntArray
 from pipeline.content.files import sha256_of_file
 from pipeline.errors import UserError
 
 INCEPTION_DIM = 2048  # of the features that an FID is of
 INCEPTION_BATCH = 50  # images, of 299 px
 
-FloatArray = NDArray[np.floating[Any]]
 
-
-def frechet_distance(features_a: FloatArray, features_b: FloatArray) -> float:
+def frechet_distance(features_a: AnyFloatArray, features_b: AnyFloatArray) -> float:
     """The Fréchet distance between normal distributions with the means and covariances of two samples.
 
     |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), in squared units of the features, 0 or more. Few samples
@@ -47,26 +46,26 @@ def frechet_distance(features_a: FloatArray, features_b: FloatArray) -> float:
     return max(float(distance), 0.0)  # of the same sample twice rounding may leave -1e-12
 
 
-def _mean_and_root(features: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _mean_and_root(features: AnyFloatArray) -> tuple[FloatArray, FloatArray]:
     """The mean [D] of features [n, D], and R [min(n, D), D] with RᵀR their covariance, unbiased."""
     if len(features) < 2:
         raise ValueError(f"a covariance needs two samples or more, not {len(features)}")
     exact = features.astype(np.float64)
     mean = exact.mean(axis=0)
     scaled = (exact - mean) / np.sqrt(len(exact) - 1)
-    root: NDArray[np.float64] = np.linalg.qr(scaled, mode="r")  # type: ignore[assignment]  # a stub's mistake
+    root: FloatArray = np.linalg.qr(scaled, mode="r")  # type: ignore[assignment]  # a stub's mistake
     return mean, root
 
 
 def features_of(
     network: nn.Module,
     extract: Callable[[Tensor], Tensor],
-    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    read: Callable[[IntArray], NDArray[np.uint8]],
     count: int,
     accelerator: Accelerator,
     batch_size: int = EVALUATION_BATCH,
     on_batch: Callable[[int], object] = lambda images: None,
-) -> NDArray[np.float64]:
+) -> FloatArray:
     """What `extract` makes of images 0 to count - 1: [count, D].
 
     In float32 whatever the runtime's precision is: a covariance is made of small differences.

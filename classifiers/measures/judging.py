@@ -9,9 +9,9 @@ accuracy on real images beside them.
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from classifiers.agreement import IntArray, shares_by_group
+from classifiers.agreement import shares_by_group
+from pipeline.content.arrays import BoolArray, IntArray
 from pipeline.content.groups import protected_groups
 
 
@@ -38,9 +38,7 @@ def label_noise(given: IntArray, judged: IntArray, attributes: list[str]) -> dic
     }
 
 
-def flip_rates(
-    before: IntArray, after: IntArray, asked: NDArray[np.bool_], attributes: list[str]
-) -> dict[str, Any]:
+def flip_rates(before: IntArray, after: IntArray, asked: BoolArray, attributes: list[str]) -> dict[str, Any]:
     """What complements that were to flip the same attributes changed: before, after [n, 1 + k] by the judge.
 
     Args:

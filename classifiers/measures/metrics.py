@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.counts import FloatArray, IntArray, bins_of, ratio, reweighted, weighted_sums
+from classifiers.counts import bins_of, ratio, reweighted, weighted_sums
 from classifiers.selection import (
     accuracy,
 )
+from pipeline.content.arrays import BoolArray, FloatArray, IntArray
 from pipeline.content.groups import protected_groups
 
 ECE_BINS = 15  # Guo et al., 2017
@@ -87,9 +88,9 @@ def _gap(rates: FloatArray) -> FloatArray:
     return np.where(_can_be_compared(rates), largest, np.nan)
 
 
-def _can_be_compared(rates: FloatArray) -> NDArray[np.bool_]:
+def _can_be_compared(rates: FloatArray) -> BoolArray:
     """Whether at least two of the protected groups [..., n_g] have a value."""
-    comparable: NDArray[np.bool_] = (~np.isnan(rates)).sum(axis=-1) >= 2
+    comparable: BoolArray = (~np.isnan(rates)).sum(axis=-1) >= 2
     return comparable
 
 

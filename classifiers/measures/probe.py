@@ -13,10 +13,9 @@ from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import in_one_phase, train_classifier
 from classifiers.training.methods.erm import ERM
 from classifiers.training.parameters import Optimizer, Training
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
-
-IntArray = NDArray[np.int64]
 
 LAST = "last"  # the weights after the last step
 
@@ -37,12 +36,12 @@ class Separation:
     auc: float
     apart: float
     images: int
-    group_auc: NDArray[np.float64]
+    group_auc: FloatArray
     group_real: IntArray
     group_synthetic: IntArray
 
 
-def area_under_curve(scores: NDArray[np.float64], kinds: IntArray) -> float:
+def area_under_curve(scores: FloatArray, kinds: IntArray) -> float:
     """P(score of kind 1 > score of kind 0), ties half, of scores, kinds [n]; NaN where a kind is absent."""
     from sklearn.metrics import roc_auc_score  # a second to import, and most stages do without
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from pipeline.content.arrays import BoolArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LabelledImages:
     read: Callable[[IntArray], NDArray[np.uint8]]
     targets: IntArray
     groups: IntArray
-    synthetic: NDArray[np.bool_] | None = None
+    synthetic: BoolArray | None = None
 
     def group_counts(self, n_groups: int) -> list[int]:
         """How many images each of all groups has: [n_groups]."""

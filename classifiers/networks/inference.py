@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.batches import alike, in_batches
 from pipeline.content.tensors import images_to_tensor
 
@@ -17,12 +18,12 @@ EVALUATION_BATCH = 512  # images
 def per_image(
     network: nn.Module,
     output: Callable[[Tensor], Tensor],
-    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    read: Callable[[IntArray], NDArray[np.uint8]],
     count: int,
     accelerator: Accelerator,
     batch_size: int = EVALUATION_BATCH,
     on_batch: Callable[[int], object] = lambda images: None,
-) -> NDArray[np.float64]:
+) -> FloatArray:
     """What a network in evaluation mode makes of images 0 to count - 1: [count, ...].
 
     Args:
@@ -51,12 +52,12 @@ def per_image(
 
 def predict(
     network: nn.Module,
-    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    read: Callable[[IntArray], NDArray[np.uint8]],
     count: int,
     accelerator: Accelerator,
     batch_size: int = EVALUATION_BATCH,
     on_batch: Callable[[int], object] = lambda images: None,
-) -> NDArray[np.float64]:
+) -> FloatArray:
     """The network's scores σ(logit) of images 0 to count - 1: [count] in [0, 1]; see `per_image`."""
 
     def scores(images: Tensor) -> Tensor:

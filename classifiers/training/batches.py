@@ -10,7 +10,7 @@ from torch import Tensor
 
 from classifiers.networks.images import LabelledImages
 from classifiers.training.parameters import Training
-from classifiers.training.samplers import IntArray
+from pipeline.content.arrays import IntArray
 from pipeline.content.seeds import generator_for
 from pipeline.content.tensors import images_to_tensor
 

@@ -8,17 +8,14 @@ no measure of it: validation is halved, one half for the fit, one for every choi
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
 from classifiers.networks.backbones import Classifier
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import per_image, predict
 from classifiers.training.loop import Selection
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # C of the logistic regression: the first is the strongest
 SUBSETS = 10  # balanced ones, whose fits are averaged

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.networks.images import LabelledImages
@@ -22,13 +21,13 @@ from classifiers.training.descent import average_in, descend, learning_rate, mem
 from classifiers.training.methods.base import Method
 from classifiers.training.parameters import Training
 from classifiers.training.samplers import SAMPLERS, Sampler
+from pipeline.content.arrays import FloatArray
 from pipeline.content.resumable import Session, StepDone, refuse_divergence, run_steps
 from pipeline.errors import UserError
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 REMEDY = "lower optimizer.learning_rate"
 
-FloatArray = NDArray[np.float64]
 Selection = Callable[[FloatArray, LabelledImages], float]
 Look = Callable[[LabelledImages], FloatArray]  # the scores [N] that the network so far gives to images
 

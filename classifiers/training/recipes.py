@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Look, Part, Phase
 from classifiers.training.methods.base import Context, SumOverProcesses
 from classifiers.training.parameters import Recipe, Training
 from classifiers.training.samplers import SAMPLERS, Sampler, SourceShareSampler
+from pipeline.content.arrays import BoolArray
 
 
 def grouped_by_source(images: LabelledImages, n_groups: int) -> LabelledImages:
@@ -56,7 +56,7 @@ def phases_of(
     return [Phase(steps, partial(part_of, images)) for images, steps in parts]
 
 
-def _of_both_sources(images: LabelledImages) -> NDArray[np.bool_] | None:
+def _of_both_sources(images: LabelledImages) -> BoolArray | None:
     """Which images are synthetic, [N]; None where all of them are, or none."""
     synthetic = images.synthetic
     return synthetic if synthetic is not None and 0 < synthetic.sum() < len(images) else None

@@ -8,11 +8,10 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.content.arrays import BoolArray, IntArray
 from pipeline.content.seeds import derived_seed, generator_for
 
-IntArray = NDArray[np.int64]
 Sampler = Callable[[int], IntArray]
 SamplerName = Literal["uniform", "group_balanced"]  # the keys of `SAMPLERS`
 
@@ -73,7 +72,7 @@ class SourceShareSampler:
         self,
         name: SamplerName,
         groups: IntArray,
-        synthetic: NDArray[np.bool_],
+        synthetic: BoolArray,
         real_share: float,
         batch_size: int,
         seed: int,
