@@ -7,5 +7,5 @@ BY_DVC = "DVC_ROOT" in os.environ  # DVC sets it for its stages
 
 
 def is_orphan() -> bool:
-    """Tell whether the `dvc repro` that started this stage is gone, killed perhaps; the next one restarts it."""
+    """Tell whether the `dvc repro` that started this stage is gone: the next one starts the stage again."""
     return BY_DVC and os.getppid() != STARTED_BY

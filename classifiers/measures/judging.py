@@ -15,7 +15,7 @@ from pipeline.content.arrays import BoolArray, IntArray
 from pipeline.content.groups import protected_groups
 
 
-def label_noise(given: IntArray, judged: IntArray, attributes: list[str]) -> dict[str, Any]:
+def judged_label_noise(given: IntArray, judged: IntArray, attributes: list[str]) -> dict[str, Any]:
     """How wrong given labels [n, 1 + k] are by the judge's [n, 1 + k].
 
     Gives images, group_n (by given group), confusion (given groups by judged ones, [G][G] counts), noise (by

@@ -14,14 +14,14 @@ class Evaluate(Parameters):
     resamples: int = Field(500, ge=1)  # of the bootstrap
 
 
-class Inception(Parameters):
+class InceptionWeights(Parameters):
     """The state_dict of pytorch-fid's Inception, a file."""
 
     path: Path
     sha256: str = Field(pattern="^[0-9a-f]{64}$")  # of that file
 
 
-class Probe(Parameters):
+class ProbeTraining(Parameters):
     """How the classifier that is to tell real from synthetic images is trained; see `measures/probe.py`."""
 
     steps: int = Field(600, ge=1)
@@ -32,6 +32,6 @@ class Assess(Parameters):
     """How the quality of the synthetic images is measured."""
 
     images: int = Field(5000, ge=4)  # of every set that is compared, at most
-    inception_weights: Inception | None = None  # null: no FID
-    probe: Probe
+    inception_weights: InceptionWeights | None = None  # null: no FID
+    probe: ProbeTraining
     judge: Training  # where the source has a split for judges

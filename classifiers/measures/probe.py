@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.measures.parameters import Probe
+from classifiers.measures.parameters import ProbeTraining
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
@@ -48,7 +48,7 @@ def area_under_curve(scores: FloatArray, kinds: IntArray) -> float:
     return float(roc_auc_score(kinds, scores)) if 0 < kinds.sum() < len(kinds) else float("nan")
 
 
-def halves(count: int, seed: int) -> tuple[IntArray, IntArray]:
+def random_halves(count: int, seed: int) -> tuple[IntArray, IntArray]:
     """0 to count - 1 in two random halves, sorted; the second has the odd one."""
     order = generator_for(seed, "halves").permutation(count)
     return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
@@ -74,7 +74,7 @@ def both_kinds(real: LabelledImages, synthetic: LabelledImages) -> LabelledImage
     )
 
 
-def training_of(section: Probe) -> Training:
+def probe_training(section: ProbeTraining) -> Training:
     """How a probe is trained, alike for all data sets.
 
     On images that are not moved: the repeated edges are alike in both kinds, and hide what is fine.
@@ -93,7 +93,7 @@ def training_of(section: Probe) -> Training:
     )
 
 
-def separation(
+def probe_separation(
     session: Session,
     real: LabelledImages,
     synthetic: LabelledImages,
@@ -110,11 +110,11 @@ def separation(
     Args:
         session: of the training, which goes on after a kill; it has one process.
         real, synthetic: as many images; their `groups` are only what the result is broken down by.
-        settings: how it is trained (`training_of`); its seed is not used.
+        settings: how it is trained (`probe_training`); its seed is not used.
     """
     if len(real) != len(synthetic):
         raise ValueError(f"a probe of {len(real)} real and {len(synthetic)} synthetic images")
-    first, second = halves(len(real), seed)
+    first, second = random_halves(len(real), seed)
     measured = both_kinds(real.subset(second), synthetic.subset(second))
     network = new_backbone(settings.backbone, derived_seed(seed, "weights"))
     training = settings.model_copy(update={"seed": seed})

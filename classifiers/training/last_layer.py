@@ -21,7 +21,7 @@ PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # C of the logistic regression: 
 SUBSETS = 10  # balanced ones, whose fits are averaged
 
 
-def halves(validation: LabelledImages, seed: int) -> tuple[LabelledImages, LabelledImages]:
+def validation_halves(validation: LabelledImages, seed: int) -> tuple[LabelledImages, LabelledImages]:
     """The validation images to fit on, and those to select by: of each group one half.
 
     Which half an image is in depends on (seed, the group's ids); of an odd number, one more is to select by.

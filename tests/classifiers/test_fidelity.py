@@ -204,6 +204,6 @@ def test_what_is_no_such_state_dict_is_refused_in_one_sentence(content, complain
 def test_pytorch_fid_is_imported_only_where_it_is_used():
     import subprocess
 
-    code = "import sys, classifiers.fidelity; sys.exit('pytorch_fid' in sys.modules)"
+    code = "import sys, classifiers.measures.fidelity; sys.exit('pytorch_fid' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

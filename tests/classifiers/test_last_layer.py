@@ -9,7 +9,13 @@ from sklearn.preprocessing import StandardScaler
 
 from classifiers.networks.backbones import SmallResNet
 from classifiers.networks.images import LabelledImages
-from classifiers.training.last_layer import PENALTIES, SUBSETS, balanced_fit, halves, refit_last_layer
+from classifiers.training.last_layer import (
+    PENALTIES,
+    SUBSETS,
+    balanced_fit,
+    refit_last_layer,
+    validation_halves,
+)
 from pipeline.content.seeds import generator_for
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
@@ -34,7 +40,7 @@ def validation_images(order: np.ndarray | None = None) -> LabelledImages:
 
 def test_halves_are_disjoint_and_stratified():
     validation = validation_images()
-    fitting, selecting = halves(validation, seed=0)
+    fitting, selecting = validation_halves(validation, seed=0)
     assert not set(fitting.ids) & set(selecting.ids)
     assert set(fitting.ids) | set(selecting.ids) == set(validation.ids)
     assert fitting.group_counts(8) == [30, 20, 3, 0, 0, 1, 0, 0]
@@ -48,16 +54,16 @@ def test_halves_are_disjoint_and_stratified():
 
 
 def test_halves_depend_on_ids_and_seed_not_on_the_order():
-    fitting, _ = halves(validation_images(), seed=0)
-    shuffled, _ = halves(validation_images(np.random.default_rng(1).permutation(110)), seed=0)
-    other, _ = halves(validation_images(), seed=1)
+    fitting, _ = validation_halves(validation_images(), seed=0)
+    shuffled, _ = validation_halves(validation_images(np.random.default_rng(1).permutation(110)), seed=0)
+    other, _ = validation_halves(validation_images(), seed=1)
     assert set(shuffled.ids) == set(fitting.ids)
     assert set(other.ids) != set(fitting.ids)
 
 
 def test_a_group_of_one_image_cannot_be_halved():
     with pytest.raises(UserError, match=r"one image of group 5, and two halves need two.*last_layer none"):
-        halves(validation_images(np.arange(109)), seed=0)
+        validation_halves(validation_images(np.arange(109)), seed=0)
 
 
 # The fit
@@ -116,7 +122,7 @@ def test_the_fit_is_the_mean_over_the_balanced_subsets():
 def test_the_network_with_the_fit_in_its_last_layer_is_the_model():
     network = SmallResNet(4)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    fitting, selecting = halves(validation_images(), seed=0)
+    fitting, selecting = validation_halves(validation_images(), seed=0)
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     calls = []
 

@@ -107,7 +107,7 @@ def test_a_group_that_goes_on_being_the_worst_takes_all_the_weight():
 # No graph is kept
 
 
-class Probe(torch.autograd.Function):
+class CountedNode(torch.autograd.Function):
     """Does nothing; its node of the graph is a Python object, which can be counted."""
 
     @staticmethod
@@ -138,12 +138,12 @@ def graph_left_behind(method: Method, steps: int) -> tuple[int, int]:
     def alive() -> Counter:
         gc.collect()
         kinds = Counter(type(thing).__name__ for thing in gc.get_objects())
-        return Counter(nodes=kinds["ProbeBackward"], tensors=kinds["Tensor"] + kinds["Parameter"])
+        return Counter(nodes=kinds["CountedNodeBackward"], tensors=kinds["Tensor"] + kinds["Parameter"])
 
     for step in range(steps):
         features = torch.randn(8, 3, generator=random)
         groups = torch.randint(4, (8,), generator=random)
-        loss = method.loss(Probe.apply(features @ weight), Batch(features, groups // 2, groups))
+        loss = method.loss(CountedNode.apply(features @ weight), Batch(features, groups // 2, groups))
         weight.grad = None
         loss.backward()
         if step == 10:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifiers.measures.probe import area_under_curve, both_kinds, halves, separation
+from classifiers.measures.probe import area_under_curve, both_kinds, probe_separation, random_halves
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
 from classifiers.training.parameters import Optimizer, Training
@@ -37,7 +37,7 @@ def probe(real: LabelledImages, synthetic: LabelledImages, folder: Path, seed: i
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     settings = PROBE.model_copy(update={"steps": steps})
     session = Session("probe", accelerator, folder / "state.pt", 3600.0)
-    return separation(session, real, synthetic, 5, settings, seed)
+    return probe_separation(session, real, synthetic, 5, settings, seed)
 
 
 # The area under the curve
@@ -59,10 +59,10 @@ def test_of_one_kind_there_is_no_area(kinds):
 
 
 def test_halves_have_every_image_once_and_depend_on_the_seed():
-    first, second = halves(11, seed=0)
+    first, second = random_halves(11, seed=0)
     assert (len(first), len(second)) == (5, 6)
     assert sorted([*first, *second]) == list(range(11))
-    assert not np.array_equal(first, halves(11, seed=1)[0])
+    assert not np.array_equal(first, random_halves(11, seed=1)[0])
 
 
 def test_both_kinds_are_read_in_any_order():
