@@ -1,4 +1,4 @@
-"""What a network says of images, in batches of any size."""
+"""Computes a network's outputs for images, in batches of any size."""
 
 from collections.abc import Callable
 
@@ -24,12 +24,19 @@ def per_image(
     batch_size: int = EVALUATION_BATCH,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> FloatArray:
-    """What a network in evaluation mode makes of images 0 to count - 1: [count, ...].
+    """Compute an output of a network in evaluation mode for images 0 to count - 1.
 
     Args:
-        output: what is wanted, [n, ...] of images [n, 3, H, W]; it calls the network.
+        network: put into evaluation mode meanwhile.
+        output: computes the output [n, ...] of images [n, 3, H, W] in [-1, 1]; it calls the network.
+        read: maps positions [n] to uint8 [n, H, W, 3].
+        count: the number of images.
+        accelerator: the device and the precision.
+        batch_size: the number of images in a batch; it is halved if memory does not suffice.
+        on_batch: called after each batch with the number of its images.
 
-    A batch that memory does not suffice for is halved.
+    Returns:
+        [count, ...].
     """
     parts: list[Tensor] = []
 
@@ -37,7 +44,7 @@ def per_image(
         images = images_to_tensor(read(np.arange(start, stop)), accelerator.device)
         with accelerator.autocast():
             values = alike(output, images)
-        # Not waiting for a GPU: the next images are read while it computes.
+        # Without waiting for a GPU: the next images are read while it computes.
         parts.append(values.float().to("cpu", non_blocking=True))
 
     was_training = network.training
@@ -58,7 +65,7 @@ def predict(
     batch_size: int = EVALUATION_BATCH,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> FloatArray:
-    """The network's scores σ(logit) of images 0 to count - 1: [count] in [0, 1]; see `per_image`."""
+    """Compute the network's scores σ(logit) of images 0 to count - 1: [count] in [0, 1]; see `per_image`."""
 
     def scores(images: Tensor) -> Tensor:
         return torch.sigmoid(network(images).float())

@@ -14,6 +14,8 @@ from pipeline.parameters import Parameters
 
 
 class Optimizer(Parameters):
+    """The optimizer and the schedule of its learning rate."""
+
     # sgd: with momentum 0.9; adam adds weight decay to the gradient, adamw takes it off the weights.
     name: Literal["sgd", "adam", "adamw"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
@@ -22,7 +24,7 @@ class Optimizer(Parameters):
 
 
 class Budget(Parameters):
-    """What all classifiers that are compared have in common."""
+    """The parameters that all classifiers that are compared have in common."""
 
     backbone: Backbone = Backbone()
     optimizer: Optimizer = Optimizer()
@@ -47,7 +49,7 @@ class Training(Budget):
 
 
 class Recipe(Parameters):
-    """What a classifier is trained by, and on which of the images when."""
+    """The method that trains a classifier, and the images that it sees, in which order."""
 
     method: AnyMethodSettings
     sampler: SamplerName = "uniform"

@@ -1,8 +1,8 @@
 """The training methods: their settings, which are `train.definitions.NAME.method` of params.yaml.
 
 A new method is a module of this folder, and here a class of settings that stands in `AnyMethodSettings`,
-which is the registry. Its `build` imports the module, and torch with it, when a training begins: whoever only
-reads parameters does without.
+which is the registry. Its `build` imports the module, and torch with it, when a training begins: reading
+parameters needs neither.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,7 +21,7 @@ class ERMSettings(Parameters):
     name: Literal["erm"] = "erm"
 
     def build(self, context: "Context") -> "Method":
-        """Give the method for a phase of a training."""
+        """Make the method for a phase of a training."""
         from classifiers.training.methods.erm import ERM
 
         return ERM(context.total)
@@ -35,7 +35,7 @@ class GroupDROSettings(Parameters):
     adjustment: float = Field(0.0, ge=0)  # C of C/√n_g, which is added to the loss of a group of n_g images
 
     def build(self, context: "Context") -> "Method":
-        """Give the method for a phase of a training."""
+        """Make the method for a phase of a training."""
         from classifiers.training.methods.group_dro import GroupDRO
 
         return GroupDRO(context.group_counts, self.step_size, self.adjustment, context.total)
