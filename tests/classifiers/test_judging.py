@@ -10,7 +10,7 @@ NAMES = ["Blond_Hair", "Male"]
 
 
 def columns(*rows: str) -> np.ndarray:
-    """Binary columns [n, 1 + k] of rows such as "01"."""
+    """Return binary columns [n, 1 + k] of rows such as "01"."""
     return np.array([[int(digit) for digit in row] for row in rows], dtype=np.int64)
 
 

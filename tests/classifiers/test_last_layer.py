@@ -1,4 +1,4 @@
-"""The last layer refitted: halves of validation, a fit that is known, and a network that is the model."""
+"""The last layer refitted: halves of validation, a fit whose result is known, a network that is the model."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_a_group_of_one_image_cannot_be_halved():
 
 
 def shortcut_features(sizes: dict[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three features of groups 2 t + a: t is in the first, a in the second, and the third is constant."""
+    """Return three features of groups 2 t + a: the first shows t, the second a, and the third is constant."""
     groups = np.repeat(list(sizes), list(sizes.values()))
     noise = np.random.default_rng(0).normal(0, 1, (len(groups), 2))
     features = np.column_stack([4 * (groups // 2) + 2 * noise[:, 0], 10 * (groups % 2) + noise[:, 1]])
@@ -78,7 +78,7 @@ def shortcut_features(sizes: dict[int, int]) -> tuple[np.ndarray, np.ndarray, np
 
 
 def test_a_balanced_fit_does_not_use_the_shortcut():
-    """In the images target and shortcut go together; logistic regression on all of them follows it."""
+    """Target and shortcut are correlated in the images; logistic regression on all of them relies on it."""
     features, targets, groups = shortcut_features({0: 3000, 1: 400, 2: 400, 3: 3000})
     as_they_come = LogisticRegression(max_iter=1000).fit(features, targets).coef_[0]
     assert abs(as_they_come[1]) * 10 > 2  # logits between the groups
@@ -100,7 +100,7 @@ def test_of_equal_groups_the_fit_is_scikit_learns():
 
 
 def test_the_fit_is_the_mean_over_the_balanced_subsets():
-    """Folded, it gives scikit-learn's decision function on the standardised features, averaged."""
+    """It equals the mean of scikit-learn's decision functions on the standardised features."""
     features, targets, groups = shortcut_features({0: 90, 1: 20, 2: 12, 3: 80})
     standardised = StandardScaler().fit_transform(features)
     logits = np.zeros(len(groups))
@@ -127,7 +127,7 @@ def test_the_network_with_the_fit_in_its_last_layer_is_the_model():
     calls = []
 
     def select(scores: np.ndarray, images: LabelledImages) -> float:
-        """The third C is the best, and no better than the fifth."""
+        """Rate the third C best, and the fifth equally."""
         assert images is selecting
         calls.append(scores)
         return [0.1, 0.2, 0.9, 0.3, 0.9, 0.0][len(calls) - 1]

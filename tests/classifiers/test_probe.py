@@ -1,4 +1,4 @@
-"""The real-versus-synthetic probe: 0.5 where nothing differs, near 1 where all does, by group."""
+"""The real-versus-synthetic probe: 0.5 if nothing differs, near 1 if everything does, by group."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ PROBE = Training(
 
 
 def noise_images(name: str, n: int, seed: int, marked_groups: tuple[int, ...] = ()) -> LabelledImages:
-    """Images of noise in groups 0 to 3; those of some groups have a red corner that no other has."""
+    """Return images of noise in groups 0 to 3; those of some groups have a red corner that no other has."""
     random = np.random.default_rng(seed)
     groups = random.integers(0, 4, n)
     pixels = random.integers(60, 160, (n, 8, 8, 3)).astype(np.uint8)
@@ -89,7 +89,7 @@ def test_the_same_distribution_cannot_be_told_apart(tmp_path):
 
 
 def test_shifted_images_are_told_apart_and_so_is_the_group_that_differs(tmp_path):
-    """Half of the groups are marked: within these the probe is sure, within the others it guesses."""
+    """Half of the groups are marked: the probe is sure within these, and guesses within the others."""
     real, synthetic = noise_images("real", 800, 0), noise_images("z", 800, 1, marked_groups=(2, 3))
     found = probe(real, synthetic, tmp_path)
     assert (found.group_auc[[2, 3]] > 0.98).all()
@@ -103,7 +103,7 @@ def test_shifted_images_are_told_apart_and_so_is_the_group_that_differs(tmp_path
 
 
 def test_it_is_measured_on_images_that_it_has_not_learnt(tmp_path):
-    """Forty images that a network knows by heart after 150 steps: of others it can say nothing."""
+    """After 150 steps a network knows its forty images by heart, and can only guess on others."""
     settings = {"steps": 150}
     aucs = [
         probe(
