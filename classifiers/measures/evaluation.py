@@ -124,7 +124,7 @@ class Metric(Shown):
         reweighted: whether it needs the training data's group proportions; left out if they are unknown.
     """
 
-    measure: Callable[[Sampled], FloatArray] = lambda of: of.half
+    measure: Callable[[Sampled], FloatArray] = lambda data: data.half
     of_groups: bool = True
     table: Literal["accuracies", "matched", "paper", "fairness"] | None = None
     reweighted: bool = False
@@ -132,28 +132,28 @@ class Metric(Shown):
 
 def _half(metric: Callable[[FloatArray], FloatArray]) -> Callable[[Sampled], FloatArray]:
     """Turn a metric of confusion counts into one of predictions at 0.5."""
-    return lambda of: metric(of.half)
+    return lambda data: metric(data.half)
 
 
 def _matched(metric: Callable[[FloatArray], FloatArray]) -> Callable[[Sampled], FloatArray]:
     """Turn a metric of confusion counts into one of predictions at the matched threshold."""
-    return lambda of: metric(of.matched)
+    return lambda data: metric(data.matched)
 
 
-def _proportions(of: Sampled) -> FloatArray:
-    assert of.proportions is not None  # `measured` leaves re-weighted metrics out without them
-    return of.proportions
+def _proportions(data: Sampled) -> FloatArray:
+    assert data.proportions is not None  # `measured` leaves re-weighted metrics out without them
+    return data.proportions
 
 
-def _labels(of: Sampled) -> tuple[IntArray, IntArray]:
-    return of.samples.targets, of.samples.protected
+def _labels(data: Sampled) -> tuple[IntArray, IntArray]:
+    return data.samples.targets, data.samples.protected
 
 
-def _calibration_error(of: Sampled) -> FloatArray:
+def _calibration_error(data: Sampled) -> FloatArray:
     """Compute the calibration error of all samples as one group."""
-    targets = of.samples.targets
+    targets = data.samples.targets
     nobody = np.zeros_like(targets)
-    return metrics.calibration_errors(of.samples.scores, targets, nobody, 1, of.weights)[..., 0]
+    return metrics.calibration_errors(data.samples.scores, targets, nobody, 1, data.weights)[..., 0]
 
 
 # In the order of the tables' columns; the paper's table has its published columns in its own order.
@@ -166,9 +166,10 @@ METRICS = (
     Metric("balanced_accuracy_count_matched", "Balanced accuracy", True,
            measure=_matched(metrics.balanced_accuracy), of_groups=False),
     Metric("reweighted_accuracy", "Accuracy at the training proportions", True, of_groups=False,
-           measure=lambda of: metrics.reweighted_accuracy(of.half, _proportions(of)), reweighted=True),
+           measure=lambda data: metrics.reweighted_accuracy(data.half, _proportions(data)), reweighted=True),
     Metric("average_precision", "AP", True, of_groups=False, table="paper",
-           measure=lambda of: selection.average_precision(of.samples.scores, of.samples.targets, of.weights)),
+           measure=lambda data: selection.average_precision(data.samples.scores, data.samples.targets,
+                                                              data.weights)),
     Metric("calibration_error", "ECE", True, "lowest", measure=_calibration_error, of_groups=False),
     Metric("worst_group_accuracy", "Worst-group accuracy", True,
            measure=_half(selection.worst_group_accuracy), table="accuracies"),
@@ -179,13 +180,14 @@ METRICS = (
     Metric("bias_amplification", "BA", True, "lowest", measure=_matched(metrics.bias_amplification),
            table="paper"),
     Metric("bias_amplification_reweighted", "BA at the training proportions", True, "lowest", table="paper",
-           measure=lambda of: metrics.bias_amplification_reweighted(of.matched, _proportions(of)),
+           measure=lambda data: metrics.bias_amplification_reweighted(data.matched, _proportions(data)),
            reweighted=True),
     Metric("kl_scores_published", "KL as published (nats)", False, "0", table="paper",
-           measure=lambda of: kl_scores_published(of.samples.scores, *_labels(of), of.weights,
-                                                  of.samples.n_protected)),
+           measure=lambda data: kl_scores_published(data.samples.scores, *_labels(data), data.weights,
+                                                    data.samples.n_protected)),
     Metric("kl_scores", "KL of scores (nats)", False, "0", table="fairness",
-           measure=lambda of: kl_scores(of.samples.scores, *_labels(of), of.weights, of.samples.n_protected)),
+           measure=lambda data: kl_scores(data.samples.scores, *_labels(data), data.weights,
+                                          data.samples.n_protected)),
     Metric("statistical_parity_difference", "SPD", True, "0", table="fairness",
            measure=_matched(metrics.statistical_parity_difference)),
     Metric("equal_opportunity_difference", "EOD", True, "0", table="fairness",
@@ -206,12 +208,12 @@ def sampled(samples: Predictions, weights: Weights, proportions: FloatArray | No
     return Sampled(samples, weights, proportions, counts[""], counts[MATCHED])
 
 
-def measured(of: Sampled, of_groups: bool) -> Values:
+def measured(data: Sampled, of_groups: bool) -> Values:
     """Compute the registered metrics that depend on groups, or those that do not: name -> [...]."""
     return {
-        metric.name: metric.measure(of)
+        metric.name: metric.measure(data)
         for metric in METRICS
-        if metric.of_groups is of_groups and not (metric.reweighted and of.proportions is None)
+        if metric.of_groups is of_groups and not (metric.reweighted and data.proportions is None)
     }
 
 
@@ -247,11 +249,11 @@ def group_metrics(
     Returns:
         Name -> [...].
     """
-    of = sampled(samples, weights, proportions)
-    values = measured(of, of_groups=True)
-    errors = metrics.calibration_errors(samples.scores, *_labels(of), samples.n_protected, weights)
+    data = sampled(samples, weights, proportions)
+    values = measured(data, of_groups=True)
+    errors = metrics.calibration_errors(samples.scores, *_labels(data), samples.n_protected, weights)
     values |= {f"protected_{g}_calibration_error": errors[..., g] for g in range(errors.shape[-1])}
-    for ending, table in (("", of.half), (MATCHED, of.matched)):
+    for ending, table in (("", data.half), (MATCHED, data.matched)):
         accuracies = selection.group_accuracies(table)
         values |= {f"group_{k}_accuracy{ending}": accuracies[..., k] for k in range(accuracies.shape[-1])}
     return values
