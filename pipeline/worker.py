@@ -32,7 +32,7 @@ class Worker:
         self.folder, self.set_up = folder, set_up
 
     def start(self) -> None:
-        """Load what makes shards; later calls use it."""
+        """Load the data that making shards needs; later calls use it."""
         self.make = self.set_up()
 
     def __call__(self, shard: int, at: Callable[[int, int], object]) -> Record:

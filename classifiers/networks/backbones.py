@@ -197,7 +197,7 @@ def load_network(folder: Path, device: torch.device = CPU) -> tuple[Classifier, 
 def load_saved(
     folder: Path, make: Callable[[Backbone, dict[str, Any]], Network], device: torch.device = CPU
 ) -> tuple[Network, dict[str, Any]]:
-    """Read what `save_network` wrote.
+    """Read a network and its card, as `save_network` wrote them.
 
     Args:
         folder: the folder.

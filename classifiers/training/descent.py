@@ -127,7 +127,7 @@ def memory_of(average: float, step: int, steps: int) -> float:
 def average_in(average: nn.Module, network: nn.Module, memory: float) -> None:
     """Average a network's weights into `average`, in place: memory * average + (1 - memory) * network.
 
-    Buffers, which count what was seen, are copied.
+    Buffers are copied: they hold counts, which have no average.
 
     Args:
         average: the average so far.

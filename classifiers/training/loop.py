@@ -34,7 +34,7 @@ Look = Callable[[LabelledImages], FloatArray]  # images -> the scores [N] of the
 
 @dataclass(frozen=True)
 class Part:
-    """What a phase trains with.
+    """The images, the method and the sampler that a phase trains with.
 
     Attributes:
         training: the images.
