@@ -1,8 +1,8 @@
 """The settings of recipes, `train.definitions.NAME` of params.yaml, and of their training methods.
 
 A new method is a module of `methods`, and here a class of settings that stands in `AnyMethodSettings`,
-which is the registry. Its `build` imports the module, and torch with it, when a training begins: whoever only
-reads parameters does without.
+which is the registry. Its `build` imports the module, and torch with it, when a training begins: reading
+parameters needs neither.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,7 +22,7 @@ class ERMSettings(Parameters):
     name: Literal["erm"] = "erm"
 
     def build(self, context: "Context") -> "Method":
-        """Give the method for a phase of a training."""
+        """Make the method for a phase of a training."""
         from classifiers.training.methods.erm import ERM
 
         return ERM(context.total)
@@ -36,7 +36,7 @@ class GroupDROSettings(Parameters):
     adjustment: float = Field(0.0, ge=0)  # C of C/√n_g, which is added to the loss of a group of n_g images
 
     def build(self, context: "Context") -> "Method":
-        """Give the method for a phase of a training."""
+        """Make the method for a phase of a training."""
         from classifiers.training.methods.group_dro import GroupDRO
 
         return GroupDRO(context.group_counts, self.step_size, self.adjustment, context.total)
@@ -46,7 +46,7 @@ AnyMethodSettings = Annotated[ERMSettings | GroupDROSettings, Field(discriminato
 
 
 class Recipe(Parameters):
-    """What a classifier is trained by, and on which of the images when."""
+    """The method that trains a classifier, and the images that it sees, in which order."""
 
     method: AnyMethodSettings
     sampler: SamplerName = "uniform"

@@ -12,6 +12,8 @@ from pipeline.parameters import Parameters
 
 
 class Optimizer(Parameters):
+    """The optimizer and the schedule of its learning rate."""
+
     # sgd: with momentum 0.9; adam adds weight decay to the gradient, adamw takes it off the weights.
     name: Literal["sgd", "adam", "adamw"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
@@ -20,7 +22,7 @@ class Optimizer(Parameters):
 
 
 class Budget(Parameters):
-    """What all classifiers that are compared have in common."""
+    """The parameters that all classifiers that are compared have in common."""
 
     backbone: Backbone = Backbone()
     optimizer: Optimizer = Optimizer()
@@ -28,11 +30,11 @@ class Budget(Parameters):
     batch_size: int = Field(128, ge=1)  # images
     evaluations: int = Field(5, ge=1)  # on validation, evenly over the steps; the best is kept
     flip: bool = False  # mirror every other image at random: right for faces, wrong for digits and text
-    # Move every image at random by up to this share of its side, down or up and to the left or right; what
-    # comes in at an edge repeats the edge.
+    # Move every image at random by up to this share of its side, down or up and to the left or right;
+    # the edges are repeated.
     shift: float = Field(0.0, ge=0, le=0.5)
-    # What is evaluated and kept: the exponential average of the weights, in which a step counts half after
-    # this share of the steps; 0: the weights as they are.
+    # Evaluate and keep the exponential average of the weights, in which a step counts half after this share
+    # of the steps; 0: the weights as they are.
     average: float = Field(0.05, ge=0, lt=1)
 
 
