@@ -93,14 +93,14 @@ def candidates_of(
     return pd.concat(tables).sort_values(["pair_id", "source", "id"]).reset_index(drop=True)
 
 
-def groups_of(rows: pd.DataFrame, n_protected: int) -> NDArray[np.int64]:
+def manifest_groups(rows: pd.DataFrame, n_protected: int) -> NDArray[np.int64]:
     """The group target * n_protected + protected of each row: [n]."""
     return (rows["target"] * n_protected + rows["protected"]).to_numpy(np.int64)
 
 
 def counts_of(rows: pd.DataFrame, n_protected: int) -> "np.ndarray[Any, np.dtype[np.int_]]":
     """How many rows each group has: [2 n_protected]."""
-    return np.bincount(groups_of(rows, n_protected), minlength=2 * n_protected)
+    return np.bincount(manifest_groups(rows, n_protected), minlength=2 * n_protected)
 
 
 def take_all(real: pd.DataFrame, candidates: pd.DataFrame, n_protected: int, seed: int) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def fill_groups(real: pd.DataFrame, candidates: pd.DataFrame, n_protected: int, 
     them all are taken, and the datasheet shows what is missing.
     """
     counts = counts_of(real[real["split"] == "train"], n_protected)
-    groups = groups_of(candidates, n_protected)
+    groups = manifest_groups(candidates, n_protected)
     order = generator_for(seed, "fill").permutation(len(candidates))
     chosen: list[int] = []
     for group, missing in enumerate(counts.max() - counts):
@@ -220,7 +220,7 @@ def capped_rows(rows: pd.DataFrame, cap: int, n_protected: int, seed: int) -> pd
     _, pairs = np.unique(rows["pair_id"].to_numpy(dtype=str), return_inverse=True)
     places = generator_for(seed, "cap").permutation(pairs.max(initial=-1) + 1)
     order = np.argsort(places[pairs], kind="stable")
-    groups = groups_of(rows, n_protected)[order]
+    groups = manifest_groups(rows, n_protected)[order]
     kept = [order[groups == group][:cap] for group in range(2 * n_protected)]
     return rows.iloc[np.sort(np.concatenate(kept))].reset_index(drop=True)
 
@@ -314,7 +314,7 @@ def sampled_manifest_of(
 
     See `data.controls.sampled_rows`; a z that is repeated has as many rows.
     """
-    return _joined(real, z.iloc[sampled_rows(groups_of(z, n_protected), quota, seed)])
+    return _joined(real, z.iloc[sampled_rows(manifest_groups(z, n_protected), quota, seed)])
 
 
 def _joined(real: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:

@@ -26,7 +26,7 @@ SAID = {
 }
 
 
-def flips_of(flips: pd.Series, protected: Sequence[str]) -> BoolArray:
+def flip_masks(flips: pd.Series, protected: Sequence[str]) -> BoolArray:
     """Which protected attributes each complement was to flip: [n, k], of names joined by "+" [n].
 
     Raises `UserError` for a name that is none of `protected`.
@@ -76,7 +76,7 @@ def judged_complements(
     promised = of_originals[names].to_numpy(np.int64, copy=True)
     original_protected, n_protected = protected_groups(promised[:, 1:])
     original_groups = promised[:, 0] * n_protected + original_protected
-    promised[:, 1:] ^= flips_of(complements["flips"], names[1:])
+    promised[:, 1:] ^= flip_masks(complements["flips"], names[1:])
     said = complements[names].to_numpy(np.int64)
     as_promised = said == promised
     labels = promised if label == "inherited" else said
@@ -142,7 +142,7 @@ def shares_of(judged: pd.DataFrame, attributes: Sequence[str]) -> dict[str, Any]
     where there are none.
     """
     flips = np.zeros((len(judged), len(attributes)), dtype=bool)
-    flips[:, 1:] = flips_of(judged["flips"], attributes[1:])
+    flips[:, 1:] = flip_masks(judged["flips"], attributes[1:])
     by_attribute = {
         name: {
             "flipped": _share(judged[f"{name}_as_promised"][flips[:, column]]),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from data.balancing import Added
-from data.gates import BoolArray, flips_of
+from data.gates import BoolArray, flip_masks
 from pipeline.content.groups import protected_groups
 from pipeline.content.tables import join_by_id
 from pipeline.content.trust import Judgement, Level
@@ -73,7 +73,7 @@ def cross_checks(
     if by_checkers:
         sides = [(None if true_originals else half, 1 - half) for half in HALVES]
     ids = complements[["pair_id"]].rename(columns={"pair_id": "id"})
-    flips = flips_of(complements["flips"], names[1:])
+    flips = flip_masks(complements["flips"], names[1:])
     checks = []
     for promising, checking in sides:
         columns = [_column(name, promising) for name in names]

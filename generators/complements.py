@@ -84,7 +84,7 @@ class Flip:
         return "+".join(self.attributes)
 
 
-def flips_of(variant: str, planes: Planes) -> list[Flip]:
+def subset_flips(variant: str, planes: Planes) -> list[Flip]:
     """The 2^k - 1 subsets of the protected attributes and how each is flipped, in the order of the masks."""
     k = len(planes.protected)
     flips = []
@@ -254,14 +254,14 @@ def require_independent(constraints: Constraints, covariance: NDArray[np.float64
 def _directions(constraints: Constraints, covariance: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """(W Σ Wᵀ)⁻¹ W Σ, [k, D]: the smallest moves that change one signed distance by 1 and keep the others."""
     W = constraints.normals
-    spread: NDArray[np.float64] = W if covariance is None else W @ covariance  # W Σ, [k, D]
-    gram = spread @ W.T  # W Σ Wᵀ, [k, k]
+    covaried: NDArray[np.float64] = W if covariance is None else W @ covariance  # W Σ, [k, D]
+    gram = covaried @ W.T  # W Σ Wᵀ, [k, k]
     lengths = np.sqrt(np.diag(gram))  # of the normals in the data's metric: no matter of their angles
     cosines = gram / np.outer(lengths, lengths)
     condition = float(np.linalg.cond(cosines))
     if not condition < LARGEST_CONDITION:
         raise UserError(_dependence(constraints.attributes, cosines, condition))
-    return np.linalg.solve(gram, spread).astype(np.float64, copy=False)
+    return np.linalg.solve(gram, covaried).astype(np.float64, copy=False)
 
 
 def _dependence(attributes: tuple[str, ...], cosines: NDArray[np.float64], condition: float) -> str:

@@ -192,7 +192,7 @@ def _one_label(name: str, counts: NDArray[np.int_]) -> str:
     )
 
 
-def balanced_accuracy(plane: Hyperplane, latents: FloatArray, labels: NDArray[np.int_]) -> float:
+def plane_balanced_accuracy(plane: Hyperplane, latents: FloatArray, labels: NDArray[np.int_]) -> float:
     """(TPR + TNR) / 2 of the plane's sign against labels [n]; NaN where a label does not occur."""
     from sklearn.metrics import balanced_accuracy_score
 

@@ -32,7 +32,7 @@ class FitHyperplanes(Parameters):
     seed: int = Field(0, ge=0, lt=2**32)  # scikit-learn's range
 
 
-class Refinement(Parameters):
+class ComplementRefinement(Parameters):
     """Gradient steps from each linear complement: `generators.refinement`."""
 
     steps: int = Field(0, ge=0)  # 0: the linear complement as it is
@@ -47,4 +47,4 @@ class Complement(Parameters):
     metric: Literal["euclidean", "mahalanobis"] = "euclidean"  # of the smallest move
     # Latents to pair of each group that f sees, at most: rare groups get as many pairs; null: all.
     per_group: int | None = Field(3000, ge=1)
-    refine: Refinement = Refinement()
+    refine: ComplementRefinement = ComplementRefinement()

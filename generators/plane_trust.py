@@ -28,7 +28,7 @@ REMEDY = (
 )
 
 
-def group_accuracies(
+def plane_group_accuracies(
     plane: Hyperplane, latents: FloatArray, labels: IntArray, groups: IntArray, n_groups: int
 ) -> tuple[NDArray[np.float64], IntArray]:
     """How often the sign of a plane agrees with the labels, of every group.

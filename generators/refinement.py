@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.latents import project
-from generators.parameters import Refinement
+from generators.parameters import ComplementRefinement
 from pipeline.content.batches import evened, in_batches
 
 ADAM_BETAS = (0.9, 0.99)
@@ -25,12 +25,12 @@ DISTANCE = 0.3  # weight of the mean square of the move from the linear compleme
 Network = Callable[[Tensor], Tensor]
 
 
-def refine(
+def refine_complements(
     generator: Network,
     classifiers: Sequence[Network],
     latents: NDArray[np.float32],
     wanted: NDArray[np.int64],
-    settings: Refinement,
+    settings: ComplementRefinement,
     accelerator: Accelerator,
     on_sphere: bool = False,
     on_batch: Callable[[int], object] = lambda count: None,

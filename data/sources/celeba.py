@@ -10,7 +10,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field
 
-from data.sources.files import FileSource, binary, check_ids, check_inside, read_table, splits
+from data.sources.files import FileSource, binary, check_ids, check_inside, read_image_list, splits
 from pipeline.errors import UserError
 
 IMAGES = "img_align_celeba"
@@ -66,7 +66,7 @@ class CelebA(FileSource):
     def _attributes(self) -> pd.DataFrame:
         path = self._list("list_attr_celeba")
         if path.suffix == ".csv":
-            return read_table(path, ["image_id"], ["image_id"])
+            return read_image_list(path, ["image_id"], ["image_id"])
         with path.open(encoding="utf-8", errors="replace") as lines:
             head = [line.strip() for line in islice(lines, 2)]
         if len(head) < 2 or not head[0].isdecimal():
@@ -75,7 +75,7 @@ class CelebA(FileSource):
                 f"it is {''.join(head[:1])!r}."
             )
         names = ["image_id", *head[1].split()]
-        frame = read_table(path, names, ["image_id"], names, skip=2)
+        frame = read_image_list(path, names, ["image_id"], names, skip=2)
         if len(frame) != int(head[0]):
             raise UserError(
                 f"row 1 of {path.name}: expected the number of images; it is {head[0]}, and "
@@ -86,4 +86,4 @@ class CelebA(FileSource):
     def _partition(self) -> pd.DataFrame:
         path = self._list("list_eval_partition")
         columns = ["image_id", "partition"]
-        return read_table(path, columns, columns, columns if path.suffix == ".txt" else None)
+        return read_image_list(path, columns, columns, columns if path.suffix == ".txt" else None)

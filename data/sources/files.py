@@ -47,7 +47,7 @@ class FileSource(Source):
         return decode_image(path, self.crop, resolution, row["_where"])
 
 
-def read_table(
+def read_image_list(
     path: Path,
     columns: Sequence[str],
     texts: Sequence[str],
@@ -109,7 +109,7 @@ def read_table(
 
 
 def refuse_first(frame: pd.DataFrame, column: str, bad: "pd.Series[bool]", expected: str) -> None:
-    """Raise `UserError` for the first bad value of a column of `read_table`, if there is one."""
+    """Raise `UserError` for the first bad value of a column of `read_image_list`, if there is one."""
     if bad.any():
         position = int(np.argmax(bad))
         value = frame[column].iloc[position]
@@ -118,7 +118,7 @@ def refuse_first(frame: pd.DataFrame, column: str, bad: "pd.Series[bool]", expec
 
 
 def binary(frame: pd.DataFrame, column: str, negative: int) -> "pd.Series[int]":
-    """A column of `read_table` as 0 and 1, from 1 and `negative` (0 or -1), or from true and false.
+    """A column of `read_image_list` as 0 and 1, from 1 and `negative` (0 or -1), or from true and false.
 
     Raises `UserError` for any other value.
     """
@@ -133,13 +133,13 @@ def binary(frame: pd.DataFrame, column: str, negative: int) -> "pd.Series[int]":
 
 
 def splits(frame: pd.DataFrame, column: str, meaning: Mapping[str, str]) -> "pd.Series[str]":
-    """A text column of `read_table` as splits; `UserError` for a value that has no meaning."""
+    """A text column of `read_image_list` as splits; `UserError` for a value that has no meaning."""
     refuse_first(frame, column, ~frame[column].isin(list(meaning)), f"one of {', '.join(meaning)}")
     return frame[column].map(meaning)
 
 
 def check_ids(frame: pd.DataFrame, column: str) -> None:
-    """Raise `UserError` where an id of this text column of `read_table` stands in two rows."""
+    """Raise `UserError` where an id of this text column of `read_image_list` stands in two rows."""
     repeated = frame[column].duplicated()
     if repeated.any():
         again = frame[repeated].iloc[0]
@@ -151,7 +151,7 @@ def check_ids(frame: pd.DataFrame, column: str) -> None:
 
 
 def check_inside(frame: pd.DataFrame, column: str, folder: Path) -> None:
-    """Raise `UserError` for a path of this text column of `read_table` that leaves the folder."""
+    """Raise `UserError` for a path of this text column of `read_image_list` that leaves the folder."""
     leaves = frame[column].str.contains(LEAVES_FOLDER, regex=True)
     refuse_first(frame, column, leaves, f"a path inside {folder}, not one that leaves the folder")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from data.sources.files import FileSource, binary, check_ids, check_inside, read_table, splits
+from data.sources.files import FileSource, binary, check_ids, check_inside, read_image_list, splits
 from pipeline.content.seeds import derived_seed
 from pipeline.parameters import Parameters
 
@@ -80,7 +80,7 @@ class Table(FileSource):
     def table(self) -> pd.DataFrame:
         id_column = self.id_column or self.path_column
         texts = [self.path_column, id_column, *([self.split_column] if self.split_column else [])]
-        frame = read_table(self.folder / self.table_, [*texts, *self.attribute_columns], texts)
+        frame = read_image_list(self.folder / self.table_, [*texts, *self.attribute_columns], texts)
         check_ids(frame, id_column)
         check_inside(frame, self.path_column, self.folder)
         attributes = pd.DataFrame(

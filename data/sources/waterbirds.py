@@ -4,7 +4,7 @@ from typing import Literal
 
 import pandas as pd
 
-from data.sources.files import FileSource, binary, check_ids, check_inside, read_table, splits
+from data.sources.files import FileSource, binary, check_ids, check_inside, read_image_list, splits
 
 SPLIT_VALUES = {"0": "train", "1": "validation", "2": "test"}
 
@@ -19,7 +19,7 @@ class Waterbirds(FileSource):
 
     def table(self) -> pd.DataFrame:
         texts = ["img_id", "img_filename", "split"]
-        frame = read_table(self.folder / "metadata.csv", [*texts, "y", "place"], texts)
+        frame = read_image_list(self.folder / "metadata.csv", [*texts, "y", "place"], texts)
         check_ids(frame, "img_id")
         check_inside(frame, "img_filename", self.folder)
         return pd.DataFrame(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.inversion.encoders import ADAM_BETAS, Encoder, encode
-from generators.inversion.parameters import Invert, Refine
+from generators.inversion.parameters import InversionRefinement, Invert
 from generators.latents import project
 from generators.networks.loading import LoadedGenerator
 from generators.synthesis import render
@@ -61,7 +61,7 @@ def invert(
         return Inversion(latents, pixel_errors(images, reconstructions), psnr(images, reconstructions))
 
     encoded = encode(encoder, images, normalises, batch_size, accelerator)
-    refined = refine(
+    refined = refine_inversions(
         generator, normalises, images, encoded, settings.refine, batch_size, accelerator, on_batch
     )
     return inversion_of(encoded), inversion_of(refined)
@@ -82,12 +82,12 @@ def refuse_without_gradients(generator: LoadedGenerator, device: torch.device) -
         )
 
 
-def refine(
+def refine_inversions(
     generator: LoadedGenerator,
     normalises: bool,
     images: NDArray[np.uint8],
     latents: NDArray[np.float32],
-    settings: Refine,
+    settings: InversionRefinement,
     batch_size: int,
     accelerator: Accelerator,
     on_batch: Callable[[int], object] = lambda count: None,
@@ -103,7 +103,7 @@ def refine(
     """
     refined = np.empty_like(latents)
 
-    def losses(z: Tensor, wanted: Tensor) -> Tensor:
+    def image_losses(z: Tensor, wanted: Tensor) -> Tensor:
         with accelerator.autocast():
             images = generator(z)
         errors = (images.float() - wanted).square().mean(dim=(1, 2, 3))
@@ -115,7 +115,7 @@ def refine(
         best, lowest = z.detach().clone(), torch.full((len(z),), math.inf, device=z.device)
         optimizer = torch.optim.Adam([z], lr=settings.learning_rate, betas=ADAM_BETAS)
         for step in range(settings.steps + 1):
-            loss = losses(z, wanted)
+            loss = image_losses(z, wanted)
             best = torch.where((loss < lowest)[:, None], z, best).detach()
             lowest = torch.minimum(loss, lowest).detach()
             if step == settings.steps:

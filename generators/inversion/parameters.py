@@ -16,7 +16,7 @@ class TrainEncoder(Parameters):
     learning_rate: float = Field(3e-3, gt=0)
 
 
-class Refine(Parameters):
+class InversionRefinement(Parameters):
     """How the latent of a real image is improved."""
 
     steps: int = Field(60, ge=0)
@@ -29,7 +29,7 @@ class Invert(Parameters):
 
     per_group: int | None = Field(500, ge=1)  # real training images of each group, at most; null: all
     encoder: TrainEncoder = TrainEncoder()
-    refine: Refine = Refine()
+    refine: InversionRefinement = InversionRefinement()
     batch_size: int = Field(256, ge=1)  # images; not in the result
     shard_size: int = Field(512, ge=1)  # images
     seed: int = 0

@@ -15,7 +15,7 @@ COUNT = 4  # latents
 
 
 @dataclass(frozen=True)
-class Probe:
+class GeneratorCheck:
     """What the images of a few latents say of a generator.
 
     Attributes:
@@ -34,7 +34,9 @@ def first_line(error: BaseException) -> str:
 
 
 @torch.inference_mode()
-def probe(call: Callable[[Tensor], Any], latent_dim: int, device: torch.device, name: str) -> Probe:
+def check_generator(
+    call: Callable[[Tensor], Any], latent_dim: int, device: torch.device, name: str
+) -> GeneratorCheck:
     """Render a few latents and look at the images.
 
     Args:
@@ -57,7 +59,7 @@ def probe(call: Callable[[Tensor], Any], latent_dim: int, device: torch.device, 
             f"{name} gives images that depend on the other latents of their batch: batch normalisation is in "
             "training mode; write it in evaluation mode."
         )
-    return Probe(images.shape[-1], not _differ(_images(call, 2 * z, name), images))
+    return GeneratorCheck(images.shape[-1], not _differ(_images(call, 2 * z, name), images))
 
 
 def _images(call: Callable[[Tensor], Any], z: Tensor, name: str) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from generators.networks.files import refuse_another_file
 from generators.networks.parameters import Exported, Factory, TorchScript
-from generators.networks.probing import first_line, probe
+from generators.networks.probing import check_generator, first_line
 from pipeline.errors import UserError
 
 Call = Callable[[Tensor], Any]
@@ -166,7 +166,7 @@ def _sizes(opened: Opened, asked: int | None, device: torch.device, name: str) -
     latent_dim = asked or latent_dim_of(opened, device, name)
     return {
         "latent_dim": latent_dim,
-        "resolution": probe(opened.call, latent_dim, device, name).resolution,
+        "resolution": check_generator(opened.call, latent_dim, device, name).resolution,
     }
 
 

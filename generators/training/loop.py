@@ -77,7 +77,7 @@ def shrink(images: Tensor, resolution: int, alpha: float) -> Tensor:
 
 
 @dataclass
-class Losses:
+class LossHistory:
     """The history of a training: means over the steps between two records."""
 
     records: list[dict[str, float]] = field(default_factory=list)
@@ -132,7 +132,7 @@ class GANTraining:
         self.generator_optimizer = self._optimizer(self.generator)
         self.discriminator_optimizer = self._optimizer(self.discriminator)
         self.loss = LOSSES[parameters.loss]
-        self.losses = Losses()
+        self.losses = LossHistory()
 
     def _optimizer(self, network: nn.Module) -> torch.optim.Adam:
         return torch.optim.Adam(network.parameters(), lr=self.parameters.learning_rate, betas=ADAM_BETAS)
@@ -237,7 +237,7 @@ class GANTraining:
             optimizer = getattr(self, f"{name}_optimizer", None)
             if optimizer is not None:
                 optimizer.load_state_dict(state[f"{name}_optimizer"])
-        self.losses = Losses(**state["losses"])
+        self.losses = LossHistory(**state["losses"])
 
 
 def sampling_weights(groups: NDArray[np.int64], group_balance: float) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.gates import dropped_counts, flips_of, judged_complements, kept_by, passed_gates, shares_of
+from data.gates import dropped_counts, flip_masks, judged_complements, kept_by, passed_gates, shares_of
 from data.parameters import Gates
 from pipeline.errors import UserError
 
@@ -167,8 +167,8 @@ def test_shares_of_one_attribute(z, z_prime) -> None:
 
 def test_flips_are_columns() -> None:
     flips = pd.Series(["Male", "Eyeglasses", "Male+Eyeglasses", "Male"])
-    assert flips_of(flips, TWO[1:]).tolist() == [[True, False], [False, True], [True, True], [True, False]]
-    assert flips_of(flips[:0], TWO[1:]).shape == (0, 2)
+    assert flip_masks(flips, TWO[1:]).tolist() == [[True, False], [False, True], [True, True], [True, False]]
+    assert flip_masks(flips[:0], TWO[1:]).shape == (0, 2)
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from generators.hyperplanes import (
     Hyperplane,
     Planes,
     angle_between,
-    balanced_accuracy,
     confident,
     domain_names,
     fit_hyperplane,
     group_weights,
     load_hyperplanes,
+    plane_balanced_accuracy,
     planes_of,
     save_hyperplanes,
     with_both_labels,
@@ -42,7 +42,7 @@ def test_a_planted_plane_is_recovered_with_its_orientation(offset):
     assert plane.attribute == "Male"
     assert angle_between(plane, truth) < 4
     assert plane.offset == pytest.approx(offset, abs=0.1)
-    assert balanced_accuracy(plane, latents, labels) > 0.97
+    assert plane_balanced_accuracy(plane, latents, labels) > 0.97
     assert plane.distance(latents)[labels == 1].mean() > 0.5 > plane.distance(latents)[labels == 0].mean()
 
 
@@ -92,7 +92,7 @@ def test_opposite_labels_give_the_opposite_plane():
 def test_fewer_latents_than_dimensions_are_separated():
     _, latents, labels = planted(40, 100, 0.0)
     plane = fit_hyperplane("Male", latents, labels, C=10.0, seed=0)
-    assert balanced_accuracy(plane, latents, labels) == 1
+    assert plane_balanced_accuracy(plane, latents, labels) == 1
 
 
 def test_the_same_seed_fits_the_same_plane():
@@ -142,13 +142,15 @@ def test_balanced_accuracy_by_hand():
     """Distances 1, 1, -1, -1, -1 against labels 1, 0, 1, 0, 0: TPR 1/2 and TNR 2/3."""
     plane = Hyperplane("Male", np.array([1.0]), 0.0)
     latents = np.array([[1.0], [1.0], [-1.0], [-1.0], [-1.0]])
-    assert balanced_accuracy(plane, latents, np.array([1, 0, 1, 0, 0])) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert plane_balanced_accuracy(plane, latents, np.array([1, 0, 1, 0, 0])) == pytest.approx(
+        (1 / 2 + 2 / 3) / 2
+    )
 
 
 def test_balanced_accuracy_is_undefined_without_both_labels():
     plane = Hyperplane("Male", np.array([1.0]), 0.0)
-    assert np.isnan(balanced_accuracy(plane, np.array([[1.0], [-1.0]]), np.array([1, 1])))
-    assert np.isnan(balanced_accuracy(plane, np.empty((0, 1)), np.empty(0, int)))
+    assert np.isnan(plane_balanced_accuracy(plane, np.array([[1.0], [-1.0]]), np.array([1, 1])))
+    assert np.isnan(plane_balanced_accuracy(plane, np.empty((0, 1)), np.empty(0, int)))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from generators.networks.cards import CARD
 from generators.networks.loading import load_generator
 from generators.networks.parameters import Exported, Factory, TorchScript
-from generators.networks.probing import probe
+from generators.networks.probing import check_generator
 from generators.networks.programs import Opened, import_factory, import_file, latent_dim_of, open_factory
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.errors import UserError
@@ -239,16 +239,16 @@ def test_what_gives_no_images_is_told_what_it_gives(call, sentence, factory, tmp
 
 def test_the_names_of_the_values_are_those_that_were_there():
     with pytest.raises(UserError, match=r"^it gives values from 0\.\d+ to 25[45]\.?\d*: scale them"):
-        probe(lambda z: (images_of(z) + 1) * 127.5, 6, CPU, "it")
+        check_generator(lambda z: (images_of(z) + 1) * 127.5, 6, CPU, "it")
 
 
 def test_images_without_a_tanh_may_leave_the_range_a_little():
-    assert probe(lambda z: images_of(z) * 4, 6, CPU, "it").resolution == 8
+    assert check_generator(lambda z: images_of(z) * 4, 6, CPU, "it").resolution == 8
 
 
 @pytest.mark.parametrize(("network", "normalises"), [(Small, False), (Normalising, True)])
 def test_it_is_measured_whether_latents_are_normalised(network, normalises):
-    assert probe(network().eval(), 6, CPU, "it").normalises_latents == normalises
+    assert check_generator(network().eval(), 6, CPU, "it").normalises_latents == normalises
 
 
 def test_dropout_and_batch_norm_that_were_exported_for_training_are_noticed(tmp_path):
@@ -261,7 +261,7 @@ def test_dropout_and_batch_norm_that_were_exported_for_training_are_noticed(tmp_
     with pytest.raises(UserError, match="depend on the other latents of their batch"):
         network = Small().train()
         network.dropout.eval()
-        probe(network, 6, CPU, "it")
+        check_generator(network, 6, CPU, "it")
 
 
 def test_an_exported_file_of_one_batch_size_is_told_how_to_export(tmp_path):
