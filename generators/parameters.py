@@ -10,6 +10,8 @@ from pipeline.parameters import Parameters
 
 
 class Sample(Parameters):
+    """Says how many latents are drawn, and from which seed."""
+
     fit: int = Field(8000, ge=2)  # latents to fit the hyperplanes with
     validation: int = Field(2000, ge=1)  # latents to validate them with
     pair: int = Field(30000, ge=1)  # latents to complement
@@ -17,11 +19,15 @@ class Sample(Parameters):
 
 
 class Synthesize(Parameters):
+    """Says in which portions latents are rendered and stored."""
+
     batch_size: int = Field(256, ge=1)  # images; not in the result
     shard_size: int = Field(8192, ge=1)  # images
 
 
 class FitHyperplanes(Parameters):
+    """Says how hyperplanes are fitted to latents and their labels."""
+
     C: float = Field(1.0, gt=0)  # of the linear SVM
     # Every group of latents counts the same: else a plane leans to what goes together with its attribute.
     group_balanced: bool = True
@@ -33,7 +39,7 @@ class FitHyperplanes(Parameters):
 
 
 class ComplementRefinement(Parameters):
-    """Gradient steps from each linear complement: `generators.refinement`."""
+    """Says how linear complements are refined by gradient steps (`generators.refinement`)."""
 
     steps: int = Field(0, ge=0)  # 0: the linear complement as it is
     learning_rate: float = Field(0.1, gt=0)  # of Adam, in units of the latent space
@@ -41,6 +47,8 @@ class ComplementRefinement(Parameters):
 
 
 class Complement(Parameters):
+    """Says how complements are made."""
+
     variant: Literal["complement", "on_hyperplane", "perpendicular", "perpendicular_on_hyperplane"] = (
         "complement"
     )
