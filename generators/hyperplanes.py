@@ -63,7 +63,7 @@ class Planes:
         return protected_groups(sides.astype(np.int64))[0]
 
     def target_sides_of(self, latents: FloatArray) -> NDArray[np.bool_]:
-        """Tell which latents [n, D] lie on the positive side of the target's (or their domain's) plane: [n]."""
+        """Tell which latents [n, D] are on the positive side of the target's plane (in their domain): [n]."""
         if not self.by_domain:
             return self.target.distance(latents) > 0
         distances = np.stack([plane.distance(latents) for plane in self.by_domain])

@@ -8,7 +8,7 @@ from pipeline.parameters import Parameters
 
 
 class TrainEncoder(Parameters):
-    """How the encoder is trained that says where the inversion of a real image starts."""
+    """Says how the encoder is trained that gives the start of the inversion of a real image."""
 
     width: int = Field(32, ge=1)  # channels of its first convolution
     steps: int = Field(2000, ge=1)
@@ -17,7 +17,7 @@ class TrainEncoder(Parameters):
 
 
 class InversionRefinement(Parameters):
-    """How the latent of a real image is improved."""
+    """Says how the encoder's latent of a real image is improved."""
 
     steps: int = Field(60, ge=0)
     learning_rate: float = Field(0.2, gt=0)
@@ -25,7 +25,7 @@ class InversionRefinement(Parameters):
 
 
 class Invert(Parameters):
-    """Of `inverted`: the latents of real training images."""
+    """Says how the latents of real training images are found, if `inverted` asks for them."""
 
     per_group: int | None = Field(500, ge=1)  # real training images of each group, at most; null: all
     encoder: TrainEncoder = TrainEncoder()

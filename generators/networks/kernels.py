@@ -1,7 +1,8 @@
-"""What follows a convolution of the progressive GAN's generator, as one kernel of a GPU.
+"""A GPU kernel for what follows each convolution of the progressive GAN's generator.
 
-Bias, leaky ReLU, pixel norm and the next upsampling each read and write all features, and are the greater
-part of rendering. In one pass over them, the network renders about three times as many images a second.
+Bias, leaky ReLU, pixel norm and the next upsampling each read and write all features, which takes most of the
+time of rendering. The kernel does them in one pass: the network renders about three times as many images a
+second.
 """
 
 import sys
@@ -41,7 +42,7 @@ def _finish(  # type: ignore[no-untyped-def]
 
 
 def finish(features: Tensor, bias: Tensor, slope: float, doubled: bool) -> Tensor:
-    """Pixel norm of the leaky ReLU of features + bias; computed in float32, without gradients.
+    """Compute the pixel norm of the leaky ReLU of features + bias, in float32 and without gradients.
 
     Args:
         features: [n, C, H, W] in channels_last, without their bias.
@@ -49,7 +50,9 @@ def finish(features: Tensor, bias: Tensor, slope: float, doubled: bool) -> Tenso
         slope: of the leaky ReLU.
         doubled: whether the outcome is upsampled (nearest neighbour), to twice the side.
 
-    Gives the dtype of the features, in channels_last.
+    Returns:
+        The finished features, [n, C, H, W] or [n, C, 2 H, 2 W], in channels_last, with the dtype of
+        `features`.
     """
     features = features.contiguous(memory_format=torch.channels_last)  # as convolutions of such give them
     n, channels, height, width = features.shape
@@ -70,7 +73,7 @@ def finish(features: Tensor, bias: Tensor, slope: float, doubled: bool) -> Tenso
 
 @cache
 def compiles() -> bool:
-    """Whether the kernel can be compiled here, which takes a C compiler and Python's headers."""
+    """Tell whether the kernel can be compiled here, which takes a C compiler and Python's headers."""
     features = torch.zeros(1, 16, 4, 4, device="cuda").to(memory_format=torch.channels_last)
     try:
         finish(features, features[0, :, 0, 0].contiguous(), 0.2, False)

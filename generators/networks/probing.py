@@ -1,4 +1,4 @@
-"""What a generator from elsewhere does with latents: is it one that zprime can use, and of which size?"""
+"""Checks of a generator from elsewhere: whether zprime can use its images, and which size they have."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ COUNT = 4  # latents
 
 @dataclass(frozen=True)
 class GeneratorCheck:
-    """What the images of a few latents say of a generator.
+    """Says what the images of a few latents show of a generator.
 
     Attributes:
         resolution: of the images, px.
@@ -28,7 +28,7 @@ class GeneratorCheck:
 
 
 def first_line(error: BaseException) -> str:
-    """An exception in one line: its class, and the first line of what it says."""
+    """Write an exception as one line: its class, and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
@@ -37,14 +37,20 @@ def first_line(error: BaseException) -> str:
 def check_generator(
     call: Callable[[Tensor], Any], latent_dim: int, device: torch.device, name: str
 ) -> GeneratorCheck:
-    """Render a few latents and look at the images.
+    """Render a few latents and check the images.
 
     Args:
         call: the generator.
-        name: what the sentences call it, as "load_gan.path: FILE".
+        latent_dim: D of its latents.
+        device: of the latents.
+        name: what error sentences call the generator, as "load_gan.path: FILE".
 
-    Raises `UserError` where it fails, where what it gives are no images [n, 3, R, R] in about [-1, 1], where
-    the images do not depend on the latents, or depend on anything but their own latent.
+    Returns:
+        What the images show.
+
+    Raises:
+        UserError: the generator fails; its output is not images [n, 3, R, R] in about [-1, 1]; or an image
+            does not depend on its own latent, or depends on anything else.
     """
     z = torch.randn(COUNT, latent_dim, generator=torch.Generator().manual_seed(0)).to(device)
     images = _images(call, z, name)
@@ -63,7 +69,7 @@ def check_generator(
 
 
 def _images(call: Callable[[Tensor], Any], z: Tensor, name: str) -> Tensor:
-    """call(z) as float32, of the shape and the type that images have."""
+    """Call the generator; return float32 images, or raise `UserError` if these are no images."""
     n, latent_dim = z.shape
     try:
         images = call(z)
@@ -98,5 +104,5 @@ def _refuse_strange_values(images: Tensor, name: str) -> None:
 
 
 def _differ(first: Tensor, second: Tensor) -> bool:
-    """Whether two sets of images would differ by a step of an 8-bit image anywhere."""
+    """Tell whether two sets of images differ anywhere by more than a step of an 8-bit image."""
     return (first - second).abs().max().item() > LEVEL

@@ -1,11 +1,11 @@
 """A user's own generator: a TorchScript file, a torch.export file, or a function of their own code.
 
 All three are programs and run with all your rights: **load only those you trust**. A file must have the
-sha256 that the parameters name, so that what runs is what was looked at.
+sha256 that the parameters name, so that only the file that was inspected runs.
 
-`torch.export.load` is no exception (torch 2.15, tried with a crafted file): it reads the sample inputs with
-`torch.load(weights_only=False)` where they are no tensors, weights that are marked as pickled likewise, and
-opaque constants with `pickle.loads`, so that a `.pt2` can run any code while it is opened.
+`torch.export.load` is no safer (torch 2.15, tried with a crafted file): it reads sample inputs that are no
+tensors with `torch.load(weights_only=False)`, likewise weights that are marked as pickled, and opaque
+constants with `pickle.loads`, so that a `.pt2` can run any code while it is opened.
 """
 
 import importlib
@@ -31,7 +31,12 @@ FILES = {"torchscript": "generator.pt", "exported": "generator.pt2"}  # names in
 
 @dataclass(frozen=True)
 class Opened:
-    """A program, and the sizes D of latents that it may take: the one it names, or those of its weights."""
+    """Holds a program, and the sizes of latents that it may take.
+
+    Attributes:
+        call: the program.
+        latent_dims: the size D that the program names, or else all sizes in the shapes of its weights.
+    """
 
     call: Call
     latent_dims: tuple[int, ...]
@@ -39,13 +44,14 @@ class Opened:
 
 @dataclass(frozen=True)
 class Program:
-    """A program as a generator: z [n, latent_dim] to images [n, 3, resolution, resolution], in float32."""
+    """Makes a program a generator: z [n, latent_dim] to images [n, 3, resolution, resolution], in float32."""
 
     call: Call
     latent_dim: int
     resolution: int
 
     def __call__(self, z: Tensor) -> Tensor:
+        """Render latents in float32."""
         # What it computes in is the program's own affair: many were never run in bfloat16.
         with torch.autocast(z.device.type, enabled=False):
             images: Tensor = self.call(z.float())
@@ -56,7 +62,18 @@ class Program:
 
 
 def open_torchscript(path: Path, device: torch.device) -> Opened:
-    """Load a TorchScript file, in evaluation mode; `UserError` where it is none."""
+    """Load a TorchScript file, in evaluation mode.
+
+    Args:
+        path: the file.
+        device: where to put the program.
+
+    Returns:
+        The program, and the sizes of latents that it may take.
+
+    Raises:
+        UserError: the file is no TorchScript.
+    """
     try:
         with warnings.catch_warnings():  # torch would rather have another format: the user may have none
             warnings.simplefilter("ignore", FutureWarning)
@@ -71,7 +88,15 @@ def open_torchscript(path: Path, device: torch.device) -> Opened:
 def open_exported(path: Path, device: torch.device) -> Opened:
     """Load a torch.export file; the size of its latents is that of its input.
 
-    Raises `UserError` where the file is none, or takes anything but one batch of latents of any number.
+    Args:
+        path: the file.
+        device: where to put the program.
+
+    Returns:
+        The program, and the one size of latents that it takes.
+
+    Raises:
+        UserError: the file is no torch.export file, or takes anything but one batch of any number of latents.
     """
     from torch.export.passes import move_to_device_pass  # a second to import, and most runs do without
 
@@ -98,10 +123,18 @@ def open_exported(path: Path, device: torch.device) -> Opened:
 
 
 def open_factory(factory: str, device: torch.device) -> Opened:
-    """Call `module:function` of the user's code; what it gives is a module (put into evaluation mode) or a
-    callable.
+    """Call a function of the user's code that returns a generator.
 
-    Raises `UserError` where there is no such function, where it fails or gives something else.
+    Args:
+        factory: the function, as module:function. It returns a module (which is put into evaluation mode) or
+            another callable.
+        device: where to put a module.
+
+    Returns:
+        The program, and the sizes of latents that it may take.
+
+    Raises:
+        UserError: there is no such function, or it fails or returns something else.
     """
     module_name, _, function = factory.partition(":")
     try:
@@ -118,7 +151,7 @@ def open_factory(factory: str, device: torch.device) -> Opened:
 
 
 def _latent_dims_of(program: Any) -> tuple[int, ...]:
-    """Its attribute `latent_dim`, or else every size that occurs in the shapes of its weights."""
+    """Return the program's attribute `latent_dim`, or else every size in the shapes of its weights."""
     named = getattr(program, "latent_dim", None)
     if isinstance(named, int):
         return (named,)
@@ -132,9 +165,17 @@ def _latent_dims_of(program: Any) -> tuple[int, ...]:
 
 
 def import_file(section: TorchScript | Exported, folder: Path, device: torch.device) -> dict[str, Any]:
-    """Copy a program's file into `folder`; what the card must say to load it again.
+    """Copy a program's file into `folder`.
 
-    Raises `UserError` where the file is not the expected one, or no generator that zprime can use.
+    If the file is not the expected one, or is no generator that zprime can use, a `UserError` says so.
+
+    Args:
+        section: the program's path and sha256.
+        folder: where to copy it to.
+        device: where to try it.
+
+    Returns:
+        What the card must say to load it again.
     """
     path = section.path
     name = f"load_gan.path: {path}"
@@ -152,7 +193,7 @@ def import_file(section: TorchScript | Exported, folder: Path, device: torch.dev
 
 
 def import_factory(section: Factory, folder: Path, device: torch.device) -> dict[str, Any]:
-    """What the card must say to call the user's function again; the code stays where it is."""
+    """Try the user's function, and return what the card must say to call it again; the code is not copied."""
     opened = open_factory(section.factory, device)
     return {
         "kind": "factory",
@@ -172,9 +213,18 @@ def _sizes(opened: Opened, asked: int | None, device: torch.device, name: str) -
 
 @torch.inference_mode()
 def latent_dim_of(opened: Opened, device: torch.device, name: str) -> int:
-    """The size D of the latents [n, D] that a program takes.
+    """Find the size D of the latents [n, D] that a program takes.
 
-    Raises `UserError` where no size or more than one can be the right one.
+    Args:
+        opened: the program, and the sizes that it may take.
+        device: where to try it.
+        name: what error sentences call it.
+
+    Returns:
+        D.
+
+    Raises:
+        UserError: none of the sizes works, or more than one.
     """
     if len(opened.latent_dims) == 1:
         return opened.latent_dims[0]

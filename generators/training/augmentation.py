@@ -11,7 +11,7 @@ from generators.training.parameters import DiffAugment
 
 
 def translate(images: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Move each image by up to `share` of its side in both directions; zeros come in."""
+    """Move each image by up to `share` of its side in both directions, filling in zeros."""
     n, _, height, width = images.shape
     reach_y, reach_x = round(height * share), round(width * share)
     dy = torch.randint(-reach_y, reach_y + 1, (n, 1), generator=random).to(images.device)
@@ -25,7 +25,7 @@ def translate(images: Tensor, share: float, random: torch.Generator) -> Tensor:
 
 
 def cut_out(images: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Set a square of `share` of the side to zero, at a random place, partly outside at times."""
+    """Set a square of `share` of the side to zero at a random place, which may lie partly outside."""
     n, _, height, width = images.shape
     size_y, size_x = round(height * share), round(width * share)
     top = torch.randint(-(size_y // 2), height - size_y // 2, (n, 1), generator=random).to(images.device)
@@ -50,7 +50,7 @@ def change_color(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, parameters: DiffAugment, random: torch.Generator) -> Tensor:
-    """The distortions that the parameters ask for, in DiffAugment's order."""
+    """Apply the distortions that the parameters ask for, in DiffAugment's order."""
     if parameters.color:
         images = change_color(images, random)
     if parameters.translation > 0:
