@@ -27,10 +27,19 @@ __all__ = ["EXPORTS", "ExportFormat", "ImageFiles", "ImageReader", "Piece", "exp
 
 
 def export_of(format: str, balanced: Path, section: Export, verdict: str = "") -> ExportFormat:
-    """The export of the manifest in `balanced` in a format; `UserError` where there is no such format.
+    """Create the export of a manifest in a format.
 
     Args:
-        verdict: one sentence on what to train with which data, for a data card; empty where there is none.
+        format: a key of `EXPORTS`.
+        balanced: the folder of the manifest.
+        section: the section `export`.
+        verdict: one sentence for a data card on what to train with which data; empty if there is none.
+
+    Returns:
+        The export, ready to be written.
+
+    Raises:
+        UserError: there is no such format.
     """
     if format not in EXPORTS:
         raise UserError(f"params.yaml: export.formats has {format!r}; expected {', '.join(EXPORTS)}.")

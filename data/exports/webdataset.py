@@ -21,7 +21,7 @@ BLANK = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
 
 
 class WebDataset(ExportFormat):
-    """KEY.json has the id and the columns.
+    """Writes tar shards; KEY.json has the id and the columns.
 
     A split's rows are in random order, the same each time: readers shuffle no more than a buffer of them, and
     in the manifest all real images come before the synthetic ones.
@@ -32,6 +32,7 @@ class WebDataset(ExportFormat):
     def write_piece(
         self, folder: Path, piece: Piece, rows: pd.DataFrame, images: Iterator[bytes]
     ) -> list[str]:
+        """Write a piece as one tar."""
         name = f"{NAME}-{piece.split}-{piece.index:06d}.tar"
         with committed(folder / name) as temporary, temporary.open("wb") as file:
             for key, record, image in zip(rows["key"], records_of(rows, self.columns), images, strict=True):
@@ -42,7 +43,7 @@ class WebDataset(ExportFormat):
         return [name]
 
     def write_tables(self, folder: Path) -> None:
-        """Every sample has its own."""
+        """Write nothing: every sample has its own labels."""
 
 
 def _add(file: IO[bytes], name: str, content: bytes) -> None:
@@ -50,6 +51,11 @@ def _add(file: IO[bytes], name: str, content: bytes) -> None:
 
     Its header is a blank one with the name, the size and the checksum filled in (POSIX ustar): with three
     small members per image, `TarFile.addfile` takes as long as encoding the images.
+
+    Args:
+        file: the tar, open for writing.
+        name: of the member.
+        content: of the member.
     """
     header = bytearray(BLANK)
     header[: len(name)] = name.encode()

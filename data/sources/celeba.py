@@ -1,6 +1,6 @@
 """CelebA: 202,599 aligned faces of 178 x 218 px with 40 binary attributes (Liu et al., ICCV 2015).
 
-Reads the folder as distributed, or the variant with CSV lists. The images are not part of zprime.
+The module reads the folder as distributed, or the variant with CSV lists. The images are not part of zprime.
 """
 
 from itertools import islice
@@ -18,7 +18,7 @@ PARTITIONS = {"0": "train", "1": "validation", "2": "test"}
 
 
 class CelebA(FileSource):
-    """A folder with img_align_celeba/*.jpg, list_attr_celeba and list_eval_partition (.txt or .csv).
+    """Reads a folder with img_align_celeba/*.jpg, list_attr_celeba and list_eval_partition (.txt or .csv).
 
     The ids are the file names, and every column of list_attr_celeba is an attribute.
     """
@@ -27,10 +27,19 @@ class CelebA(FileSource):
     crop: int | None = Field(178, ge=1)  # px; the paper: the centre 178 x 178 of 178 x 218
 
     def image_folder(self) -> Path:
+        """Return the folder of the images; the CSV variant's archive nests it in another of its name."""
         nested = self.folder / IMAGES / IMAGES  # as the CSV variant's archive unpacks
         return nested if nested.is_dir() else self.folder / IMAGES
 
     def table(self) -> pd.DataFrame:
+        """Join the two lists.
+
+        Returns:
+            The items, in the order of list_attr_celeba.
+
+        Raises:
+            UserError: a list or the folder is missing, or the lists name different files.
+        """
         if not self.image_folder().is_dir():
             raise UserError(f"{self.image_folder()} is missing: expected the folder of CelebA's images.")
         attributes = self._attributes()
