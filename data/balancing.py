@@ -23,9 +23,9 @@ from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
 
-# Two KL divergences, in nats, that differ by less are the same: a sum of a few terms p log p is off by 1e-16.
+# nats: a smaller difference of two KL divergences is rounding. A sum of a few terms p log p is off by 1e-16.
 KL_ROUNDING = 1e-12
-CAPS_AT_ONCE = 1 << 16  # of `largest_cap`, in memory at the same time
+CAPS_AT_ONCE = 1 << 16  # caps that `largest_cap` tries at the same time, in memory
 
 IntArray = NDArray[np.integer[Any]]
 CutBy = Literal["nothing", "limit", "marginals"]
@@ -232,7 +232,7 @@ def _cap_of_limit(real: IntArray, candidates: IntArray, synthetic_per_real: floa
     largest = int(candidates.max())
     if synthetic_per_real is None:
         return largest
-    limit = math.floor(synthetic_per_real * int(real.sum()) + 1e-6)  # 0.29 of 100 is 29
+    limit = math.floor(synthetic_per_real * int(real.sum()) + 1e-6)  # 0.29 * 100 must give 29, not 28
 
     def rows_under(cap: int) -> int:
         return int(np.minimum(candidates, cap).sum())

@@ -44,7 +44,7 @@ class BalancedDataset(Dataset[dict[str, Any]]):
         manifest = read_manifest(Path(folder))
         self._table = manifest.rows(split, source)
         located = manifest.located(self._table)
-        # Plain arrays: a row of a data frame takes longer to get at than an image.
+        # Plain arrays: getting a row of a data frame takes longer than reading an image.
         self._columns = {name: located[name].to_numpy() for name in (*LABELS, "source", "store", "position")}
         self._root = manifest.root
         self.transform = transform

@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 
 BoolArray = NDArray[np.bool_]
 
-# Of `judged_complements`, what the classifiers (agreement) and the hyperplanes say.
+# Columns of `judged_complements`: what the classifiers (gate `agreement`) and the hyperplanes find.
 SAID = {
     "agreement": {"target": "target_kept", "protected": "protected_flipped"},
     "hyperplane": {"target": "hyperplane_target_kept", "protected": "hyperplane_flipped"},

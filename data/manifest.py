@@ -13,14 +13,14 @@ from pipeline.content.stores import Store
 from pipeline.content.tables import check_table, read_table
 from pipeline.errors import UserError
 
-# What may be asked for by origin: the name, and the values of the column `source` that it stands for.
+# Origin that may be asked for -> the values of the column `source` that it stands for.
 ORIGINS = {
     "real": ("real",),
     "synthetic": SYNTHETIC_SOURCES,
     **{source: (source,) for source in SYNTHETIC_SOURCES},
 }
 
-# Columns of what others read: no protected attribute can have a column of such a name.
+# Columns of the balanced data: no protected attribute can have one of these names.
 RESERVED = {
     "id", "image", "store", "position", "key", "file", "y", "a", "group", "split", "source", "pair_id",
 }  # fmt: skip
@@ -131,7 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{folder}/datasheet.json is missing: run `dvc repro` to make it.")
     datasheet = json.loads((folder / "datasheet.json").read_text())
     target, protected = datasheet["attributes"]["target"], datasheet["attributes"]["protected"]
-    # Of one attribute `a` is the attribute itself, so that it may be called so.
+    # With one protected attribute, `a` is that attribute, so that it may be called "a".
     taken = sorted(set(protected) & (RESERVED - ({"a"} if len(protected) == 1 else set())))
     if taken:
         raise UserError(
@@ -141,5 +141,5 @@ def read_manifest(folder: Path) -> Manifest:
     missing = [name for name in manifest_columns([target, *protected]) if name not in columns]
     if missing:
         raise UserError(f"{path} has no column {missing[0]!r}, which its datasheet names.")
-    root = folder.absolute().parents[1]  # stages name stores as seen from the folder that has out/
+    root = folder.absolute().parents[1]  # the manifest names stores relative to the folder that has out/
     return Manifest(path, columns, target, protected, root)

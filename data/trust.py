@@ -18,15 +18,15 @@ from pipeline.content.groups import protected_groups
 from pipeline.content.tables import join_by_id
 from pipeline.content.trust import Judgement, Level
 
-HALVES = (0, 1)  # of the images: the labels by their checkers stand in the columns NAME_0 and NAME_1
+HALVES = (0, 1)  # of the images; the labels by their checkers are in the columns NAME_0 and NAME_1
 # Shares of the complements whose target stays, and whose protected attributes flip.
-USELESS_SHARE = 0.6  # at most: a coin gives 0.5
-DOUBTFUL_SHARE = 0.85  # below: with both shares there, more than a quarter of the labels may be wrong
-DOUBTFUL_GROUP_SHARE = 0.5  # below: of the complements that promise a group, most are of another one
-# Of a checker in its worst group of real images, below: a complement that it does not confirm may be right.
+USELESS_SHARE = 0.6  # at most this: a coin gives 0.5
+DOUBTFUL_SHARE = 0.85  # below this: if both shares are as low, more than a quarter of the labels may be wrong
+DOUBTFUL_GROUP_SHARE = 0.5  # below this: most complements that promise a group belong to another one
+# If a checker's accuracy in its worst group of real images is below this, it may reject right complements.
 FIT_TO_CHECK = 0.6
-DOUBTFUL_RATIO = 0.1  # of the smallest group to the largest, below
-KL_TOLERANCE = 1e-9  # nats: what is smaller is rounding
+DOUBTFUL_RATIO = 0.1  # of the smallest group to the largest; below this
+KL_TOLERANCE = 1e-9  # nats: smaller differences are rounding
 
 SAID_BY = {
     "checkers": "By classifiers that did not label them",

@@ -31,9 +31,9 @@ from pipeline.errors import UserError
 
 KEEP, FLIP, ONTO = 1.0, -1.0, 0.0
 
-# For each variant: what becomes of the target's distance (None: it is no constraint), and of the distance of
-# a protected attribute that is in the subset. Those that are not keep theirs in every variant, so that z' is
-# in the group that it is made for; the perpendicular variants differ in the target alone.
+# Variant -> (factor of the target's distance, factor of the distances of the protected attributes in the
+# subset); None: the target is not constrained. Protected attributes outside of the subset keep their
+# distances in every variant, so that z' is in the group that it is made for.
 VARIANTS: dict[str, tuple[float | None, float]] = {
     "complement": (KEEP, FLIP),
     "on_hyperplane": (KEEP, ONTO),
@@ -41,8 +41,8 @@ VARIANTS: dict[str, tuple[float | None, float]] = {
     "perpendicular_on_hyperplane": (None, ONTO),
 }
 
-CHUNK = 256  # latents: of 512 dimensions they and their complements take 1 MB
-LARGEST_CONDITION = 1e6  # of W Σ Wᵀ, beyond which a move is noise
+CHUNK = 256  # latents: with 512 dimensions, they and their complements take 1 MB
+LARGEST_CONDITION = 1e6  # condition number of W Σ Wᵀ, scaled to a unit diagonal; beyond it a move is noise
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def complement(
         ValueError: `out` is not contiguous, not float32, or not of the latents' shape.
     """
     directions = _directions(constraints, covariance)
-    # What each distance changes by is linear in z: u·z + o.
+    # The change of each distance is linear in z: u·z + o.
     changes = constraints.factors[:, None] * constraints.own_normals - constraints.normals
     offsets = constraints.factors * constraints.own_offsets - constraints.offsets
     moves = [
@@ -207,7 +207,7 @@ def complement(
     moved = np.empty(latents.shape, dtype=np.float32) if out is None else out
     if not (moved.flags.c_contiguous and moved.dtype == np.float32 and moved.shape == latents.shape):
         raise ValueError("out is to be contiguous, float32, and of the latents' shape")
-    with _threads().limit(limits=1, user_api="blas"):  # more than memory can feed wait for one another
+    with _threads().limit(limits=1, user_api="blas"):  # memory cannot feed more threads
         for start in range(0, len(latents), CHUNK):
             z = latents[start : start + CHUNK].astype(np.float32, copy=False)
             z_prime = moved[start : start + CHUNK]
@@ -307,7 +307,7 @@ def _directions(constraints: Constraints, covariance: NDArray[np.float64] | None
     W = constraints.normals
     covaried: NDArray[np.float64] = W if covariance is None else W @ covariance  # W Σ, [k, D]
     gram = covaried @ W.T  # W Σ Wᵀ, [k, k]
-    lengths = np.sqrt(np.diag(gram))  # of the normals in the data's metric: no matter of their angles
+    lengths = np.sqrt(np.diag(gram))  # of the normals in the data's metric, which do not change their angles
     cosines = gram / np.outer(lengths, lengths)
     condition = float(np.linalg.cond(cosines))
     if not condition < LARGEST_CONDITION:

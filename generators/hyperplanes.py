@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 
 FloatArray = NDArray[np.floating[Any]]
 
-FEWEST = 20  # latents, as which a group of fewer counts
+FEWEST = 20  # latents: those of a smaller group weigh as those of a group of this size
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def with_rare_share(name: str, labels: NDArray[np.int_], share: float, seed: int
     """
     rarer = int(np.bincount(labels, minlength=2).argmin())
     if not (labels == rarer).any():
-        return np.arange(len(labels))  # nothing to fit with: `fit_hyperplane` says so
+        return np.arange(len(labels))  # `fit_hyperplane` raises the error: there is only one label
     rare, common = np.flatnonzero(labels == rarer), np.flatnonzero(labels != rarer)
     random = generator_for(seed, "rare_share", name)
     n_common = round(len(rare) * (1.0 - share) / share)
@@ -141,8 +141,8 @@ def group_weights(groups: NDArray[np.int_]) -> NDArray[np.float64]:
     """Weigh latents so that every group that occurs counts the same.
 
     If two attributes of the images are correlated, a plane that is to separate one of them would otherwise
-    lean towards the other: it is right about most images by separating the other. A group of fewer than
-    `FEWEST` latents gets the weight that `FEWEST` latents would have: a single mislabelled latent must not
+    lean towards the other: it is right about most images by separating the other. A latent of a group of
+    fewer than `FEWEST` weighs as much as one of a group of `FEWEST`: a single mislabelled latent must not
     decide where the plane lies.
 
     Args:
@@ -202,12 +202,12 @@ def fit_hyperplane(
     Raises:
         UserError: only one label occurs, or there are no latents.
     """
-    from sklearn.svm import LinearSVC  # a second to import, and most stages do without
+    from sklearn.svm import LinearSVC  # lazy: slow import
 
     counts = np.bincount(labels, minlength=2)
     if counts.min() == 0:
         raise UserError(_one_label(name, counts))
-    # Attributes may be rare: each class weighs the same, or the plane would leave the data.
+    # Attributes may be rare: both classes get the same total weight, or the plane would leave the data.
     class_weight = "balanced" if weights is None else None
     dual = len(labels) < latents.shape[1]
     machine = LinearSVC(C=C, class_weight=class_weight, dual=dual, random_state=seed)

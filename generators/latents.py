@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.content.seeds import derived_seed
 
-if TYPE_CHECKING:  # torch takes seconds to import, and most that import this do without
+if TYPE_CHECKING:  # lazy: slow import
     from torch import Tensor
 
 BLOCK = 1024  # latents drawn from one seed; part of the definition: it must never change

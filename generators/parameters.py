@@ -29,7 +29,7 @@ class FitHyperplanes(Parameters):
     """Says how hyperplanes are fitted to latents and their labels."""
 
     C: float = Field(1.0, gt=0)  # of the linear SVM
-    # Every group of latents counts the same: else a plane leans to what goes together with its attribute.
+    # Every group of latents counts the same: otherwise a plane leans towards correlated attributes.
     group_balanced: bool = True
     domain_dependent: bool = False  # the target has a hyperplane of its own in every protected group
     latents: int | None = Field(None, ge=2)  # of sample.fit, how many are used: the first; null: all

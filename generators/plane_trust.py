@@ -15,13 +15,13 @@ from pipeline.content.trust import Judgement, Level
 
 IntArray = NDArray[np.int64]
 
-# Balanced accuracies, where chance is 0.5. A move across a plane that is right 6 times in 10 moves noise. At
+# Balanced accuracies, where chance is 0.5. A move across a plane that is right 6 times in 10 is noise. At
 # 0.8, one complement in five starts on the wrong side, so that the move does not change its attribute.
 USELESS_ACCURACY, DOUBTFUL_ACCURACY = 0.6, 0.8
-FEWEST = 20  # latents, for a share of them to say anything
-# Between normals, in degrees from parallel. A move that keeps one attribute and flips the other is 1 / sin of
-# the angle times as long as at a right angle: twice at 30°, and 3.9 times at 15°, which leaves what the
-# generator knows.
+FEWEST = 20  # latents: a share of fewer says nothing
+# Angles between normals, in degrees from parallel. A move that keeps one attribute and flips the other is
+# 1 / sin(angle) times as long as at a right angle: twice at 30°, and 3.9 times at 15°, which leads to latents
+# that the generator was not trained on.
 USELESS_ANGLE, DOUBTFUL_ANGLE = 15.0, 30.0
 REMEDY = (
     "Look at the labels of G(z) (out/labels/z) and at their labeller first; then more latents (sample.fit) "

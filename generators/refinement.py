@@ -19,7 +19,7 @@ from generators.parameters import ComplementRefinement
 from pipeline.content.batches import evened, in_batches
 
 ADAM_BETAS = (0.9, 0.99)
-MARGIN = 2.0  # in logits, by which classifiers are to see what is wanted
+MARGIN = 2.0  # logits, by which classifiers have to see the wanted value
 DISTANCE = 0.3  # weight of the mean square of the move from the linear complement
 
 Network = Callable[[Tensor], Tensor]

@@ -47,25 +47,26 @@ FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
-SIDE = 8  # px, of the images that are compared
+SIDE = 8  # px: images are compared at this size
 NEIGHBOURS = 5  # k of the coverage, as in Naeem et al.
-LATENTS = 4000  # whose images are judged, at most
+LATENTS = 4000  # latents whose images are judged, at most
 PER_GROUP = 300  # real images of each group that are looked for among the generated ones, at most
-PAIRED = 1000  # images, at most, of medians of distances
-PART = 128  # images in memory at a time: of 1024 px, 2 GB
-ROWS = 512  # of distances in memory at a time
+PAIRED = 1000  # images whose distances the medians are of, at most
+PART = 128  # images in memory at a time: 2 GB at 1024 px
+ROWS = 512  # rows of distances in memory at a time
 
 FEWEST = 20  # real images: halves of fewer have no 5 neighbours
 FEW = 10  # real images of a group: a share of fewer says nothing
 
-# The coverage c of images near which a generator makes r times as many images as it should is 1 - (1 + r)^-5:
-# 0.97 for r = 1; 0.48, half of that, for r = 0.14; 0.1 for r = 0.02.
-USELESS_COVERAGE = 0.1  # of what a perfect generator covers
-DOUBTFUL_COVERAGE = 0.5
-TOLD = 0.3  # by how much a perfect generator's coverage of a group is above that of all other groups' images
-USELESS_DIVERSITY = 0.2  # of real images': one image and its shades
-COPIES = 0.5  # of the distance between real images
-ELSEWHERE = 1.5  # of that distance
+# If a generator makes r times as many images near some real images as it should, their coverage is
+# 1 - (1 + r)^-5: 0.97 for r = 1; 0.48, half of that, for r = 0.14; 0.1 for r = 0.02.
+USELESS_COVERAGE = 0.1  # below; as a share of a perfect generator's coverage
+DOUBTFUL_COVERAGE = 0.5  # below; likewise
+# A group can be told apart if a perfect generator covers it by this much more than images of other groups do.
+TOLD = 0.3
+USELESS_DIVERSITY = 0.2  # below; as a share of the real images' diversity: one image and its shades
+COPIES = 0.5  # below; nearest distance, as a share of that between real images
+ELSEWHERE = 1.5  # above; the same share
 
 
 # --- Distances -------------------------------------------------------------------------------------------

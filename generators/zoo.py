@@ -26,15 +26,15 @@ from pipeline.parameters import sentence_of
 
 CONFIG_CLASS = "models.utils.config.BaseConfig"
 
-# What zprime's PGAN is built for; pytorch_GAN_zoo takes these values too where a config has none.
+# The values that zprime's PGAN is built for; they are also pytorch_GAN_zoo's defaults.
 PGAN_VALUES = {
     "perChannelNormalization": True,
     "leakyReluLeak": 0.2,
-    "alpha": 0,  # of the fade-in: 0 when it is over
+    "alpha": 0,  # of the fade-in: 0 after it has ended
     "dimOutput": 3,  # RGB
     "lossCriterion": "WGANGP",  # the other losses put a tanh behind the last layer
 }
-DCGAN_TANH = {"DCGAN": True, "MSE": True, "WGANGP": False}  # by lossCriterion
+DCGAN_TANH = {"DCGAN": True, "MSE": True, "WGANGP": False}  # by lossCriterion: is there a tanh?
 
 Size = Annotated[int, Field(ge=1, le=2**16, strict=True)]
 
@@ -132,7 +132,7 @@ class _State:
     def take(self, key: str, shape: torch.Size) -> Tensor:
         """Take out the tensor of this name as float32; `UserError` unless it has the shape given."""
         tensor = self._left.pop(key, None)
-        # On the CPU: a checkpoint can also hold tensors without data.
+        # A tensor that is not on the CPU may have no data (device meta).
         if not isinstance(tensor, Tensor) or tensor.device.type != "cpu" or not tensor.is_floating_point():
             raise UserError(f"{self.name} has no tensor {key} of floats.")
         if tensor.shape != shape:
@@ -198,7 +198,7 @@ def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str
     widths = [shape.first_width, *shape.other_widths]
     resolution = 4 * 2 ** len(shape.other_widths)
     channels = dict(zip(resolutions_up_to(resolution), widths, strict=True))
-    with torch.device("meta"):  # sizes alone: the weights are the file's
+    with torch.device("meta"):  # shapes alone: the weights come from the file
         network = Generator(shape.latent_dim, resolution, channels, scales_bias=True)
     for key, layer in _pgan_layers(network):
         weight = state.take(f"{key}.weight", layer.weight.shape)
@@ -258,7 +258,7 @@ def _dcgan(config: Mapping[str, Any], state: _State) -> tuple[DCGANGenerator, di
         "depth": shape.depth,
         "tanh": DCGAN_TANH[loss],
     }
-    with torch.device("meta"):  # sizes alone: the weights are the file's
+    with torch.device("meta"):  # shapes alone: the weights come from the file
         network = DCGANGenerator(**architecture)
     expected = network.state_dict()
     tensors = {key: state.take(name, expected[key].shape) for key, name in _dcgan_names(shape.depth)}

@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 
 ROWS = f"{RECORDS}/rows.parquet"  # in the folder of an unfinished export
 NAME = "balanced"  # of the data set, where a format's file names have one
-SPLIT_NUMBERS = {split: number for number, split in enumerate(SPLITS)}  # CelebA's and Waterbirds'
+SPLIT_NUMBERS = {split: number for number, split in enumerate(SPLITS)}  # as CelebA and Waterbirds number them
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class ExportFormat(ABC):
         pieces: the rows in blocks of `export.images_per_file`, each of one split.
     """
 
-    has_splits: ClassVar[bool] = True  # false: of a layout that cannot tell splits apart
+    has_splits: ClassVar[bool] = True  # false: the layout cannot tell splits apart
     png_only: ClassVar[bool] = False
-    shuffled: ClassVar[bool] = False  # true: of a layout that is read from first to last
+    shuffled: ClassVar[bool] = False  # true: the layout is read from first to last
 
     def __init__(self, manifest: Manifest, section: Export, verdict: str = "") -> None:
         self.manifest, self.section, self.verdict = manifest, section, verdict

@@ -28,7 +28,7 @@ LANDMARKS = [f"{place}_{axis}" for place in ("lefteye", "righteye", "nose", "lef
              for axis in "xy"]  # fmt: skip
 
 
-# The lists whose header has their columns' names, from which column on; before it comes the number of images.
+# List -> the first column that its header names. The line before the header has the number of images.
 HEADED = {"list_attr_celeba.txt": 1, "list_bbox_celeba.txt": 0, "list_landmarks_align_celeba.txt": 1}
 
 

@@ -23,7 +23,7 @@ from pipeline.content.files import committed
 from pipeline.content.groups import group_names
 
 DATA = "data"  # a folder of its own: pandas and pyarrow read it as one table
-ROW_GROUP = 256  # images: what a reader of one row reads with it
+ROW_GROUP = 256  # images: a reader of one of them reads all
 
 IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
@@ -84,7 +84,7 @@ class HFParquet(ExportFormat):
         """Write a piece as one Parquet file."""
         name = f"{DATA}/{NAME}-{piece.split}-{piece.index:05d}-of-{piece.of:05d}.parquet"
         schema = self.schema
-        # The images are compressed already; their bytes make no dictionary and no statistics.
+        # The images are compressed already; a dictionary or statistics of their bytes would be useless.
         options: dict[str, Any] = {"compression": "none", "use_dictionary": ["source"]}
         with (
             committed(folder / name) as temporary,

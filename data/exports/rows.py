@@ -25,20 +25,20 @@ from pipeline.errors import NO_ROOM, UserError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-# MB. What DuckDB cannot move to disk grows slowly with the rows, and this is enough for some ten million
-# of them with ids of 80 characters; for more, it is doubled.
+# MB. DuckDB keeps some data in memory, which grow slowly with the rows. This is enough for some ten million
+# rows with ids of 80 characters; if it does not suffice, it is doubled.
 MEMORY = 256
-ROW_GROUP = 8192  # rows: what is read at once
-LONGEST_KEY = 80  # characters: a file name in a tar has 100
+ROW_GROUP = 8192  # rows that are read at once
+LONGEST_KEY = 80  # characters: a file name in a tar has 100 at most
 
 COUNTS = """
 SELECT split, source, store, target, protected, count(*) AS images FROM manifest GROUP BY ALL ORDER BY ALL
 """
 
-# A key is the id without an image's suffix, and with `_` for what is not safe in a file name, a tar or a URL.
-# Where two ids would have the same key, or a very long one, each gets a digest of its id. All ids are
-# compared, so that an image is called the same whatever else is exported; some file systems take letters for
-# the same in either case.
+# A key is the id without an image's suffix, with `_` for characters that are not safe in a file name, a tar
+# or a URL. If two ids would have the same key, or a very long one, each key gets a digest of its id. All ids
+# are compared, so that an image has the same key whatever else is exported; they are compared in lower case,
+# as some file systems do not distinguish cases.
 NAMED = r"""
 SELECT *, regexp_replace(
     regexp_replace(id, '\.(png|jpe?g|bmp|webp|tiff?)$', '', 'i'), '[^A-Za-z0-9_-]', '_', 'g'
@@ -179,7 +179,7 @@ def read_rows(path: Path, manifest: Manifest, start: int, stop: int) -> pd.DataF
         table = file.read_row_groups(list(groups[first : last + 1]), use_threads=False)
     before = int(ends[first - 1]) if first else 0
     rows: pd.DataFrame = table.slice(start - before, stop - start).to_pandas()
-    # DuckDB has another name for the second of two columns that differ in case alone.
+    # DuckDB renames the second of two columns that differ in case alone.
     return rows.set_axis([*manifest.columns, "key", "position"], axis=1)
 
 
@@ -204,7 +204,7 @@ def _duckdb(manifest: Manifest, memory: int = MEMORY, spilled: str = "") -> Iter
     """
     import duckdb
 
-    # One thread: each takes memory of its own.
+    # One thread: every thread takes memory of its own.
     settings: dict[str, Any] = {
         "threads": 1, "memory_limit": f"{memory}MB", "preserve_insertion_order": False,
         "temp_directory": spilled,
@@ -224,6 +224,6 @@ def _duckdb(manifest: Manifest, memory: int = MEMORY, spilled: str = "") -> Iter
             "`zprime verify` says whether one of them is damaged, and mends it."
         ) from error
     except RuntimeError as error:
-        if "interrupted" in str(error):  # DuckDB's word for Ctrl-C
+        if "interrupted" in str(error):  # DuckDB's message after Ctrl-C
             raise KeyboardInterrupt from error
         raise

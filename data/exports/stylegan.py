@@ -39,7 +39,7 @@ class StyleGANZip(ExportFormat):
         part = str(PARTS / f"{piece.number:05d}.zip")
         with committed(folder / part) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, image in zip(_names(piece, rows), images, strict=True):
-                archive.writestr(zipfile.ZipInfo(name), image)  # at a fixed date: the same bytes each time
+                archive.writestr(zipfile.ZipInfo(name), image)  # its date is fixed: the same bytes each time
         return [part]
 
     def write_tables(self, folder: Path) -> None:

@@ -37,7 +37,7 @@ class Waterbirds(ImageFiles):
             "y": rows["y"],
             "split": splits,
             "place": rows["a"],
-            "place_filename": "",  # of the background's photograph: there is none
+            "place_filename": "",  # there is no photograph of the background
         }
         table = {"id": rows["id"], "filename": files, "split": splits, "y": rows["y"], "a": rows["a"]}
         return {

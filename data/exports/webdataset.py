@@ -39,7 +39,7 @@ class WebDataset(ExportFormat):
                 _add(file, f"{key}{self.suffix}", image)
                 _add(file, f"{key}.cls", str(record["y"]).encode())
                 _add(file, f"{key}.json", json.dumps(record).encode())
-            file.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar
+            file.write(bytes(2 * tarfile.BLOCKSIZE))  # two zero blocks end a tar
         return [name]
 
     def write_tables(self, folder: Path) -> None:
@@ -60,7 +60,7 @@ def _add(file: IO[bytes], name: str, content: bytes) -> None:
     header = bytearray(BLANK)
     header[: len(name)] = name.encode()
     header[124:135] = b"%011o" % len(content)
-    header[148:156] = b" " * 8  # as the checksum is defined
+    header[148:156] = b" " * 8  # by definition, the checksum counts its own field as blanks
     header[148:156] = b"%06o\0 " % sum(header)
     file.write(header)
     file.write(content)

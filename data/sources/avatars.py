@@ -57,7 +57,7 @@ HAIR_PATH = np.array(
 )
 BLOND_TONE = (0.78, 0.08)  # mean and standard deviation
 OTHER_TONE = (0.25, 0.13)
-BEARD_SHADE = 0.08  # by how much of the path a beard is darker than the hair
+BEARD_SHADE = 0.08  # a beard is darker than the hair by this share of the path
 LIGHT = (0.4, 1.3)  # brightness of each colour channel of the whole picture, uniform
 NOISE = 6.0  # standard deviation of a pixel's value, of 255
 
@@ -191,7 +191,7 @@ def _hex(rgb: NDArray[np.float64]) -> str:
 
 def _draw(row: Mapping[str, Any], random: np.random.Generator) -> str:
     """Draw a face with the row's attributes and all else at random, as SVG."""
-    import python_avatars as pa  # only the processes that draw need it
+    import python_avatars as pa  # lazy: only the processes that draw need it
 
     def part(kind: Any, names: tuple[str, ...]) -> Any:
         return kind[names[int(random.integers(len(names)))]]
@@ -219,7 +219,7 @@ def _rasterise(svg: str, random: np.random.Generator, resolution: int) -> NDArra
     """Put the face at a random place before a random background: RGB, uint8 [resolution, resolution, 3]."""
     import resvg_py
 
-    side = random.uniform(200, 220)  # of the part that is shown, in the drawing's units
+    side = random.uniform(200, 220)  # of the square that is shown, in the drawing's units
     left = 132 + random.uniform(-6, 6) - side / 2
     top = 128 + random.uniform(-6, 6) - side / 2
     shown = f'width="{resolution}" height="{resolution}" viewBox="{left:.2f} {top:.2f} {side:.2f} {side:.2f}"'

@@ -18,7 +18,7 @@ from pipeline.parameters import Parameters
 
 # Computes an attribute from pixels: RGB images uint8 [n, H, W, 3] to int64 [n] in {0, 1}.
 Measure = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
-MEASURED_AT_ONCE = 512  # images
+MEASURED_AT_ONCE = 512  # images that `measured_in_batches` reads at once
 
 
 class BadImage(Exception):

@@ -24,11 +24,11 @@ from pipeline.errors import UserError
 
 DIGITS = 1_797
 TRAIN, VALIDATION = 1_100, 297  # digits, in the seeded order; the other 400 are for testing
-DARKEST = 16  # of scikit-learn's values: ink all over the pixel
+DARKEST = 16  # scikit-learn's value of a pixel covered with ink
 
 INKS = {0: "green", 1: "red"}  # by Red
 COLOURS = {0: (45.0, 160.0, 45.0), 1: (200.0, 45.0, 45.0)}  # by Red; RGB, of 255
-STRENGTH = (0.75, 1.0)  # of an image's ink, uniform: by what its coverage is multiplied
+STRENGTH = (0.75, 1.0)  # of an image's ink, uniform: its coverage is multiplied by it
 PAPER = (215.0, 250.0)  # brightness of an image's paper, the same in every channel, uniform; of 255
 NOISE = 4.0  # standard deviation of a pixel's value in each channel; of 255
 
@@ -38,7 +38,7 @@ IntArray = NDArray[np.int64]
 @cache
 def _digits() -> tuple[NDArray[np.float32], IntArray]:
     """Load the coverage with ink [1797, 8, 8] in [0, 1], and which digit it is [1797] in 0..9."""
-    from sklearn.datasets import load_digits  # slow, and only prepare needs it
+    from sklearn.datasets import load_digits  # lazy: slow import
 
     content = load_digits()
     return (content.images / DARKEST).astype(np.float32), content.target.astype(np.int64)
@@ -158,10 +158,10 @@ class Digits(Source):
     def image(self, row: Mapping[str, Any], resolution: int) -> NDArray[np.uint8]:
         """Draw the digit of one row in its ink."""
         number = int(row["_number"])
-        coverage = Image.fromarray(_digits()[0][number])  # of mode F: floating point, not rounded to 255
+        coverage = Image.fromarray(_digits()[0][number])  # mode F: floating point, not rounded to 8 bits
         enlarged = coverage.resize((resolution, resolution), Image.Resampling.BICUBIC)
         share = np.clip(np.asarray(enlarged, dtype=np.float64), 0.0, 1.0)[..., None]
-        # The seeds have nothing of the ink: the picture is the same in both.
+        # The seeds do not depend on the ink: the picture is the same in both inks.
         share *= generator_for(self.seed, "digits", "strength", number).uniform(*STRENGTH)
         paper = generator_for(self.seed, "digits", "paper", number).uniform(*PAPER)
         noise = generator_for(self.seed, "digits", "noise", number).normal(0.0, NOISE, (*share.shape[:2], 3))

@@ -21,7 +21,7 @@ from data.sources.base import BadImage, Source
 from pipeline.errors import UserError
 
 MAX_PIXELS = 64_000_000  # of an image as stored, before its crop
-# Not every format of Pillow's: some of its readers start other programs (EPS starts Ghostscript).
+# Only some of Pillow's formats: some of its readers start other programs (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 LEAVES_FOLDER = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")  # on any system
 
@@ -82,14 +82,14 @@ def read_image_list(
         else:
             layout: dict[str, Any] = {"sep": r"\s+", "header": None, "names": names, "skiprows": skip}
             with warnings.catch_warnings():
-                # Pandas would drop a row's surplus values and go on.
+                # Otherwise pandas would drop a row's surplus values and go on.
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 frame = pd.read_csv(
                     path,
                     dtype=dict.fromkeys(texts, str),
                     index_col=False,
                     keep_default_na=False,  # "NA" may be a name
-                    skip_blank_lines=False,  # or rows would no longer be lines
+                    skip_blank_lines=False,  # otherwise rows could not be counted as lines
                     low_memory=False,
                     **(layout if names else {}),
                 )
@@ -187,7 +187,7 @@ def resolve_inside(folder: Path, name: str, where: str) -> Path:
     root = folder.resolve()
     try:
         path = (root / name).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a circle of links, or a name no file can have
+    except (OSError, RuntimeError, ValueError) as error:  # a cycle of links, or a name that no file can have
         raise BadImage(
             f"{folder / name} ({where}) is not a path that can be followed ({error}); expected an image."
         ) from error
@@ -221,7 +221,7 @@ def decode_image(path: Path, crop: int | None, resolution: int, where: str) -> N
         with Image.open(path, formats=FORMATS) as image:  # reads the header only
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(too_large)
-            if image.mode.startswith(("I", "F")):  # Pillow would clip these, to white as a rule
+            if image.mode.startswith(("I", "F")):  # Pillow would clip these values, mostly to white
                 raise BadImage(f"{name} has pixels of mode {image.mode}; expected 8 bits per channel.")
             ImageOps.exif_transpose(image, in_place=True)
             side = min(image.size) if crop is None else crop

@@ -117,8 +117,8 @@ def split_by_fractions(
         The split of each image, [n].
     """
     keys = attributes.assign(_seed=[derived_seed(seed, "split", name) for name in ids])
-    # Along this order groups follow one another, each in a random order, so that images taken at even
-    # distances are a share of every group, and of many groups of one image together.
+    # In this order groups follow one another, each in a random order. Images taken at even distances are
+    # then a share of every group, and of many groups of one image together.
     order = keys.sort_values(list(keys.columns)).index
     validation = _evenly(len(order), fractions.validation)
     rest = order[~validation]

@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 ADAM_BETAS = (0.9, 0.99)
 REMEDY = "lower invert.encoder.learning_rate"
 HIDDEN = 256  # features between the convolutions and the latents
-LARGEST_WIDTH = 4  # first widths: no convolution has more channels
+LARGEST_WIDTH = 4  # times `width`: no convolution has more channels
 
 
 class Encoder(nn.Module):

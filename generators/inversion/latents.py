@@ -82,7 +82,7 @@ def refuse_without_gradients(generator: LoadedGenerator, device: torch.device) -
     try:
         (gradient,) = torch.autograd.grad(generator(z.requires_grad_()).square().sum(), z)
         flows = bool(gradient.isfinite().all() and gradient.any())
-    except RuntimeError:  # torch's, where the images come of no differentiable operations on z
+    except RuntimeError:  # torch raises it if the images come from no differentiable operations on z
         flows = False
     if not flows:
         raise UserError(
@@ -142,7 +142,7 @@ def refine_inversions(
             lowest = torch.minimum(loss, lowest).detach()
             if step == settings.steps:
                 break
-            # The sum, so that an image's gradient is its own whatever the batch size.
+            # The sum, not the mean: an image's gradient then does not depend on the batch size.
             (z.grad,) = torch.autograd.grad(loss.sum(), z)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * cosine(step, settings.steps)

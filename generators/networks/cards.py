@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import UserError
 
 CARD = "card.json"
-WEIGHTS_ALONE = ("pgan", "dcgan")  # kinds of generators that are no programs
+WEIGHTS_ALONE = ("pgan", "dcgan")  # kinds of generators that are weights alone, no programs
 NEEDED = ("latent_dim", "resolution", "architecture")
 KEYS: dict[str, type] = {  # what a card of weights may say
     "kind": str,
@@ -57,7 +57,7 @@ def read_card_of_weights(folder: Path) -> dict[str, Any]:
     for key, value in card.items():
         if key not in KEYS:
             raise UserError(f"{path} has {key!r}, which is no key of a card; these are: {', '.join(KEYS)}.")
-        if type(value) is not KEYS[key]:  # a bool is no int here
+        if type(value) is not KEYS[key]:  # type(), not isinstance: a bool is no int here
             raise UserError(
                 f"{path} has a {key} of type {type(value).__name__}, expected {KEYS[key].__name__}."
             )

@@ -38,7 +38,7 @@ class DCGANGenerator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Render latents z."""
         x = z[:, :, None, None]
-        # The last convolution stands alone: there is one norm less.
+        # The last convolution has no norm: there is one norm fewer than convolutions.
         for convolution, norm in zip(self.convolutions, self.norms, strict=False):
             x = F.relu(norm(convolution(x)), inplace=True)
         images: Tensor = self.convolutions[-1](x)

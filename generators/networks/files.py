@@ -51,8 +51,8 @@ def read_tensors(path: Path, record_class: str) -> Any:
         return _load(path, record_class)
     except UserError:
         raise
-    except Exception as error:  # torch raises a dozen kinds, all meaning that the file is no such thing
-        # Not torch's own message: it has many lines, and says how to run an unsafe file after all.
+    except Exception as error:  # torch raises a dozen kinds, which all mean that the file is no checkpoint
+        # torch's own message is left out: it has many lines, and says how to run an unsafe file anyway.
         raise UserError(
             f"load_gan.path: {path} is no checkpoint that can be read as tensors only "
             f"({type(error).__name__}): it is broken, or holds code."

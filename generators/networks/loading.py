@@ -47,7 +47,7 @@ Load = Callable[[Path, dict[str, Any], torch.device], LoadedGenerator]
 def save_weights(folder: Path, generator: nn.Module) -> None:
     """Write the weights of one of zprime's own networks to a folder, all or nothing."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    # Not by safetensors' own writing: that is not synced, and a full disk no OSError.
+    # safetensors' own save_file does not sync, and raises no OSError if the disk is full.
     with committed(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(weights))
 
@@ -80,7 +80,7 @@ def import_generator(section: OfZprime, output: Path, device: torch.device) -> d
         UserError: the file is not the one that the parameters name, or has no card of its own.
     """
     refuse_another_file(section.path, section.sha256)
-    card = read_card_of_weights(section.path.parent)  # nobody has vouched for it: the sha256 is the weights'
+    card = read_card_of_weights(section.path.parent)  # not trusted: the sha256 is that of the weights alone
     if card.get("sha256", section.sha256) != section.sha256:
         raise UserError(
             f"load_gan.path: {section.path} has sha256 {section.sha256}, and the card beside it is of "
@@ -121,7 +121,7 @@ def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:
 def _load_pgan(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
     architecture = dict(card["architecture"])
     channels = {int(size): width for size, width in architecture.pop("channels").items()}
-    with device:  # where weights that nobody will use are drawn more quickly
+    with device:  # drawing the initial weights, which are replaced, is faster there
         generator = Generator(channels=channels, **architecture)
     _take_weights(generator, folder)
     layout = torch.contiguous_format if generator.scales_bias else torch.channels_last
@@ -137,7 +137,7 @@ def _load_dcgan(folder: Path, card: dict[str, Any], device: torch.device) -> Loa
 
 
 def _take_weights(generator: nn.Module, folder: Path) -> None:
-    # Not mapped into memory: there, a disk's I/O error ends the process without a word.
+    # Not mapped into memory: an I/O error of the disk would then kill the process without a message.
     generator.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     generator.eval().requires_grad_(False)
 

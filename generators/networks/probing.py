@@ -10,8 +10,8 @@ from torch import Tensor
 from pipeline.errors import UserError
 
 LEVEL = 2 / 255  # one step of an 8-bit image, in [-1, 1]
-LARGEST = 10.0  # |value| of an image; networks without a tanh leave [-1, 1], but not by far
-COUNT = 4  # latents
+LARGEST = 10.0  # |value| of an image; networks without a tanh leave [-1, 1], but not far
+COUNT = 4  # latents to render
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,13 @@ class Program:
 
     def __call__(self, z: Tensor) -> Tensor:
         """Render latents in float32."""
-        # What it computes in is the program's own affair: many were never run in bfloat16.
+        # The program chooses its own precision: many were never run in bfloat16.
         with torch.autocast(z.device.type, enabled=False):
             images: Tensor = self.call(z.float())
         return images
 
 
-# Opening
+# --- Opening ---------------------------------------------------------------------------------------------
 
 
 def open_torchscript(path: Path, device: torch.device) -> Opened:
@@ -75,7 +75,7 @@ def open_torchscript(path: Path, device: torch.device) -> Opened:
         UserError: the file is no TorchScript.
     """
     try:
-        with warnings.catch_warnings():  # torch would rather have another format: the user may have none
+        with warnings.catch_warnings():  # torch recommends another format, which the user may not have
             warnings.simplefilter("ignore", FutureWarning)
             module = torch.jit.load(path, map_location=device).eval()
     except Exception as error:  # torch raises several kinds, all meaning the same
@@ -98,7 +98,7 @@ def open_exported(path: Path, device: torch.device) -> Opened:
     Raises:
         UserError: the file is no torch.export file, or takes anything but one batch of any number of latents.
     """
-    from torch.export.passes import move_to_device_pass  # a second to import, and most runs do without
+    from torch.export.passes import move_to_device_pass  # lazy: slow import
 
     try:
         program = move_to_device_pass(torch.export.load(path), device)
@@ -161,7 +161,7 @@ def _latent_dims_of(program: Any) -> tuple[int, ...]:
     return tuple(sorted({size for weight in weights for size in weight.shape}))
 
 
-# Bringing in
+# --- Importing -------------------------------------------------------------------------------------------
 
 
 def import_file(section: TorchScript | Exported, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -232,9 +232,9 @@ def latent_dim_of(opened: Opened, device: torch.device, name: str) -> int:
     for size in opened.latent_dims:
         try:
             shapes[size] = tuple(opened.call(torch.zeros(2, size, device=device)).shape)
-        except Exception:  # a wrong size: programs have many ways to say so
+        except Exception:  # a wrong size: programs raise anything
             continue
-    # Where a size gives one image per latent, sizes that merely run are wrong ones.
+    # If some sizes give one image per latent, the sizes that merely run without error are wrong.
     fitting = [size for size, shape in shapes.items() if len(shape) == 4 and shape[0] == 2] or list(shapes)
     if not fitting:
         raise UserError(

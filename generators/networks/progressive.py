@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SLOPE = 0.2  # of the leaky ReLU, taken in place: a tenth of a step
+SLOPE = 0.2  # of the leaky ReLU, which runs in place: saves a tenth of a step's time
 MINIBATCH_GROUP = 4
 
 
@@ -88,7 +88,7 @@ class EqualizedLinear(nn.Linear):
 
 def pixel_norm(x: Tensor) -> Tensor:
     """Scale x [n, C, ...] to unit mean square over the channels C of every pixel, in the dtype of x."""
-    # A GPU's autocast takes rsqrt in float32, and what it is multiplied with would become that too.
+    # On a GPU, autocast computes rsqrt in float32, which would turn the product into float32, too.
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8).to(x.dtype)
 
 
@@ -182,7 +182,7 @@ class Generator(nn.Module):
         self.channels = [channels[size] for size in sizes]
         widths = [latent_dim, *[mapping_width] * (mapping_layers - 1), latent_dim]
         self.mapping = nn.ModuleList(EqualizedLinear(widths[k], widths[k + 1]) for k in range(mapping_layers))
-        # The gains are those of Karras et al.: the 4 x 4 features have the variance of a convolution's.
+        # The gains are those of Karras et al.: they give the 4 x 4 features the variance of a convolution's.
         first_gain, rgb_gain = (math.sqrt(2), math.sqrt(2)) if scales_bias else (math.sqrt(2) / 4, 1.0)
         self.first = EqualizedLinear(latent_dim, self.channels[0] * 16, first_gain, scales_bias)
         self.first_conv = EqualizedConv2d(self.channels[0], self.channels[0], 3, scales_bias=scales_bias)
@@ -213,7 +213,7 @@ class Generator(nn.Module):
         """
         level = len(resolutions_up_to(resolution or self.resolution)) - 1
         x = self.first(self.map(z)).reshape(z.shape[0], self.channels[0], 4, 4)
-        # Quicker, but its sums round otherwise: in float32 the images of pytorch_GAN_zoo are to be its own.
+        # Faster, but its sums round otherwise: in float32 the images must equal those of pytorch_GAN_zoo.
         if not self.scales_bias or torch.is_autocast_enabled(z.device.type):
             x = x.contiguous(memory_format=torch.channels_last)
         x = pixel_norm(F.leaky_relu(x, SLOPE, inplace=True))

@@ -16,7 +16,7 @@ def translate(images: Tensor, share: float, random: torch.Generator) -> Tensor:
     reach_y, reach_x = round(height * share), round(width * share)
     dy = torch.randint(-reach_y, reach_y + 1, (n, 1), generator=random).to(images.device)
     dx = torch.randint(-reach_x, reach_x + 1, (n, 1), generator=random).to(images.device)
-    # One border pixel of zeros takes whatever is looked up outside.
+    # Positions outside are clamped to a border of zeros, one pixel wide.
     padded = F.pad(images, (1, 1, 1, 1))
     y = (torch.arange(height, device=images.device) + dy + 1).clamp(0, height + 1)
     x = (torch.arange(width, device=images.device) + dx + 1).clamp(0, width + 1)

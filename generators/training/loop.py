@@ -178,14 +178,14 @@ class GANTraining:
         penalty = self._penalty(real, fake, step, random)
         self._descend(self.discriminator, self.discriminator_optimizer, discriminator_loss + penalty)
 
-        # The same generated images serve both updates: one forward pass of the generator saved.
+        # The same generated images serve both updates: that saves one forward pass of the generator.
         self.discriminator.requires_grad_(False)
         with self.accelerator.autocast():
             fake_logits = self._criticise(fake, step, random)
         generator_loss = self.loss.generator(real_logits.detach(), fake_logits)
         self._descend(self.generator, self.generator_optimizer, generator_loss)
         self._average(step.ema_decay)
-        # Reduced at every step, so that the main process's state is that of all.
+        # Reduced at every step, so that the main process's losses are the mean over all processes.
         losses = torch.stack([discriminator_loss.detach(), generator_loss.detach()])
         losses = self.accelerator.reduce(losses, "mean")
         self.losses.add(discriminator=losses[0], generator=losses[1])
