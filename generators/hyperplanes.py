@@ -137,7 +137,7 @@ def with_rare_share(name: str, labels: NDArray[np.int_], share: float, seed: int
     return np.sort(np.concatenate([rare, common])).astype(np.int64)
 
 
-def group_weights(groups: NDArray[np.int_]) -> NDArray[np.float64]:
+def group_balancing_weights(groups: NDArray[np.int_]) -> NDArray[np.float64]:
     """Weigh latents so that every group that occurs counts the same.
 
     If two attributes of the images are correlated, a plane that is to separate one of them would otherwise

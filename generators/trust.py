@@ -157,7 +157,7 @@ def expected_coverage(n_real: int, n_generated: int, k: int = NEIGHBOURS) -> flo
 
 
 @dataclass(frozen=True)
-class Sample:
+class RealSample:
     """Names the real images that are compared: two halves, each held out from the other.
 
     Attributes:
@@ -176,7 +176,7 @@ class Sample:
     shuffled: IntArray
 
 
-def draw_sample(groups: IntArray, seed: int) -> Sample:
+def draw_sample(groups: IntArray, seed: int) -> RealSample:
     """Draw real images: up to 2 x 4,000 from all, and up to 300 from every group.
 
     Args:
@@ -198,7 +198,7 @@ def draw_sample(groups: IntArray, seed: int) -> Sample:
         sought[members[:PER_GROUP]] = True
     positions = np.flatnonzero(typical | sought)
     shuffled = np.searchsorted(positions, order[: 2 * LATENTS])
-    return Sample(positions, half[positions], typical[positions], sought[positions], shuffled)
+    return RealSample(positions, half[positions], typical[positions], sought[positions], shuffled)
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,8 @@ class Figures:
     diversity: float
 
 
-def measure(
-    real: FloatArray, groups: IntArray, sample: Sample, generated: FloatArray, shares: FloatArray
+def measure_generated(
+    real: FloatArray, groups: IntArray, sample: RealSample, generated: FloatArray, shares: FloatArray
 ) -> Figures:
     """Measure how generated images lie among real ones.
 
@@ -325,7 +325,7 @@ def judge_generator(
     real = _compact_in_parts(read, sample.positions)
     generated = _compact_in_parts(render, sample_latents(seed, "trust", 0, count, latent_dim))
     shares = np.bincount(groups, minlength=len(names)) / len(groups)
-    figures = measure(real, groups[sample.positions], sample, generated, shares)
+    figures = measure_generated(real, groups[sample.positions], sample, generated, shares)
     return [variety_judgement(figures, names), copies_judgement(figures)]
 
 

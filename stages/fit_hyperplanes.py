@@ -15,7 +15,7 @@ from generators.hyperplanes import (
     confident,
     domain_names,
     fit_hyperplane,
-    group_weights,
+    group_balancing_weights,
     plane_balanced_accuracy,
     save_hyperplanes,
     with_both_labels,
@@ -95,7 +95,7 @@ def fit_plane(name: str, attribute: str, fit: Part, validation: Part, parameters
         of = with_rare_share(name, chosen.labels(attribute), section.rare_share, section.seed)
         chosen = chosen.where(of)
     labels, held_out = chosen.labels(attribute), validation.labels(attribute)
-    weights = group_weights(chosen.groups(parameters)) if section.group_balanced else None
+    weights = group_balancing_weights(chosen.groups(parameters)) if section.group_balanced else None
     plane = fit_hyperplane(name, chosen.latents, labels, section.C, section.seed, weights)
     accuracies = {
         "balanced_accuracy": plane_balanced_accuracy(plane, validation.latents, held_out),

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from data.exports.base import ExportFormat, ImageFiles, Piece
-from data.exports.celeba import CelebA
+from data.exports.celeba import CelebALayout
 from data.exports.hf_parquet import HFParquet
 from data.exports.imagefolder import ImageFolder
 from data.exports.images import ImageReader
 from data.exports.stylegan import StyleGANZip
-from data.exports.waterbirds import Waterbirds
+from data.exports.waterbirds import WaterbirdsLayout
 from data.exports.webdataset import WebDataset
 from data.manifest import read_manifest
 from data.parameters import Export
@@ -18,8 +18,8 @@ EXPORTS: dict[str, type[ExportFormat]] = {
     "hf-parquet": HFParquet,
     "webdataset": WebDataset,
     "imagefolder": ImageFolder,
-    "waterbirds": Waterbirds,
-    "celeba": CelebA,
+    "waterbirds": WaterbirdsLayout,
+    "celeba": CelebALayout,
     "stylegan-zip": StyleGANZip,
 }
 

@@ -32,7 +32,7 @@ LANDMARKS = [f"{place}_{axis}" for place in ("lefteye", "righteye", "nose", "lef
 HEADED = {"list_attr_celeba.txt": 1, "list_bbox_celeba.txt": 0, "list_landmarks_align_celeba.txt": 1}
 
 
-class CelebA(ImageFiles):
+class CelebALayout(ImageFiles):
     """Writes the layout of CelebA; image_id is the file's name."""
 
     def paths(self, rows: pd.DataFrame) -> pd.Series:

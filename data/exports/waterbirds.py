@@ -21,7 +21,7 @@ from data.exports.base import SPLIT_NUMBERS, ImageFiles
 FOLDER = "waterbird_complete95_forest2water2"
 
 
-class Waterbirds(ImageFiles):
+class WaterbirdsLayout(ImageFiles):
     """Writes the layout of Waterbirds; img_id counts from 1, as there, and id is the manifest's."""
 
     def paths(self, rows: pd.DataFrame) -> pd.Series:

@@ -280,7 +280,7 @@ def new_generator(parameters: TrainGAN) -> Generator:
     )
 
 
-def train(
+def train_gan(
     session: Session, training: GANTraining, on_resolution: Callable[[int], None], records: int = 200
 ) -> Generator:
     """Run the whole schedule, or the rest of it after an interruption.
@@ -302,7 +302,7 @@ def train(
 
 
 class _Scheduled:
-    """Runs a training over its schedule; arguments as those of `train`."""
+    """Runs a training over its schedule; arguments as those of `train_gan`."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ import torch
 from generators.inversion.encoders import train_encoder
 from generators.inversion.parameters import TrainEncoder
 from generators.networks.progressive import Generator
-from generators.training.loop import GANTraining, train
+from generators.training.loop import GANTraining, train_gan
 from generators.training.parameters import DiffAugment, TrainGAN
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
@@ -51,11 +51,11 @@ def record_of_gan(name: str, checkpoint: Path) -> dict[str, Any]:
         steps={4: 4, 8: 6},
         fade_in=0.5,
         seed=3,
-        **GANS[name],
+        **{"learning_rate": 1.5e-3, "group_balance": 0.0, "flip": False} | GANS[name],
     )
     training = GANTraining(parameters, lambda positions: IMAGES[positions], GROUPS, new_accelerator(FP32))
     session = Session(name, training.accelerator, checkpoint, 3600.0)
-    averaged = train(session, training, lambda resolution: None, records=3)
+    averaged = train_gan(session, training, lambda resolution: None, records=3)
     networks = {
         "averaged": averaged,
         "generator": training.generator,

@@ -15,7 +15,7 @@ from generators.hyperplanes import (
     confident,
     domain_names,
     fit_hyperplane,
-    group_weights,
+    group_balancing_weights,
     load_hyperplanes,
     plane_balanced_accuracy,
     planes_of,
@@ -48,11 +48,11 @@ def test_a_planted_plane_is_recovered_with_its_orientation(offset):
 
 def test_group_weights_by_hand():
     """Two groups of 40 and 20 share 60 evenly: 30 / 40 and 30 / 20. One of 5 counts as 20 would."""
-    weights = group_weights(np.repeat([0, 3], [40, 20]))
+    weights = group_balancing_weights(np.repeat([0, 3], [40, 20]))
     np.testing.assert_allclose(weights, np.repeat([0.75, 1.5], [40, 20]))
-    few = group_weights(np.repeat([0, 3], [20, 5]))
+    few = group_balancing_weights(np.repeat([0, 3], [20, 5]))
     np.testing.assert_allclose(few, np.ones(25))
-    assert len(group_weights(np.zeros(0, dtype=np.int64))) == 0
+    assert len(group_balancing_weights(np.zeros(0, dtype=np.int64))) == 0
 
 
 def test_with_balanced_groups_a_plane_does_not_lean_towards_what_goes_with_its_attribute():
@@ -68,7 +68,7 @@ def test_with_balanced_groups_a_plane_does_not_lean_towards_what_goes_with_its_a
     latents, target, protected = latents[kept], target[kept], protected[kept]
     truth = Hyperplane("target", np.eye(8)[0], 0.0)
     leaning = fit_hyperplane("target", latents, target, 1.0, 0)
-    weights = group_weights(2 * target + protected)
+    weights = group_balancing_weights(2 * target + protected)
     upright = fit_hyperplane("target", latents, target, 1.0, 0, weights)
     assert angle_between(leaning, truth) > 60
     assert angle_between(upright, truth) < 10

@@ -65,7 +65,7 @@ def new_training(parameters: TrainGAN, images: np.ndarray = IMAGES) -> GANTraini
 def train(training: GANTraining, checkpoint: Path, on_resolution, records=200, checkpoint_seconds=1e-9):
     """Run a training, with a checkpoint after every step."""
     session = Session("train_gan", training.accelerator, checkpoint, checkpoint_seconds)
-    return gan_training.train(session, training, on_resolution, records)
+    return gan_training.train_gan(session, training, on_resolution, records)
 
 
 def tensors_of(state: object, place: str = "") -> dict[str, torch.Tensor]:
