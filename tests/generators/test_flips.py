@@ -37,7 +37,7 @@ KEEPING = ["complement", "on_hyperplane"]  # variants in which the target is con
 def planes_in(
     random: np.random.Generator, k: int, D: int, by_domain: bool = False, offset: float = 1.0
 ) -> Planes:
-    """Random ones, their offsets of this standard deviation."""
+    """Draw random planes with offsets of this standard deviation."""
     count = 1 + k + (2**k if by_domain else 0)
     target, *others = (
         Hyperplane(p.attribute, p.normal, offset * p.offset) for p in random_planes(random, count, D)
@@ -71,7 +71,7 @@ def test_the_subsets_of_three_attributes_in_the_order_of_their_masks():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(VARIANTS)), st.integers(1, 3), st.integers(6, 64), SEEDS, st.booleans())
 def test_every_subset_meets_its_constraints(variant, k, D, seed, own_metric):
-    """What is in the subset is flipped or moved onto, all other protected attributes are kept."""
+    """Attributes in the subset are flipped or moved onto, all other protected attributes are kept."""
     random = np.random.default_rng(seed)
     planes = planes_in(random, k, D)
     flips = subset_flips(variant, planes)
@@ -143,7 +143,7 @@ def test_of_two_attributes_at_an_angle_the_second_keeps_its_distance_by_hand():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(KEEPING), st.integers(1, 3), st.booleans(), st.booleans(), SEEDS)
 def test_the_move_is_the_minimum_norm_solution(variant, k, by_domain, own_metric, seed):
-    """In coordinates in which Σ is the identity, least squares gives the shortest move of all that do."""
+    """In coordinates in which Σ is the identity, least squares gives the shortest move."""
     random = np.random.default_rng(seed)
     D = int(random.integers(6, 48))
     planes = planes_in(random, k, D, by_domain)
@@ -219,7 +219,7 @@ def test_four_domains_by_hand():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(KEEPING), st.integers(1, 3), st.integers(12, 64), SEEDS, st.sampled_from("ems"))
 def test_the_other_domains_distance_is_the_own_domains(variant, k, D, seed, space):
-    """Euclidean, in the data's own metric, and on the sphere."""
+    """It holds with the Euclidean metric, in the data's own metric, and on the sphere."""
     random = np.random.default_rng(seed)
     planes = planes_in(random, k, D, by_domain=True, offset=0.2)
     flips = subset_flips(variant, planes)
@@ -254,7 +254,7 @@ def test_the_other_domains_distance_is_the_own_domains(variant, k, D, seed, spac
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("space", ["euclidean", "mahalanobis", "sphere"])
 def test_domains_of_one_hyperplane_are_the_plain_complement(variant, k, space):
-    """Of each domain's latents to the last bit; of all at once but for the order in which sums are taken."""
+    """Within a domain they are equal to the bit; over all domains up to the order of the sums."""
     random = np.random.default_rng(k)
     plain = planes_in(random, k, 16, offset=0.2)
     same = Planes(plain.target, plain.protected, (plain.target,) * 2**k)

@@ -1,6 +1,7 @@
 """Trainings of the GAN and of the encoder end with the weights that they ended with when they were recorded.
 
-`python -m tests.generators.test_golden_trainings` records them anew: only where a change of them is meant.
+`python -m tests.generators.test_golden_trainings` records them again; only for a change that is meant to
+change them.
 """
 
 import tempfile
@@ -76,7 +77,7 @@ def record_of_encoder(name: str, checkpoint: Path) -> dict[str, Any]:
 
 
 def record(name: str, checkpoint: Path) -> dict[str, Any]:
-    """Run one of `TRAININGS`; its weights, and its losses."""
+    """Run one of `TRAININGS`; return its weights and its losses."""
     return record_of_gan(name, checkpoint) if name in GANS else record_of_encoder(name, checkpoint)
 
 

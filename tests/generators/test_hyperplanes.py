@@ -1,6 +1,6 @@
-"""Hyperplanes: a planted plane is found again, distances and angles by hand, files that keep every bit.
+"""Hyperplanes: a planted plane is found again; distances and angles by hand; files keep every bit.
 
-And what they are fitted with: domains, confident scores, shares of the rarer label.
+The data that they are fitted with are tested, too: domains, confident scores, shares of the rarer label.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 
 
 def planted(n: int, D: int, offset: float, seed: int = 0) -> tuple[Hyperplane, np.ndarray, np.ndarray]:
-    """A random plane, latents, and on which side of the plane each lies."""
+    """Draw a random plane, latents, and on which side of the plane each lies."""
     random = np.random.default_rng(seed)
     normal = random.normal(size=D)
     plane = Hyperplane("planted", normal / np.linalg.norm(normal), offset)

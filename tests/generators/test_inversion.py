@@ -39,7 +39,7 @@ LONG = InversionRefinement(steps=300, learning_rate=0.1, prior_weight=0.0)
 
 
 class Linear(nn.Module):
-    """z [n, 8] to images of 8 px: A z, with orthonormal columns of A."""
+    """Maps z [n, 8] to images of 8 px: A z, with orthonormal columns of A."""
 
     latent_dim: int = D
     resolution: int = R
@@ -61,13 +61,13 @@ def images_of(generator: Any, latents: np.ndarray) -> np.ndarray:
 
 
 def values_of(images: np.ndarray) -> np.ndarray:
-    """The images' values in [-1, 1] as the columns of A are: float64 [n, P]."""
+    """Return the images' values in [-1, 1] in the order of the columns of A: float64 [n, P]."""
     return images_to_tensor(images, CPU).double().reshape(len(images), -1).numpy()
 
 
 @pytest.fixture(scope="module")
 def progressive() -> Generator:
-    """The progressive GAN's generator with random weights: it normalises its latents."""
+    """Build the progressive GAN's generator with random weights: it normalises its latents."""
     torch.manual_seed(0)
     generator = Generator(latent_dim=D, resolution=R, channels={4: 16, 8: 16})
     with torch.no_grad():  # images that use the range of [-1, 1]

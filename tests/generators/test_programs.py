@@ -1,4 +1,4 @@
-"""A user's own generator: found to be usable, or refused in a sentence that says what it does instead."""
+"""A user's own generator: it is found usable, or refused in a sentence that says what is wrong with it."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ Z = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 
 
 class Small(nn.Module):
-    """z [n, 6] to images of 8 px, by way of 10 features; with a norm and dropout for training."""
+    """Maps z [n, 6] to images of 8 px over 10 features, with a norm and dropout for training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def exported(path: Path, network: nn.Module, dynamic: bool = True, inputs: tuple
 
 @pytest.fixture
 def factory(monkeypatch) -> Callable[[Any], str]:
-    """Makes `my_gan:make` give something; the name is what the parameters would have."""
+    """Make `my_gan:make` return an object; return the name that the parameters would have."""
 
     def offer(made: Any) -> str:
         module = types.ModuleType("my_gan")
@@ -85,7 +85,7 @@ def section_of(name: str, source: Path | str, latent_dim: int | None = None) -> 
 
 
 def imported(section: Section, folder: Path) -> tuple[Any, dict[str, Any]]:
-    """A program as the pipeline gets it: brought into a folder, and loaded from there."""
+    """Import a program as the pipeline does: into a folder, from which it is loaded."""
     card = (import_factory if section.name == "factory" else import_file)(section, folder, CPU)
     write_json(folder / CARD, card)
     return load_generator(folder, CPU), card
@@ -207,7 +207,7 @@ def test_a_latent_dim_that_does_not_fit_is_named(factory, tmp_path):
 
 
 def images_of(z: Tensor) -> Tensor:
-    """Something that depends on every latent, and on nothing else: [n, 3, 8, 8] in [-1, 1]."""
+    """Make images that depend on every latent, and on nothing else: [n, 3, 8, 8] in [-1, 1]."""
     return torch.sin(z.sum(1)[:, None, None, None] + torch.arange(192.0).reshape(1, 3, 8, 8))
 
 
@@ -321,7 +321,7 @@ def test_a_factory_that_is_none_is_refused(name, made, sentence, factory, tmp_pa
 
 @pytest.mark.parametrize("kind", ["torchscript", "exported"])
 def test_a_card_cannot_name_a_file_outside_its_folder(kind, tmp_path):
-    """The program that was brought in is the one that is opened, whatever the card says."""
+    """The imported program is opened, whatever the card says."""
     write = scripted if kind == "torchscript" else exported
     path = write(tmp_path / "a.pt", Small().eval())
     card = imported(section_of(kind, path), tmp_path / "out")[1]

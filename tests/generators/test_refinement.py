@@ -1,4 +1,4 @@
-"""Refined complements, on networks that are linear, so that where the descent ends is known."""
+"""Refined complements, on linear networks, for which the end of the descent is known."""
 
 from collections.abc import Callable
 
@@ -23,12 +23,12 @@ def accelerator() -> Accelerator:
 
 
 def as_image(z: torch.Tensor) -> torch.Tensor:
-    """An image of 1 x D pixels that are the latent."""
+    """Make an image of 1 x D pixels that are the latent."""
     return z[:, None, None, :].expand(-1, 3, 1, -1)
 
 
 def along(axis: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A classifier that sees one coordinate of the latent."""
+    """Make a classifier that sees one coordinate of the latent."""
     return lambda images: images[:, 0, 0, axis]
 
 
@@ -43,7 +43,7 @@ def test_every_classifier_is_given_its_margin(accelerator: Accelerator, monkeypa
     moved = refine_complements(as_image, [along(0), along(1)], start, wanted, SETTINGS, accelerator)
     seen = (2 * wanted - 1) * moved[:, :2]
     assert seen.min() > refinement.MARGIN - 0.05
-    # What no classifier sees stays, and so does what is satisfied from the start.
+    # Coordinates that no classifier sees stay, and so do those that are satisfied from the start.
     np.testing.assert_array_equal(moved[:, 2], start[:, 2])
     satisfied = (2 * wanted - 1) * start[:, :2] > refinement.MARGIN
     np.testing.assert_array_equal(moved[:, :2][satisfied], start[:, :2][satisfied])
@@ -77,7 +77,7 @@ def test_no_step_changes_nothing(accelerator: Accelerator) -> None:
 
 
 def test_on_the_sphere_every_step_ends_there(accelerator: Accelerator, monkeypatch) -> None:
-    """D = 3: what moves z₀ up shortens the others alike; a latent that is satisfied stays."""
+    """D = 3: moving z₀ up shortens the other coordinates equally; a latent that is satisfied stays."""
     start = np.array([[-1.0, 1.0, 1.0], [1.5, 0.5, np.sqrt(0.5)]], np.float32)
     monkeypatch.setattr(refinement, "MARGIN", 1.0)
     monkeypatch.setattr(refinement, "DISTANCE", 0.0)
