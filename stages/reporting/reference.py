@@ -31,6 +31,29 @@ PARAMETERS_PAGE, FILES_PAGE = Path("docs/parameters.md"), Path("docs/files.md")
 MADE = "Made by `python -m stages.reporting.reference`; do not edit."
 NO_DEFAULT = "must be given"
 DISCRIMINATOR = "name"  # the key that says which alternative of a union a section is
+# What parameters of these names mean wherever nothing else is said of them.
+OFTEN = {
+    "attribute_columns": "the columns of the attributes, which are called as their columns",
+    "augment": "DiffAugment: real and generated images are changed alike before they are told apart",
+    "folder": "where the files are",
+    "fractions": "null: `split_column` says the split",
+    "latent_dim": "D, how many numbers z has",
+    "learning_rate": "of the optimizer, at its highest",
+    "mapping_width": "how many numbers each of its layers has",
+    "method": "what each step makes smaller",
+    "name": "which of these it is",
+    "path": "the file",
+    "recipes": "which of `definitions` are trained",
+    "sampler": "uniform: images as they come; group_balanced: every group as often",
+    "schedule": "constant, or falling as a cosine does",
+    "seed": "of what is random here",
+    "seeds": "each recipe is trained once with each of them",
+    "split_column": "null: `fractions` say the split",
+    "steps": "how many steps are made",
+    "test": "the share of every group that is for testing",
+    "validation": "the share of every group that is for validation",
+    "weight_decay": "how strongly weights are drawn to 0",
+}
 # Sections of which only the stage knows the alternatives.
 OPEN: dict[str, list[type[BaseModel]]] = {"prepare.source": list(SOURCES.values())}
 
@@ -144,7 +167,7 @@ def parameter_rows(
             continue  # the heading of the alternative says which it is
         key = f"{prefix}{field.alias or name}"
         parts = OPEN.get(key) or parts_of(field.annotation)
-        meaning = commented.comments.get(key) or beside.get(name, "")
+        meaning = commented.comments.get(key) or beside.get(name) or OFTEN.get(name, "")
         shown = next((seen[part] for part in parts if part in seen), None)
         if shown is not None:
             meaning = "; ".join(filter(None, (meaning, f"as `{shown}`")))
