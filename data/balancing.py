@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data.controls import sampled_rows
-from data.gates import BoolArray
 from data.names import SPLITS, manifest_columns
+from pipeline.content.arrays import AnyIntArray, BoolArray
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
@@ -27,7 +27,6 @@ from pipeline.errors import UserError
 KL_ROUNDING = 1e-12
 CAPS_AT_ONCE = 1 << 16  # caps that `largest_cap` tries at the same time, in memory
 
-IntArray = NDArray[np.integer[Any]]
 CutBy = Literal["nothing", "limit", "marginals"]
 
 
@@ -154,7 +153,7 @@ POLICIES: dict[str, Policy] = {"pairs": take_all, "fill": fill_groups}
 # --- The cap on every group's synthetic rows ----------------------------------------------------------------
 
 
-def marginal_counts(counts: IntArray) -> NDArray[np.int64]:
+def marginal_counts(counts: AnyIntArray) -> NDArray[np.int64]:
     """Count the rows that have each attribute at 0 and at 1.
 
     Args:
@@ -169,7 +168,7 @@ def marginal_counts(counts: IntArray) -> NDArray[np.int64]:
     return np.stack([counts.sum(axis=-1, keepdims=True) - ones, ones], axis=-1)
 
 
-def is_less_balanced(before: IntArray, after: IntArray) -> BoolArray:
+def is_less_balanced(before: AnyIntArray, after: AnyIntArray) -> BoolArray:
     """Tell whether any KL divergence to uniform is larger after than before.
 
     The divergences are those of all groups together, of the target's marginal, and of the marginal of each
@@ -189,7 +188,7 @@ def is_less_balanced(before: IntArray, after: IntArray) -> BoolArray:
     return worse | (_kl_to_uniform(after) > _kl_to_uniform(before) + KL_ROUNDING)
 
 
-def _kl_to_uniform(counts: IntArray) -> NDArray[np.float64]:
+def _kl_to_uniform(counts: AnyIntArray) -> NDArray[np.float64]:
     """Compute D(p || uniform) in nats for the shares p that counts [..., G] make: [...]."""
     shares = counts / counts.sum(axis=-1, keepdims=True)
     terms = shares * np.log(np.where(shares > 0, shares, 1.0) * counts.shape[-1])
@@ -197,7 +196,7 @@ def _kl_to_uniform(counts: IntArray) -> NDArray[np.float64]:
     return divergence
 
 
-def largest_cap(real: IntArray, candidates: IntArray, synthetic_per_real: float | None) -> int:
+def largest_cap(real: AnyIntArray, candidates: AnyIntArray, synthetic_per_real: float | None) -> int:
     """Find the largest cap on every group's synthetic rows that leaves the data as balanced as they were.
 
     Under a cap c a group with n candidates gets min(n, c) of them. The cap is the largest, up to the size of
@@ -227,7 +226,7 @@ def largest_cap(real: IntArray, candidates: IntArray, synthetic_per_real: float 
     return 0
 
 
-def _cap_of_limit(real: IntArray, candidates: IntArray, synthetic_per_real: float | None) -> int:
+def _cap_of_limit(real: AnyIntArray, candidates: AnyIntArray, synthetic_per_real: float | None) -> int:
     """Find the largest cap, up to the largest group of candidates, that keeps to `synthetic_per_real`."""
     largest = int(candidates.max())
     if synthetic_per_real is None:
@@ -280,7 +279,7 @@ class Added:
 
     rows: pd.DataFrame
     cap: int
-    dropped: IntArray
+    dropped: AnyIntArray
     cut_by: CutBy
     why_none: str = ""
     remedy: str = ""

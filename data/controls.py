@@ -5,17 +5,14 @@ quota from plain G(z). The functions are pure, and in a module of their own, so 
 alone depends on nothing else of the balancing.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.content.arrays import AnyIntArray
 from pipeline.content.seeds import generator_for
 
-IntArray = NDArray[np.integer[Any]]
 
-
-def duplicated_rows(groups: IntArray, n_groups: int, seed: int) -> NDArray[np.int64]:
+def duplicated_rows(groups: AnyIntArray, n_groups: int, seed: int) -> NDArray[np.int64]:
     """Choose the rows of the control `duplicated`: every group as often as the largest.
 
     All images of a group are repeated equally often, as far as whole repetitions go; the remainder is drawn
@@ -33,7 +30,7 @@ def duplicated_rows(groups: IntArray, n_groups: int, seed: int) -> NDArray[np.in
     return _repeated_rows(groups, np.full(n_groups, counts.max()), generator_for(seed, "duplicated"))
 
 
-def sampled_rows(groups: IntArray, quota: IntArray, seed: int) -> NDArray[np.int64]:
+def sampled_rows(groups: AnyIntArray, quota: AnyIntArray, seed: int) -> NDArray[np.int64]:
     """Choose the rows of the control `sampled`: each group as often as its quota.
 
     The images drawn are distinct. A group with fewer images than its quota repeats them evenly: no image
@@ -50,7 +47,9 @@ def sampled_rows(groups: IntArray, quota: IntArray, seed: int) -> NDArray[np.int
     return _repeated_rows(groups, quota, generator_for(seed, "sampled"))
 
 
-def _repeated_rows(groups: IntArray, wanted: IntArray, generator: np.random.Generator) -> NDArray[np.int64]:
+def _repeated_rows(
+    groups: AnyIntArray, wanted: AnyIntArray, generator: np.random.Generator
+) -> NDArray[np.int64]:
     """Choose wanted[g] rows of each group g: whole copies of the group, then a random remainder."""
     chosen = [np.empty(0, dtype=np.int64)]
     for group, count in enumerate(wanted):

@@ -13,11 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data.parameters import Gates
+from pipeline.content.arrays import BoolArray
 from pipeline.content.groups import protected_groups
 from pipeline.content.tables import join_by_id
 from pipeline.errors import UserError
-
-BoolArray = NDArray[np.bool_]
 
 # Columns of `judged_complements`: what the classifiers (gate `agreement`) and the hyperplanes find.
 SAID = {

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from data.balancing import Added
-from data.gates import BoolArray, flip_masks
+from data.gates import flip_masks
+from pipeline.content.arrays import BoolArray
 from pipeline.content.groups import protected_groups
 from pipeline.content.tables import join_by_id
 from pipeline.content.trust import Judgement, Level

@@ -9,17 +9,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.content.arrays import AnyFloatArray
 from pipeline.content.files import write_json
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
-
-FloatArray = NDArray[np.floating[Any]]
 
 FEWEST = 20  # latents: those of a smaller group weigh as those of a group of this size
 
@@ -38,7 +36,7 @@ class Hyperplane:
     normal: NDArray[np.float64]
     offset: float
 
-    def distance(self, latents: FloatArray) -> NDArray[np.float64]:
+    def distance(self, latents: AnyFloatArray) -> NDArray[np.float64]:
         """Compute the signed distances s(z) of latents [n, D]: [n], in units of the latent space."""
         return latents @ self.normal + self.offset
 
@@ -57,12 +55,12 @@ class Planes:
     protected: tuple[Hyperplane, ...]
     by_domain: tuple[Hyperplane, ...] = ()
 
-    def domains_of(self, latents: FloatArray) -> NDArray[np.int64]:
+    def domains_of(self, latents: AnyFloatArray) -> NDArray[np.int64]:
         """Find the domain of each latent [n, D] from its sides of the protected hyperplanes: [n]."""
         sides = np.stack([plane.distance(latents) > 0 for plane in self.protected], axis=1)
         return protected_groups(sides.astype(np.int64))[0]
 
-    def target_sides_of(self, latents: FloatArray) -> NDArray[np.bool_]:
+    def target_sides_of(self, latents: AnyFloatArray) -> NDArray[np.bool_]:
         """Tell which latents [n, D] are on the positive side of the target's plane (in their domain): [n]."""
         if not self.by_domain:
             return self.target.distance(latents) > 0
@@ -93,7 +91,7 @@ def planes_of(planes: Mapping[str, Hyperplane], target: str, protected: Sequence
     return Planes(planes[target], tuple(planes[name] for name in protected), by_domain)
 
 
-def confident(scores: FloatArray, confidence: float) -> NDArray[np.bool_]:
+def confident(scores: AnyFloatArray, confidence: float) -> NDArray[np.bool_]:
     """Tell which scores [n] are at least `confidence` (0.5 to 1) or at most 1 - `confidence`: bool [n]."""
     return (scores >= confidence) | (scores <= 1.0 - confidence)
 
@@ -156,7 +154,7 @@ def group_balancing_weights(groups: NDArray[np.int_]) -> NDArray[np.float64]:
     return np.asarray(weights * len(groups) / max(weights.sum(), 1e-12), dtype=np.float64)
 
 
-def with_both_labels(labels: NDArray[np.int_], scores: FloatArray) -> NDArray[np.int64]:
+def with_both_labels(labels: NDArray[np.int_], scores: AnyFloatArray) -> NDArray[np.int64]:
     """Return the labels, or, if all are the same, 1 for the upper half of the scores and 0 for the lower.
 
     No plane separates labels of one kind. A plane between lower and higher scores at least shows which
@@ -178,7 +176,7 @@ def with_both_labels(labels: NDArray[np.int_], scores: FloatArray) -> NDArray[np
 
 def fit_hyperplane(
     name: str,
-    latents: FloatArray,
+    latents: AnyFloatArray,
     labels: NDArray[np.int_],
     C: float,
     seed: int,
@@ -233,7 +231,7 @@ def _one_label(name: str, counts: NDArray[np.int_]) -> str:
     )
 
 
-def plane_balanced_accuracy(plane: Hyperplane, latents: FloatArray, labels: NDArray[np.int_]) -> float:
+def plane_balanced_accuracy(plane: Hyperplane, latents: AnyFloatArray, labels: NDArray[np.int_]) -> float:
     """Compute (TPR + TNR) / 2 of the plane's sign against labels [n]; NaN if a label does not occur."""
     from sklearn.metrics import balanced_accuracy_score
 

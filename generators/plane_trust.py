@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.hyperplanes import FloatArray, Hyperplane
+from generators.hyperplanes import Hyperplane
+from pipeline.content.arrays import AnyFloatArray, IntArray
 from pipeline.content.trust import Judgement, Level
-
-IntArray = NDArray[np.int64]
 
 # Balanced accuracies, where chance is 0.5. A move across a plane that is right 6 times in 10 is noise. At
 # 0.8, one complement in five starts on the wrong side, so that the move does not change its attribute.
@@ -30,7 +29,7 @@ REMEDY = (
 
 
 def plane_group_accuracies(
-    plane: Hyperplane, latents: FloatArray, labels: IntArray, groups: IntArray, n_groups: int
+    plane: Hyperplane, latents: AnyFloatArray, labels: IntArray, groups: IntArray, n_groups: int
 ) -> tuple[NDArray[np.float64], IntArray]:
     """Compute how often the sign of a plane agrees with the labels, in every group.
 
@@ -56,7 +55,7 @@ def plane_judgement(
     name: str,
     balanced_accuracy: float,
     label_counts: Sequence[int],
-    accuracies: FloatArray,
+    accuracies: AnyFloatArray,
     counts: IntArray,
     names: Sequence[str],
     crossed: bool = True,

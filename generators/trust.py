@@ -40,12 +40,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from generators.latents import sample_latents
+from pipeline.content.arrays import AnyFloatArray, BoolArray, IntArray
 from pipeline.content.seeds import generator_for
 from pipeline.content.trust import Judgement
-
-FloatArray = NDArray[np.floating[Any]]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 SIDE = 8  # px: images are compared at this size
 NEIGHBOURS = 5  # k of the coverage, as in Naeem et al.
@@ -79,7 +76,7 @@ def compact(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return shrunk
 
 
-def distances_between(these: FloatArray, those: FloatArray) -> NDArray[np.float64]:
+def distances_between(these: AnyFloatArray, those: AnyFloatArray) -> NDArray[np.float64]:
     """Compute the Euclidean distances of points [n, d] from points [m, d]: [n, m]."""
     a, b = these.astype(np.float64), those.astype(np.float64)
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T
@@ -88,7 +85,7 @@ def distances_between(these: FloatArray, those: FloatArray) -> NDArray[np.float6
 
 
 def nearest_distances(
-    points: FloatArray, among: FloatArray, k: int = 1, own: IntArray | None = None
+    points: AnyFloatArray, among: AnyFloatArray, k: int = 1, own: IntArray | None = None
 ) -> NDArray[np.float64]:
     """Compute the distance of each point from its k-th nearest neighbour.
 
@@ -117,7 +114,7 @@ def nearest_distances(
 
 
 def covered(
-    points: FloatArray, own: IntArray, real: FloatArray, generated: FloatArray, k: int = NEIGHBOURS
+    points: AnyFloatArray, own: IntArray, real: AnyFloatArray, generated: AnyFloatArray, k: int = NEIGHBOURS
 ) -> BoolArray:
     """Tell for each real image whether the ball around it holds a generated image.
 
@@ -228,7 +225,7 @@ class Figures:
 
 
 def measure_generated(
-    real: FloatArray, groups: IntArray, sample: RealSample, generated: FloatArray, shares: FloatArray
+    real: AnyFloatArray, groups: IntArray, sample: RealSample, generated: AnyFloatArray, shares: AnyFloatArray
 ) -> Figures:
     """Measure how generated images lie among real ones.
 
@@ -276,13 +273,13 @@ def measure_generated(
     )
 
 
-def _ratio(these: FloatArray, those: FloatArray) -> float:
+def _ratio(these: AnyFloatArray, those: AnyFloatArray) -> float:
     """Return the ratio of two medians; NaN if the second is 0."""
     of = float(np.median(those))
     return float(np.median(these)) / of if of else math.nan
 
 
-def _between_pairs(points: FloatArray) -> FloatArray:
+def _between_pairs(points: AnyFloatArray) -> AnyFloatArray:
     """Compute the distances of the first half of points [n, d] from the second, [n / 2, n / 2]."""
     half = len(points) // 2
     return distances_between(points[:half], points[half : 2 * half])

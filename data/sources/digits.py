@@ -19,6 +19,7 @@ from pydantic import Field
 
 from data.names import JUDGE_SPLIT, ORACLE_SPLIT
 from data.sources.base import Measure, Source
+from pipeline.content.arrays import IntArray
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
 
@@ -31,8 +32,6 @@ COLOURS = {0: (45.0, 160.0, 45.0), 1: (200.0, 45.0, 45.0)}  # by Red; RGB, of 25
 STRENGTH = (0.75, 1.0)  # of an image's ink, uniform: its coverage is multiplied by it
 PAPER = (215.0, 250.0)  # brightness of an image's paper, the same in every channel, uniform; of 255
 NOISE = 4.0  # standard deviation of a pixel's value in each channel; of 255
-
-IntArray = NDArray[np.int64]
 
 
 @cache
