@@ -133,7 +133,16 @@ def kept_by(passed: Mapping[str, BoolArray], n: int) -> BoolArray:
 def dropped_counts(
     judged: pd.DataFrame, passed: Mapping[str, BoolArray], n_groups: int
 ) -> dict[str, dict[str, int]]:
-    """Count the complements that each gate drops, in all and by promised group; one may fail several."""
+    """Count the complements that each gate drops; one complement may fail several gates.
+
+    Args:
+        judged: as `judged_complements` returns them.
+        passed: which complements each gate lets through, as `passed_gates` returns it.
+        n_groups: how many groups there are.
+
+    Returns:
+        For each gate, `all` and, by the group that is promised, `group_0`, `group_1`, ...
+    """
     counts = {}
     for gate, passes in passed.items():
         by_group = np.bincount(judged["group"].to_numpy()[~passes], minlength=n_groups)

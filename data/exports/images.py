@@ -16,7 +16,16 @@ BATCH = 256  # images in memory
 
 
 def encoded(pixels: NDArray[np.uint8], encoding: str, quality: int) -> bytes:
-    """Encode an image [H, W, 3] as a PNG, or as a JPEG with its colours at full resolution (4:4:4)."""
+    """Encode an image.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        encoding: png or jpeg.
+        quality: of a JPEG, 1 to 100.
+
+    Returns:
+        The file's bytes; a JPEG has its colours at full resolution (4:4:4).
+    """
     options: dict[str, Any] = {} if encoding == "png" else {"quality": quality, "subsampling": 0}
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, encoding, **options)

@@ -171,7 +171,17 @@ def _write(rows: "DuckDBPyRelation", path: Path) -> None:
 
 
 def read_rows(path: Path, manifest: Manifest, start: int, stop: int) -> pd.DataFrame:
-    """Read the rows `start` to before `stop` that `write_rows` wrote."""
+    """Read some of the rows that `write_rows` wrote.
+
+    Args:
+        path: the file.
+        manifest: whose rows they are.
+        start: the first row.
+        stop: the row after the last one.
+
+    Returns:
+        The rows, with the manifest's columns, `key` and `position`.
+    """
     with pq.ParquetFile(path) as file:
         groups = range(file.num_row_groups)
         ends = np.cumsum([file.metadata.row_group(group).num_rows for group in groups])

@@ -97,7 +97,16 @@ def measured_in_batches(
 
 
 def check_groups(table: pd.DataFrame, attributes: Sequence[str], where: str) -> None:
-    """Raise `UserError` unless every split has images of every group of these attributes."""
+    """Check that every split has images of every group of some attributes.
+
+    Args:
+        table: of the source.
+        attributes: the target, then the protected ones.
+        where: what error sentences call the table.
+
+    Raises:
+        UserError: an attribute does not exist, or a split or a group has no images.
+    """
     for name in attributes:
         if name not in table.columns or name.startswith("_") or name in ("id", "split"):
             known = [c for c in table.columns if not c.startswith("_") and c not in ("id", "split")]

@@ -73,6 +73,7 @@ class CelebA(FileSource):
         raise UserError(f"{self.folder / name}.txt is missing: expected CelebA's list, or {name}.csv.")
 
     def _attributes(self) -> pd.DataFrame:
+        """Read list_attr_celeba: the .csv, or the .txt with the number of images before its header."""
         path = self._list("list_attr_celeba")
         if path.suffix == ".csv":
             return read_image_list(path, ["image_id"], ["image_id"])

@@ -115,7 +115,17 @@ def read_image_list(
 
 
 def refuse_first(frame: pd.DataFrame, column: str, bad: "pd.Series[bool]", expected: str) -> None:
-    """Raise `UserError` for the first bad value of a column of `read_image_list`, if there is one."""
+    """Refuse the first bad value of a column, if there is one.
+
+    Args:
+        frame: as `read_image_list` returns it.
+        column: the column's name.
+        bad: which values are bad, [n].
+        expected: what was expected, for the sentence.
+
+    Raises:
+        UserError: there is a bad value.
+    """
     if bad.any():
         position = int(np.argmax(bad))
         value = frame[column].iloc[position]

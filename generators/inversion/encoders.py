@@ -151,7 +151,20 @@ class _EncoderTraining:
 def load_encoder(
     checkpoint: Path, generator: LoadedGenerator, settings: TrainEncoder, accelerator: Accelerator
 ) -> Encoder:
-    """Load the encoder that `train_encoder` left in a checkpoint, in evaluation mode, without gradients."""
+    """Load the encoder that `train_encoder` left in a checkpoint.
+
+    Args:
+        checkpoint: the file.
+        generator: that the encoder was trained for.
+        settings: of the training.
+        accelerator: the device.
+
+    Returns:
+        The encoder, in evaluation mode, without gradients.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+    """
     state = load_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(f"{checkpoint} is missing: train_encoder writes it")

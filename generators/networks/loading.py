@@ -119,6 +119,7 @@ def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:
 
 
 def _load_pgan(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+    """Load a progressive GAN: contiguous if it is one of pytorch_GAN_zoo, else in channels_last."""
     architecture = dict(card["architecture"])
     channels = {int(size): width for size, width in architecture.pop("channels").items()}
     with device:  # drawing the initial weights, which are replaced, is faster there

@@ -11,7 +11,16 @@ from generators.training.parameters import DiffAugment
 
 
 def translate(images: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Move each image by up to `share` of its side in both directions, filling in zeros."""
+    """Move each image by up to `share` of its side in both directions, filling in zeros.
+
+    Args:
+        images: [n, 3, H, W].
+        share: of the side, in [0, 0.5].
+        random: advanced by the draw.
+
+    Returns:
+        The moved images, [n, 3, H, W].
+    """
     n, _, height, width = images.shape
     reach_y, reach_x = round(height * share), round(width * share)
     dy = torch.randint(-reach_y, reach_y + 1, (n, 1), generator=random).to(images.device)
@@ -25,7 +34,16 @@ def translate(images: Tensor, share: float, random: torch.Generator) -> Tensor:
 
 
 def cut_out(images: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Set a square of `share` of the side to zero at a random place, which may lie partly outside."""
+    """Set a square of each image to zero, at a random place, which may lie partly outside.
+
+    Args:
+        images: [n, 3, H, W].
+        share: the square's side as a share of the image's, in [0, 1].
+        random: advanced by the draw.
+
+    Returns:
+        The images with a hole, [n, 3, H, W].
+    """
     n, _, height, width = images.shape
     size_y, size_x = round(height * share), round(width * share)
     top = torch.randint(-(size_y // 2), height - size_y // 2, (n, 1), generator=random).to(images.device)
@@ -50,7 +68,16 @@ def change_color(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, parameters: DiffAugment, random: torch.Generator) -> Tensor:
-    """Apply the distortions that the parameters ask for, in DiffAugment's order."""
+    """Apply the distortions that the parameters ask for, in DiffAugment's order.
+
+    Args:
+        images: [n, 3, H, W].
+        parameters: which distortions, and how strong.
+        random: advanced by the draws.
+
+    Returns:
+        The distorted images, [n, 3, H, W].
+    """
     if parameters.color:
         images = change_color(images, random)
     if parameters.translation > 0:

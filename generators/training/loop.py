@@ -82,7 +82,16 @@ def schedule(parameters: TrainGAN) -> list[Step]:
 
 
 def shrink(images: Tensor, resolution: int, alpha: float) -> Tensor:
-    """Resize real images to a resolution of the schedule, blended as far as it is faded in."""
+    """Resize real images to a resolution of the schedule, blended as far as it is faded in.
+
+    Args:
+        images: [n, 3, H, W].
+        resolution: px.
+        alpha: the share of the resolution itself; the rest is that of half the resolution, enlarged.
+
+    Returns:
+        The images, [n, 3, resolution, resolution].
+    """
     images = F.interpolate(images, size=(resolution, resolution), mode="area")
     if alpha < 1.0:
         coarse = F.avg_pool2d(images, 2)
