@@ -51,7 +51,7 @@ def new_refiner(parameters: AllParameters) -> Refine:
     """What refines linear complements, on the device."""
     from classifiers.labellers import load_labeller
     from generators.networks.loading import load_generator
-    from generators.refinement import refine
+    from generators.refinement import refine_complements
     from pipeline.runtime import new_accelerator
 
     accelerator = new_accelerator(parameters.runtime)
@@ -66,7 +66,9 @@ def new_refiner(parameters: AllParameters) -> Refine:
     ) -> NDArray[np.float32]:
         wanted = wanted_labels(labels, mask)
         with device:
-            return refine(generator, classifiers, z_prime, wanted, settings, accelerator, on_sphere, advance)
+            return refine_complements(
+                generator, classifiers, z_prime, wanted, settings, accelerator, on_sphere, advance
+            )
 
     return refined
 
