@@ -1,7 +1,8 @@
-"""train DATA RECIPE SEED: training images -> out/runs/DATA/RECIPE/SEED/: network, predictions, history.
+"""train DATA RECIPE SEED: train a classifier; writes its network, predictions and history to out/runs/.
 
-predictions.parquet has the scores of validation and test images by the weights of each selection. Where
-the recipe refits the last layer on validation images, those are left out of it, and of every choice.
+predictions.parquet has the scores of validation and test images, by the weights of each selection. A recipe
+that refits the last layer on some validation images leaves these out of predictions.parquet, and so out of
+every choice.
 """
 
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ SELECTIONS = {"worst_group_accuracy": worst_group_accuracy, "accuracy": accuracy
 def selection_value(
     name: str, n_protected: int, scores: NDArray[np.float64], validation: LabelledImages
 ) -> float:
-    """A metric of the predictions on validation, over the groups of all protected attributes together."""
+    """Compute a metric on validation, over the groups of all protected attributes together."""
     predictions = (scores >= HALF).astype(np.int64)
     protected = validation.groups % n_protected
     return float(SELECTIONS[name](count_table(validation.targets, protected, predictions, n_protected)))
@@ -59,7 +60,7 @@ def predictions(
     parameters: AllParameters,
     accelerator: Accelerator,
 ) -> pd.DataFrame:
-    """Give the rows of predictions.parquet, but for the selection: id, split, target, protected, score."""
+    """Return the rows of predictions.parquet without the selection: id, split, target, protected, score."""
     return pd.concat(
         [
             pd.DataFrame(
@@ -82,7 +83,7 @@ def main(
     recipe: Annotated[str, typer.Argument(help="a key of train.definitions")],
     seed: Annotated[int, typer.Argument(help="of the weights and the batches")],
 ) -> None:
-    """Train one classifier; same budget and selection for all data and recipes."""
+    """Train one classifier; budget and selection are the same for all data and recipes."""
     parameters = read_parameters()
     section, n_groups = parameters.train, 2 * parameters.n_protected
     if recipe not in section.definitions:

@@ -21,7 +21,7 @@ def effective_text(parameters: AllParameters) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value with all paths in it as text."""
+    """Return a value with all paths in it as text."""
     if isinstance(value, dict):
         return {key: _plain(of) for key, of in value.items()}
     if isinstance(value, list):
