@@ -41,7 +41,7 @@ from pipeline.stage import run_stage
 MOST_GROUPS = 64  # a column with more values hardly holds groups; intersections cost pairs of them
 SCORE_NAMES = ("score", "scores")
 
-Metric = dict[str, float | None]  # value, and the bootstrap's median and std
+MetricFigure = dict[str, float | None]  # value, and the bootstrap's median and std
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ def evaluate(
     return {"overall": overall, "protected": results}
 
 
-def nested(record: dict[str, float]) -> dict[str, Metric]:
+def nested(record: dict[str, float]) -> dict[str, MetricFigure]:
     """Turn `with_bootstrap`'s record into METRIC -> value, bootstrap median and std; null if undefined."""
     return {
         name: {
@@ -314,7 +314,7 @@ def nested(record: dict[str, float]) -> dict[str, Metric]:
 # --- Showing ---------------------------------------------------------------------------------------------
 
 
-def text_of(metric: Metric) -> str:
+def text_of(metric: MetricFigure) -> str:
     """Return a metric as '0.873 ± 0.004'; '–' if it is undefined."""
     value, deviation = metric["value"], metric["std"]
     if value is None:
@@ -322,7 +322,7 @@ def text_of(metric: Metric) -> str:
     return f"{value:.3f} ± {'–' if deviation is None else f'{deviation:.3f}'}"
 
 
-def metric_table(title: str, values: dict[str, Metric]) -> Table:
+def metric_table(title: str, values: dict[str, MetricFigure]) -> Table:
     """Lay out metrics for the terminal, one a line."""
     table = Table("metric", Column("value", justify="right"), title=title, title_justify="left")
     for name, metric in values.items():

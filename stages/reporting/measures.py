@@ -101,7 +101,7 @@ def metric_column(
     """Show a metric's mean and deviation over the seeds.
 
     Args:
-        metric: the metric, or the heading and key of a figure.
+        metric: the name, heading and unit of a column of `runs`.
         over: what stands above the column and its neighbours.
         selection: the metric that chose the weights on validation.
         look: of the cells.

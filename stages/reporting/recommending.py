@@ -51,7 +51,7 @@ PROBABILITY_ASKED = 0.8
 MOST_DOUBTS = 3  # steps that the sentence names at most
 
 FloatArray = NDArray[np.float64]
-Cell = tuple[str, str]  # data set, recipe
+MatrixCell = tuple[str, str]  # data set, recipe
 
 
 # --- Answers on validation -------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ class Answers:
         groups: t * n_g + g of each image, [n].
     """
 
-    cells: list[Cell]
+    cells: list[MatrixCell]
     cell_of: NDArray[np.int64]
     seeds: list[int]
     right: NDArray[np.bool_]

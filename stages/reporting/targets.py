@@ -25,7 +25,7 @@ RIVALS: dict[str, Callable[[Recipe], bool]] = {
 }
 ENDS = (("original", BASELINE), ("oracle", BASELINE))  # of the gap
 
-Cell = tuple[str, str]  # data set, recipe
+MatrixCell = tuple[str, str]  # data set, recipe
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _seeds(runs: pd.DataFrame, data: str, recipe: str) -> int:
     return int(seeds_of(runs, data, recipe)["seed"].nunique())
 
 
-def _missing_seeds(runs: pd.DataFrame, cells: Sequence[Cell]) -> list[str]:
+def _missing_seeds(runs: pd.DataFrame, cells: Sequence[MatrixCell]) -> list[str]:
     """Name the cells with fewer than `SEEDS` seeds."""
     counts = {(data, recipe): _seeds(runs, data, recipe) for data, recipe in cells}
     return [
