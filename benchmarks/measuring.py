@@ -60,8 +60,8 @@ def compare(
     """Compare two functions by the medians of alternating runs, after one call of each to warm up.
 
     Args:
-        baseline: what is compared with.
-        ours: what is measured.
+        baseline: the function to compare with.
+        ours: the function to measure.
         rounds: how often each is timed.
         prepare: runs before each call of ours, and does not count.
 

@@ -37,7 +37,16 @@ def drawn_samples() -> Predictions:
 
 
 def by_definition(targets: IntArray, protected: IntArray, scores: FloatArray) -> dict[str, float]:
-    """Compute every metric as METHODS 2 defines it, by scikit-learn where it has the metric."""
+    """Compute every metric as METHODS 2 defines it, by scikit-learn where it has the metric.
+
+    Args:
+        targets: t of each sample, [n] in {0, 1}.
+        protected: g of each sample, [n] in {0, 1}.
+        scores: [n] in [0, 1].
+
+    Returns:
+        by the metric's name.
+    """
     from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score
 
     members = {(t, g): (targets == t) & (protected == g) for t, g in product((0, 1), (0, 1))}

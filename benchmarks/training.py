@@ -98,7 +98,15 @@ def labelled_images(count: int, resolution: int, on_read: Callable[[], object] =
 
 
 def run_training(method: Method, data: LabelledImages, steps: int, batch_size: int, width: int) -> None:
-    """Run the training loop of the stages, with one evaluation on a few images."""
+    """Run the training loop of the stages, with one evaluation on a few images.
+
+    Args:
+        method: ERM or Group DRO.
+        data: the training images.
+        steps: of the training.
+        batch_size: images.
+        width: of the network.
+    """
     settings = Training(
         backbone=Backbone(width=width), optimizer=Optimizer(learning_rate=1e-3),
         steps=steps, batch_size=batch_size, evaluations=1,

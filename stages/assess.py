@@ -143,7 +143,18 @@ def extractors_of(parameters: AllParameters, accelerator: Accelerator) -> dict[s
 def features_kept(
     file: Path, extractor: Extractor, images: LabelledImages, accelerator: Accelerator, advance: Advance
 ) -> NDArray[np.floating[Any]]:
-    """Return the features of images, [n, D]: read from the file of an interrupted run, or computed."""
+    """Return the features of images: read from the file of an interrupted run, or computed and kept there.
+
+    Args:
+        file: the .npy file.
+        extractor: computes the features.
+        images: n images.
+        accelerator: runs the network.
+        advance: counts finished images.
+
+    Returns:
+        [n, D].
+    """
     if file.is_file():
         advance(len(images))
     else:
@@ -214,7 +225,18 @@ def probes_of(
     accelerator: Accelerator,
     work: Path,
 ) -> dict[str, dict[str, Any]]:
-    """Train a probe for each source to tell its images from real ones; return its figures by source."""
+    """Train a probe for each source to tell its images from real ones.
+
+    Args:
+        real: real training images.
+        samples: images of each source, as many.
+        parameters: as params.yaml holds them.
+        accelerator: runs the trainings.
+        work: the folder that keeps the state of each training.
+
+    Returns:
+        by source, the content of `ProbeOfSource` in stages/shared/quality.py.
+    """
     section, records = parameters.assess, {}
     for source in sources_of(parameters):
         session = Session(

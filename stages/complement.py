@@ -138,7 +138,22 @@ def new_complementer(
     refiner: Callable[[], RefineComplements] | None,
     work: Path,
 ) -> MakeShard:
-    """Return the function that moves a shard's latents, once per flip, into the shard of the same number."""
+    """Return the function that moves a shard's latents, once per flip, into the shard of the same number.
+
+    Args:
+        latents: "z" or "real".
+        flips: the subsets of protected attributes to flip, each with its constraints by domain.
+        planes: of the target and of the protected attributes.
+        covariance: of the latents, [D, D], for moves by Mahalanobis distance; None for Euclidean distance.
+        on_sphere: whether latents and complements lie on the sphere of radius √D.
+        normalises: whether the generator projects its input to this sphere.
+        chosen: picks those of z's latents to pair that are paired; None pairs all of them.
+        refiner: returns the function that refines linear complements; None leaves them as they are.
+        work: the folder of the shards.
+
+    Returns:
+        makes a shard, by its number.
+    """
     store = Store(LATENTS / latents)
     digits = len(planes.protected)
     attributes = [planes.target.attribute, *(plane.attribute for plane in planes.protected)]

@@ -67,7 +67,18 @@ def chosen_images(groups: NDArray[np.int64], per_group: int | None, seed: int) -
 def new_inverter(
     ids: NDArray[np.object_], normalises: bool, section: Invert, runtime: Runtime, work: Path
 ) -> MakeShard:
-    """Return the function that inverts a shard of real images, with generator and encoder on the device."""
+    """Return the function that inverts a shard of real images, with generator and encoder on the device.
+
+    Args:
+        ids: of the images to invert, in the order of the shards.
+        normalises: whether the generator projects its input to the sphere.
+        section: `invert` of params.yaml.
+        runtime: the device and its precision.
+        work: the folder of the shards; it has the trained encoder.
+
+    Returns:
+        makes a shard, by its number.
+    """
     accelerator = new_accelerator(runtime)
     generator = load_generator(GENERATOR, accelerator.device)
     encoder = load_encoder(work / CHECKPOINT, generator, section.encoder, accelerator)
@@ -134,7 +145,16 @@ def figures_of_generated(
 def sample_rows(
     images: NDArray[np.uint8], reconstructions: NDArray[np.uint8], groups: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
-    """Return two rows of pictures per group: images [n, H, W, 3], and their reconstructions below them."""
+    """Lay out some images of each group in a row, and their reconstructions in the row below.
+
+    Args:
+        images: [n, H, W, 3].
+        reconstructions: [n, H, W, 3].
+        groups: of each image, [n].
+
+    Returns:
+        `COLUMNS` pictures for each row, [2 groups * COLUMNS, H, W, 3]; white where a group has fewer images.
+    """
     rows = []
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)[:COLUMNS]
@@ -190,7 +210,15 @@ def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
 
 
 def refuse_another_resolution(generator: LoadedGenerator, image: NDArray[np.uint8]) -> None:
-    """Raise `UserError` if real and generated images differ in size."""
+    """Check that real and generated images have the same size.
+
+    Args:
+        generator: makes square images.
+        image: a real image, [H, W, 3].
+
+    Raises:
+        UserError: they differ in size.
+    """
     if image.shape[1] != generator.resolution:
         raise UserError(
             f"real images have {image.shape[1]} px and the generator's {generator.resolution} px: to invert "

@@ -113,7 +113,18 @@ def logits_of(
     accelerator: "Accelerator",
     advance: Advancing,
 ) -> FloatArray:
-    """Return the logits of a shard's images, [n, columns]: equal to the last bit for every batch size."""
+    """Compute the logits of a shard's images: equal to the last bit for every batch size.
+
+    Args:
+        labellers: of all attributes.
+        images: uint8 [n, H, W, 3].
+        section: `label` of params.yaml.
+        accelerator: runs the networks.
+        advance: counts finished images.
+
+    Returns:
+        calibrated logits, [n, columns].
+    """
     from classifiers.networks.inference import per_image
 
     batch_size = max(section.batch_size // BATCH_UNIT, 1) * BATCH_UNIT
@@ -131,7 +142,17 @@ def logits_of(
 
 
 def pilot_shifts(latents: str, attributes: list[str], section: Label, runtime: Runtime) -> dict[str, float]:
-    """Estimate from the first images of the store how far to shift each attribute's logits."""
+    """Estimate from the first images of the store how far to shift each attribute's logits.
+
+    Args:
+        latents: the store's name.
+        attributes: the target, then the protected ones.
+        section: `label` of params.yaml.
+        runtime: the device and its precision.
+
+    Returns:
+        by attribute; 0 for all without `prior_shift`.
+    """
     if not section.prior_shift:
         return dict.fromkeys(attributes, 0.0)
     from classifiers.labellers import prior_of, prior_shift
@@ -159,7 +180,19 @@ def new_labeller(
     shifts: Mapping[str, float],
     work: Path,
 ) -> MakeShard:
-    """Return the function that labels a shard of images, with every attribute's labeller on the device."""
+    """Return the function that labels a shard of images, with every attribute's labeller on the device.
+
+    Args:
+        latents: the store's name.
+        attributes: the target, then the protected ones.
+        section: `label` of params.yaml.
+        runtime: the device and its precision.
+        shifts: as `pilot_shifts` returns.
+        work: the folder of the shards.
+
+    Returns:
+        makes a shard, by its number.
+    """
     from pipeline.runtime import new_accelerator
 
     accelerator = new_accelerator(runtime)

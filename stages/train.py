@@ -48,7 +48,17 @@ SELECTIONS = {"worst_group_accuracy": worst_group_accuracy, "accuracy": accuracy
 def selection_value(
     name: str, n_protected: int, scores: NDArray[np.float64], validation: LabelledImages
 ) -> float:
-    """Compute a metric on validation, over the groups of all protected attributes together."""
+    """Compute a metric on validation, over the groups of all protected attributes together.
+
+    Args:
+        name: a key of `SELECTIONS`.
+        n_protected: the number of protected groups.
+        scores: of the validation images, [n] in [0, 1].
+        validation: the images.
+
+    Returns:
+        in [0, 1].
+    """
     predictions = (scores >= HALF).astype(np.int64)
     protected = validation.groups % n_protected
     return float(SELECTIONS[name](count_table(validation.targets, protected, predictions, n_protected)))
@@ -60,7 +70,17 @@ def predictions(
     parameters: AllParameters,
     accelerator: Accelerator,
 ) -> pd.DataFrame:
-    """Return the rows of predictions.parquet without the selection: id, split, target, protected, score."""
+    """Return the rows of predictions.parquet without the selection.
+
+    Args:
+        network: the trained classifier.
+        splits: images by the split's name.
+        parameters: as params.yaml holds them.
+        accelerator: runs the network.
+
+    Returns:
+        id, split, target, one column for each protected attribute, and score.
+    """
     return pd.concat(
         [
             pd.DataFrame(

@@ -47,7 +47,17 @@ Scores = NDArray[np.float64]
 
 
 def group_accuracies_at(scores: Scores, images: LabelledImages, threshold: float, n_groups: int) -> Scores:
-    """Return the accuracy in every group of (target, protected attributes), [n_groups]; NaN if empty."""
+    """Compute the accuracy in every group of (target, protected attributes) at a threshold.
+
+    Args:
+        scores: [n] in [0, 1].
+        images: n images with targets and groups.
+        threshold: scores from it on predict 1.
+        n_groups: the number of groups.
+
+    Returns:
+        [n_groups]; NaN for an empty group.
+    """
     correct = np.bincount(images.groups, (scores >= threshold) == images.targets, n_groups)
     counts = np.array(images.group_counts(n_groups))
     return np.where(counts > 0, correct / np.maximum(counts, 1), np.nan)
@@ -89,7 +99,16 @@ def labeller_metrics(
 
 
 def training_part(images: LabelledImages, half: int | None, seed: int) -> LabelledImages:
-    """Return the images to train a network of a labeller on: all, or one half of every group."""
+    """Return the images to train a network of a labeller on.
+
+    Args:
+        images: real training images.
+        half: 0 or 1, the half of every group to take; None takes all images.
+        seed: of the division into halves.
+
+    Returns:
+        these images, or a subset of them.
+    """
     if half is None:
         return images
     return images.subset(np.flatnonzero(half_of_each(images.groups, seed) == half))

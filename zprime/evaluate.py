@@ -165,17 +165,17 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def refuse(path: Path, table: pd.DataFrame, column: str, wrong: pd.Series, what: str) -> None:
-    """Raise a `UserError` that names the first of the wrong rows, if there is any.
+    """Check that no row is wrong.
 
     Args:
         path: of the file.
         table: its content.
         column: the column with wrong values.
         wrong: a mask of the rows.
-        what: the end of the sentence: what is wrong with the value.
+        what: the end of the sentence on the value, such as "has no value".
 
     Raises:
-        UserError: a row is wrong.
+        UserError: a row is wrong; the sentence names the first one.
     """
     if wrong.any():
         row = table[wrong].iloc[0]

@@ -73,7 +73,17 @@ def judged_rows(records: Sequence[RECORD]) -> list[list[str]]:
 
 
 def figure(record: RECORD, data: str, recipe: str, metric: str) -> Spread:
-    """Return a metric's mean and deviation; NaN if missing."""
+    """Return a metric's mean and deviation over the seeds.
+
+    Args:
+        record: of one variant.
+        data: "augmented" or "sampled".
+        recipe: the recipe's name.
+        metric: the metric's name.
+
+    Returns:
+        mean and deviation; NaN if missing.
+    """
     of = record["data"][data][recipe][metric]
     mean, deviation = (math.nan if value is None else value for value in (of["mean"], of["std"]))
     return mean, deviation

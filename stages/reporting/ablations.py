@@ -67,7 +67,15 @@ def copy_project(folder: Path) -> None:
 
 
 def repro(folder: Path, targets: Sequence[str]) -> None:
-    """Run `dvc repro` in a copy of the project; a `UserError` has the failed stage's own sentence."""
+    """Run `dvc repro` in a copy of the project.
+
+    Args:
+        folder: the copy.
+        targets: the stages to run.
+
+    Raises:
+        UserError: a stage failed; the sentence is the stage's own.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
     environment["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
     environment["PYTHONPATH"] = str(folder)
@@ -172,7 +180,18 @@ def collect(parameters: AllParameters) -> dict[str, Any]:
 
 
 def variant_content(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """Return a variant's params.yaml; a `UserError` says that the present one lacks a section."""
+    """Return the content of a variant's params.yaml.
+
+    A `UserError` says that the present params.yaml lacks a section that the variant changes.
+
+    Args:
+        name: a key of `VARIANTS`.
+        recipes: names in train.definitions.
+        seeds: of the classifiers.
+
+    Returns:
+        all sections.
+    """
     cells = {"train.balanced_data": list(DATA), "train.recipes": list(recipes), "train.seeds": list(seeds)}
     return changed(yaml.safe_load(PARAMETERS_FILE.read_text()), {**VARIANTS[name].changes, **cells})
 
@@ -186,7 +205,16 @@ def key_of(content: Mapping[str, Any]) -> str:
 
 
 def measure_variant(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """Run one variant in a copy of the project; return its record, with the sentence of a failure if any."""
+    """Run one variant in a copy of the project.
+
+    Args:
+        name: a key of `VARIANTS`.
+        recipes: names in train.definitions.
+        seeds: of the classifiers.
+
+    Returns:
+        its record: with the figures or, if it failed, with the sentence of its failure.
+    """
     variant = VARIANTS[name]
     record: dict[str, Any] = {
         "name": name, "about": variant.about, "against": variant.against, "changes": dict(variant.changes),

@@ -45,7 +45,17 @@ def mean_and_deviation(seeds: pd.DataFrame, metric: str) -> tuple[float, float]:
 
 
 def seeds_of(runs: pd.DataFrame, data: str, recipe: str, selection: str = SELECTION) -> pd.DataFrame:
-    """Return the rows of one cell of the matrix: one for each seed."""
+    """Return the rows of one cell of the matrix: one for each seed.
+
+    Args:
+        runs: out/evaluation/runs.parquet.
+        data: the data set's name.
+        recipe: the recipe's name.
+        selection: the metric that chose the weights on validation.
+
+    Returns:
+        some rows of `runs`.
+    """
     chosen = (runs["data"] == data) & (runs["recipe"] == recipe) & (runs["selection"] == selection)
     return runs[chosen]
 

@@ -225,7 +225,18 @@ class Draws:
 
 
 def draws_of(answers: Answers, resamples: int, seed: int) -> Draws:
-    """Draw plausible figures of each cell, by the validation images and the seeds (module docstring)."""
+    """Draw plausible figures of each cell, by the validation images and the seeds.
+
+    The module's docstring has the formulas.
+
+    Args:
+        answers: of the runs.
+        resamples: how many are drawn.
+        seed: of the bootstrap.
+
+    Returns:
+        the figures and their draws.
+    """
     observed, resampled = worst_group_accuracies(answers, resamples, seed)
     variances = seed_variances(observed, answers.cell_of, len(answers.cells))
     figures, draws = [], []

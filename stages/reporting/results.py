@@ -149,7 +149,17 @@ def write_pictures(runs: pd.DataFrame, folder: Path) -> dict[str, str]:
 
 
 def read_runs(parameters: AllParameters) -> pd.DataFrame:
-    """Read out/evaluation/runs.parquet; a `UserError` refuses other parameters, or too few runs."""
+    """Read out/evaluation/runs.parquet.
+
+    Args:
+        parameters: as params.yaml holds them.
+
+    Returns:
+        one row per run and selection.
+
+    Raises:
+        UserError: the runs are of other parameters, or there are none on the original or augmented data.
+    """
     runs = read_table(EVALUATION / "runs.parquet", ("data", "recipe", "seed", "selection", SELECTION, CHOICE))
     train, left_out = parameters.train, read_plateaus(EVALUATION)
     for data in ("original", "augmented"):
@@ -187,7 +197,16 @@ class MadeWith:
 
 
 def changed_parameters(former: Mapping[str, Any], wanted: Mapping[str, Any], place: str = "") -> list[str]:
-    """List the differences of `wanted` from `former`, as "section.name: value"; null for a missing one."""
+    """List the parameters that differ.
+
+    Args:
+        former: sections or values by name.
+        wanted: sections or values by name.
+        place: the name of the section that they stand in, with a full stop.
+
+    Returns:
+        the values of `wanted`, each as "section.name: value"; null for a missing one.
+    """
     found = []
     for key in dict.fromkeys((*former, *wanted)):
         name, before, after = f"{place}{key}", former.get(key), wanted.get(key)

@@ -26,7 +26,16 @@ def difference(first: Spread, second: Spread) -> Spread:
 
 
 def spread_text(mean: float, deviation: float, percent: bool) -> str:
-    """Return '87.3 ± 0.4', padded so that right-aligned columns line up; '–' if there is no value."""
+    """Write a mean and its deviation: '87.3 ± 0.4'.
+
+    Args:
+        mean: of a metric.
+        deviation: NaN if unknown.
+        percent: whether the metric is a share that is shown in percent.
+
+    Returns:
+        padded, so that right-aligned columns line up; '–' if there is no value.
+    """
     if math.isnan(mean):
         return "–"
     if percent:

@@ -91,7 +91,18 @@ def before_and_after(values: Mapping[str, str]) -> str:
 def tiles(
     runs: pd.DataFrame, recipe: str, datasheet: Datasheet, target: str, protected: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Return the key figures under the headline: label, value and note."""
+    """Return the key figures under the headline.
+
+    Args:
+        runs: out/evaluation/runs.parquet.
+        recipe: the recipe of the headline.
+        datasheet: out/balanced/datasheet.json.
+        target: the target attribute.
+        protected: the protected attributes.
+
+    Returns:
+        label, value and note of each.
+    """
     best, gap = chosen_recipes(runs), gap_of(runs)
 
     def over_data(metric: str, recipes: Mapping[str, str]) -> dict[str, str]:

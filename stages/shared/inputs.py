@@ -14,7 +14,17 @@ from stages.shared.paths import REAL
 def real_images(
     parameters: AllParameters, split: str, store: Store, attribute: str | None = None
 ) -> LabelledImages:
-    """Read the real images of a split, labelled by an attribute (the target by default)."""
+    """Read the real images of a split with their labels.
+
+    Args:
+        parameters: as params.yaml holds them.
+        split: the split's name.
+        store: of the real images.
+        attribute: whose labels are the targets; None for the target attribute.
+
+    Returns:
+        the images; their groups are those of all attributes.
+    """
     labels = read_table(REAL / "labels.parquet", ("id", "split", *parameters.attributes))
     labels = join_by_id(labels[labels["split"] == split][["id"]], labels, f"{REAL}/labels.parquet")
     positions = store.positions(labels["id"])

@@ -62,6 +62,13 @@ def preset_names(folder: Path = PRESETS) -> list[str]:
 def preset_text(name: str, folder: Path = PRESETS) -> str:
     """Return the complete, commented params.yaml that a preset stands for.
 
+    Args:
+        name: of the preset.
+        folder: of all presets.
+
+    Returns:
+        YAML.
+
     Raises:
         UserError: if there is no such preset, or a line of it is no ``key: value``.
     """

@@ -36,10 +36,10 @@ def _import(
 ) -> Any:
     """Execute an import statement, with zprime's own packages found below `zprime.packages`.
 
-    The arguments are those of `builtins.__import__`.
+    The arguments are those of `builtins.__import__`, and so is the result.
 
     Returns:
-        what `builtins.__import__` returns for them.
+        the imported module or package.
     """
     if level or name.partition(".")[0] not in NAMES:
         return builtins.__import__(name, globals, locals, fromlist or (), level)
