@@ -45,7 +45,7 @@ def measure_apart(group: str) -> list[Result]:
 
 def main(
     groups: Annotated[
-        list[str] | None, typer.Argument(help=f"of {', '.join(GROUPS)}; all by default")
+        list[str] | None, typer.Argument(help=f"groups: {', '.join(GROUPS)}; default: all")
     ] = None,
     apart: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:

@@ -168,7 +168,7 @@ def sample_rows(
 def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
     """Find the latents of real training images, to be complemented as sampled ones are."""
     if images != "real":
-        raise UserError(f"{images!r} cannot be inverted: real is what can.")
+        raise UserError(f"{images!r} cannot be inverted: expected real.")
     parameters = read_parameters()
     section, runtime = parameters.invert, parameters.runtime
     training = real_images(parameters, "train", Store(REAL))

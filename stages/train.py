@@ -101,7 +101,7 @@ def predictions(
 def main(
     data: Annotated[str, typer.Argument(help=", ".join(TRAINING_DATA))],
     recipe: Annotated[str, typer.Argument(help="a key of train.definitions")],
-    seed: Annotated[int, typer.Argument(help="of the weights and the batches")],
+    seed: Annotated[int, typer.Argument(help="seed of the weights and the batches")],
 ) -> None:
     """Train one classifier; budget and selection are the same for all data and recipes."""
     parameters = read_parameters()

@@ -1,4 +1,4 @@
-"""evaluate_predictions FILE --protected COLUMN...: every metric of predictions that were made elsewhere.
+"""``zprime evaluate FILE --protected COLUMN...``: compute every metric of predictions from elsewhere.
 
 FILE is a CSV or Parquet file of id, y (0 or 1), score (of y = 1, in [0, 1]) and one column for each protected
 attribute, whose values are its groups. Nothing else is read: no parameters, nothing under out/. An empty
@@ -361,7 +361,9 @@ def main(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="found on validation, for parities; default: predicts as many 1 as FILE has"),
+        typer.Option(
+            help="matched threshold, found on validation; default: predicts 1 as often as FILE has it"
+        ),
     ] = None,
     proportions: Annotated[
         Path | None,
@@ -371,8 +373,8 @@ def main(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="default: FILE with .metrics.json")] = None,
-    resamples: Annotated[int, typer.Option(min=1, help="of the bootstrap")] = 500,
-    seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="resamples of the bootstrap")] = 500,
+    seed: Annotated[int, typer.Option(help="seed of the bootstrap")] = 0,
 ) -> None:
     """Print every metric of FILE, by each protected column and by their intersections; write them as JSON."""
     path = output or file.with_suffix(".metrics.json")

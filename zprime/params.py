@@ -30,7 +30,7 @@ def _plain(value: Any) -> Any:
 
 
 def main(
-    preset: Annotated[str | None, typer.Option(help="of this preset instead of params.yaml")] = None,
+    preset: Annotated[str | None, typer.Option(help="show this preset instead of params.yaml")] = None,
 ) -> None:
     """Print all parameters with their values, as YAML without comments."""
     if preset is None:

@@ -23,8 +23,10 @@ from pipeline.work import WORK, reopen
 
 
 def main(
-    paths: Annotated[list[Path], typer.Argument(help="outputs of stages, or folders that hold some; .work")],
-    mend: Annotated[bool, typer.Option(help="make what is wrong again")] = False,
+    paths: Annotated[
+        list[Path], typer.Argument(help="outputs of stages, folders with such outputs, or .work")
+    ],
+    mend: Annotated[bool, typer.Option(help="make wrong files again")] = False,
 ) -> None:
     """Hash every checkpoint and every indexed file below PATHS; exit with status 1 if one is wrong."""
     below = [path for given in paths for path in (given, *given.rglob("*"))]

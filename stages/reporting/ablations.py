@@ -255,11 +255,11 @@ def with_record(records: list[dict[str, Any]], record: dict[str, Any]) -> list[d
 def main(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help=f"of {', '.join(VARIANTS)}; by default all that are not measured yet"),
+        typer.Argument(help=f"variants: {', '.join(VARIANTS)}; default: all without a record"),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="of the classifiers, with commas between")] = "0,1",
+    seeds: Annotated[str, typer.Option(help="seeds of the classifiers, with commas between")] = "0,1",
     recipes: Annotated[
-        str, typer.Option(help="of train.definitions, with commas between")
+        str, typer.Option(help="keys of train.definitions, with commas between")
     ] = "erm,source_balanced",
 ) -> None:
     """Measure the variants one after another; keep each in docs/results/ablations.json."""
