@@ -1,1 +1,1 @@
-"""What is fast, measured against a baseline in the same run: `make bench`."""
+"""Benchmarks: the speed of the fast parts against a baseline in the same run, by `make bench`."""

@@ -1,4 +1,4 @@
-"""``zprime bench [GROUP...]``: run them one after another, print a table, write results.json."""
+"""``zprime bench [GROUP...]``: run benchmarks one after another, print a table, write results.json."""
 
 import importlib
 import json
@@ -22,7 +22,7 @@ RESULTS = Path(__file__).with_name("results.json")
 
 
 def table_of(results: list[Result]) -> Table:
-    """The results as a table for the terminal."""
+    """Return the results as a table for the terminal."""
     table = Table(title=f"zprime on {os.cpu_count()} CPU cores")
     for name in ("figure", "value", "target", "met", "measured"):
         table.add_column(name, justify="right" if name in ("value", "target") else "left")
@@ -34,7 +34,7 @@ def table_of(results: list[Result]) -> Table:
 
 
 def measure_apart(group: str) -> list[Result]:
-    """Measure a group in a process of its own, so that none finds the memory or caches of another."""
+    """Measure a group in a process of its own, so that it does not use the memory or caches of another."""
     command = [sys.executable, "-m", "benchmarks", "--apart", group]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if done.returncode:
@@ -45,17 +45,17 @@ def measure_apart(group: str) -> list[Result]:
 
 def main(
     groups: Annotated[
-        list[str] | None, typer.Argument(help=f"of {', '.join(GROUPS)}; all by default")
+        list[str] | None, typer.Argument(help=f"groups: {', '.join(GROUPS)}; default: all")
     ] = None,
     apart: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
-    """Measure, print a table, and take the figures into results.json."""
+    """Measure, print a table, and write the figures to results.json."""
     chosen = groups or list(GROUPS)
     unknown = [group for group in chosen if group not in GROUPS]
     if unknown:
         raise UserError(f"benchmarks: {unknown[0]!r} is none of {', '.join(GROUPS)}.")
     if apart:
-        output, sys.stdout = sys.stdout.buffer, sys.stderr  # progress is no result
+        output, sys.stdout = sys.stdout.buffer, sys.stderr  # keeps progress out of the pickled results
         output.write(pickle.dumps(importlib.import_module(f"benchmarks.{chosen[0]}").measure()))
         return
     results = [result for group in chosen for result in measure_apart(group)]

@@ -1,4 +1,4 @@
-"""Complements: one product for all latents against a loop over them; memory that does not grow."""
+"""Benchmarks of complements: one matrix product for all latents against a loop; constant memory."""
 
 import contextlib
 import subprocess
@@ -20,15 +20,15 @@ from pipeline.parameters import Cluster
 from stages.shared.paths import LABELS, LATENTS
 
 VECTORS, DIM = 160_000, 512  # the paper's
-FEW, MANY, STREAMED_DIM = 100_000, 10_000_000, 16  # latents; memory is taken by the shard, whatever its width
+FEW, MANY, STREAMED_DIM = 100_000, 10_000_000, 16  # latents; narrow ones do: memory goes by shards
 SHARD = 65536
 NAMES = ["target", "protected"]
 POSITIVE = np.array([0.2, 0.4])  # shares of the labels
-PER_GROUP = 0.25  # of all latents: of two groups not all are chosen
+PER_GROUP = 0.25  # of all latents; two groups have more than this
 
 
 def random_planes(dim: int) -> Planes:
-    """Two random hyperplanes: one to keep, one to flip."""
+    """Return two random hyperplanes: one to keep, one to flip."""
     random = np.random.default_rng(0)
     target, protected = random.standard_normal((2, dim))
     return Planes(
@@ -38,7 +38,7 @@ def random_planes(dim: int) -> Planes:
 
 
 def one_by_one(latents: NDArray[np.float32], of: Constraints) -> NDArray[np.float32]:
-    """The baseline: the same formula for one latent after another."""
+    """Compute the baseline: the same formula for one latent after another."""
     W = of.normals
     moved = np.empty_like(latents)
     for row, z in enumerate(latents):
@@ -48,6 +48,7 @@ def one_by_one(latents: NDArray[np.float32], of: Constraints) -> NDArray[np.floa
 
 
 def speedup() -> Result:
+    """Compare one product for all latents with a loop over them."""
     latents = np.random.default_rng(1).standard_normal((VECTORS, DIM), dtype=np.float32)
     moved = np.empty_like(latents)
     (of,) = subset_flips("complement", random_planes(DIM))[0].by_domain
@@ -59,8 +60,8 @@ def speedup() -> Result:
     return Result("complement_speedup", ratio, 100, True, detail)
 
 
-def new_sampler(folder: Path, sizes: list[int]) -> MakeShard:
-    """What writes the latents to pair of a shard, as the stage `sample` does."""
+def new_random_sampler(folder: Path, sizes: list[int]) -> MakeShard:
+    """Return the function that writes a shard of latents to pair, as the stage `sample` does."""
 
     def make(shard: int, advance: Advancing) -> Record:
         random = np.random.default_rng(shard)
@@ -72,8 +73,8 @@ def new_sampler(folder: Path, sizes: list[int]) -> MakeShard:
     return make
 
 
-def new_labeller(folder: Path, sizes: list[int]) -> MakeShard:
-    """What writes labels by chance of a shard of those latents, as the stage `label` does."""
+def new_random_labeller(folder: Path, sizes: list[int]) -> MakeShard:
+    """Return the function that writes random labels of a shard of latents, as the stage `label` does."""
 
     def make(shard: int, advance: Advancing) -> Record:
         scores = np.random.default_rng(shard).random((sizes[shard], len(NAMES)))
@@ -93,11 +94,21 @@ def stream(count: int) -> None:
         store, labels, work = LATENTS / "z", LABELS / "z", Path("work")
         sizes = shard_sizes(count, SHARD)
         make_shards(
-            "sample", store, sizes, partial(new_sampler, store, sizes), Cluster(mode="inline"), "latents"
+            "sample",
+            store,
+            sizes,
+            partial(new_random_sampler, store, sizes),
+            Cluster(mode="inline"),
+            "latents",
         )
         finish_store(store, len(sizes), "latents", (STREAMED_DIM,), "float32")
         make_shards(
-            "label", labels, sizes, partial(new_labeller, labels, sizes), Cluster(mode="inline"), "latents"
+            "label",
+            labels,
+            sizes,
+            partial(new_random_labeller, labels, sizes),
+            Cluster(mode="inline"),
+            "latents",
         )
         finish_store(labels, len(sizes))
         planes = random_planes(STREAMED_DIM)
@@ -114,6 +125,7 @@ def stream(count: int) -> None:
 
 
 def memory_growth() -> Result:
+    """Compare the peak memory of many latents with that of few."""
     peaks = []
     for count in (FEW, MANY):
         command = [sys.executable, "-m", "benchmarks.complement", str(count)]
@@ -123,6 +135,7 @@ def memory_growth() -> Result:
 
 
 def measure() -> list[Result]:
+    """Run all benchmarks of this module."""
     return [speedup(), memory_growth()]
 
 

@@ -1,5 +1,7 @@
-"""Each export format on two workers against writing one file per image with Pillow, in the same run; and how
-much more memory its processes take where there are more images.
+"""Benchmarks of the export formats: speed against one file per image with Pillow, and growth of memory.
+
+Each format is written by two workers; the baseline runs in the same process as the benchmark. Memory is
+compared between few and many images.
 """
 
 import os
@@ -34,8 +36,8 @@ from stages.shared.paths import BALANCED, REAL
 IMAGES, WORKERS, PIECES = 4096, 2, 16
 QUALITY = 95
 SHARD = 4096  # images
-FEW, MANY = 16384, 131072  # images, of which a worker is to hold no more than a piece
-# Of which the process that sorts all rows is to hold no more than a limit; fewer do not reach it.
+FEW, MANY = 16384, 131072  # images; a worker should hold at most one piece of them
+# Rows; the process that sorts them should hold no more than its limit, which fewer rows do not reach.
 FEW_ROWS, MANY_ROWS = 2**19, 2**21
 PROJECT = Path(__file__).parents[1]
 # Formats with a file per image take as long as the file system does to make files, and PNG as long as its
@@ -44,7 +46,7 @@ TARGETS = {"hf-parquet": 2.0, "webdataset": 2.0}
 
 
 def make_project(images: NDArray[np.uint8]) -> None:
-    """A balanced manifest of real training images, in the current folder."""
+    """Write a balanced manifest of real training images to the current folder."""
     rows = pd.DataFrame({"id": [f"image-{number:064d}" for number in range(len(images))]})
     starts = range(0, len(images), SHARD)
     for shard, start in enumerate(starts):
@@ -60,7 +62,7 @@ def make_project(images: NDArray[np.uint8]) -> None:
 
 
 def pillow_rate(encoding: str) -> float:
-    """Images per second of a loop that saves every image to a file of its own, from memory."""
+    """Return images per second of a loop that saves every image from memory to a file of its own."""
     from PIL import Image
 
     images = Store(REAL).read_between(0, IMAGES)
@@ -75,7 +77,7 @@ def pillow_rate(encoding: str) -> float:
 
 
 def export_rate(format: str, encoding: Literal["png", "jpeg"]) -> float:
-    """Images per second while all workers run: from their first pieces' commits to the last commit."""
+    """Return images per second while all workers run: from their first pieces' commits to the last one."""
     work = WORK / "export"
     shutil.rmtree(work, ignore_errors=True)
     size = IMAGES // PIECES
@@ -89,15 +91,20 @@ def export_rate(format: str, encoding: Literal["png", "jpeg"]) -> float:
     return (PIECES - WORKERS) * size / (committed[-1] - committed[WORKERS - 1])
 
 
-def write_rows(format: str) -> int:
-    """What the process does that starts the workers: gives the most memory that it ever took, in bytes."""
+def memory_of_rows(format: str) -> int:
+    """Do the work of the process that starts the workers; return its peak memory in bytes."""
     export_of(format, BALANCED, Export(images_per_file=SHARD)).write_rows(WORK)
     return peak_bytes()
 
 
-def write_pieces(format: str) -> int:
-    """What is done after `write_rows`, by a worker and at the end: gives the most memory of its own after a
-    piece or then, in bytes.
+def memory_of_pieces(format: str) -> int:
+    """Write pieces as a worker does, and finish the export.
+
+    Args:
+        format: of the export, after `memory_of_rows` has sorted its rows.
+
+    Returns:
+        the largest memory of the process's own after a piece or at the end, in bytes.
     """
     export = export_of(format, BALANCED, Export(images_per_file=SHARD))
     make = new_exporter(export, WORK)
@@ -110,7 +117,7 @@ def write_pieces(format: str) -> int:
 
 
 def bytes_of(function: Callable[[str], int], format: str) -> int:
-    """What a function of this module gives in a process of its own."""
+    """Return the result of a function of this module, run in a process of its own."""
     command = f"from benchmarks import exports; print(exports.{function.__name__}({format!r}))"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
@@ -120,18 +127,19 @@ def bytes_of(function: Callable[[str], int], format: str) -> int:
 
 
 def memory_growth() -> list[Result]:
+    """Compare the memory of exporting many images with that of few, in both kinds of processes."""
     taken: dict[str, dict[int, int]] = {key: {} for key in ("export", "export_images", "export_rows")}
     for count in (FEW, MANY, FEW_ROWS, MANY_ROWS):
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
             make_project(np.zeros((count, 1, 1, 3), np.uint8))
-            rows = bytes_of(write_rows, "webdataset")
+            rows = bytes_of(memory_of_rows, "webdataset")
             if count >= FEW_ROWS:
                 taken["export_rows"][count] = rows
                 continue
-            taken["export"][count] = bytes_of(write_pieces, "webdataset")
+            taken["export"][count] = bytes_of(memory_of_pieces, "webdataset")
             shutil.rmtree(WORK)
-            bytes_of(write_rows, "imagefolder")
-            taken["export_images"][count] = bytes_of(write_pieces, "imagefolder")
+            bytes_of(memory_of_rows, "imagefolder")
+            taken["export_images"][count] = bytes_of(memory_of_pieces, "imagefolder")
     return [_growth(f"{key}_memory_growth", by_count) for key, by_count in taken.items()]
 
 
@@ -142,7 +150,10 @@ def _growth(key: str, taken: dict[int, int]) -> Result:
 
 
 def measure() -> list[Result]:
-    from benchmarks.training import smooth_images  # torch, which no worker of an export loads
+    """Run all benchmarks of this module."""
+    from benchmarks.training import (
+        smooth_images,
+    )  # late: it imports torch, which no worker of an export loads
 
     results = memory_growth()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):

@@ -1,4 +1,4 @@
-"""Ratios from alternating runs, the memory of a process, and the table of results."""
+"""Measurement: ratios from alternating runs, the memory of a process, and the table of results."""
 
 import ctypes
 import os
@@ -9,19 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROUNDS = 5  # alternating runs of what is compared
-SHORTEST = 0.5  # seconds of a run: what is quicker is called several times
+ROUNDS = 5  # alternating runs of each function
+SHORTEST = 0.5  # seconds of a run; quicker functions are called several times
 
 
 @dataclass(frozen=True)
 class Result:
-    """One figure and what it should be.
+    """One figure and its target.
 
     Attributes:
         key: its name in results.json.
         value: a ratio, unless the key names a unit.
         target: the bound; None for a figure that is given for information.
-        at_least: whether `value` is to be at least the target, or at most.
+        at_least: whether the target is a lower bound, or an upper one.
         detail: the absolute figures behind it.
     """
 
@@ -40,7 +40,7 @@ class Result:
 
 
 def seconds(run: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> float:
-    """How long a call takes, from as many calls as fill `SHORTEST`; what comes before each does not count."""
+    """Return how long a call takes, from as many calls as fill `SHORTEST`; `prepare` does not count."""
     calls, taken = 0, 0.0
     while calls == 0 or taken < SHORTEST:
         prepare()
@@ -57,12 +57,16 @@ def compare(
     rounds: int = ROUNDS,
     prepare: Callable[[], object] = lambda: None,
 ) -> tuple[float, float, float]:
-    """(baseline / ours, seconds of the baseline, seconds of ours): medians of alternating runs.
-
-    Each is called once before, to warm up.
+    """Compare two functions by the medians of alternating runs, after one call of each to warm up.
 
     Args:
-        prepare: what is to be done before each of ours, and does not count.
+        baseline: the function to compare with.
+        ours: the function to measure.
+        rounds: how often each is timed.
+        prepare: runs before each call of ours, and does not count.
+
+    Returns:
+        baseline / ours, seconds of the baseline, seconds of ours.
     """
     baseline()
     prepare()
@@ -73,25 +77,25 @@ def compare(
 
 
 def resident_bytes() -> int:
-    """The memory that this process has in use (resident set), in bytes; what it has freed does not count."""
+    """Return the memory that this process uses (resident set), in bytes, without what it has freed."""
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc's
+    if hasattr(libc, "malloc_trim"):  # only glibc has it
         libc.malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever had in use, in bytes (not what its parent had, as in rusage)."""
+    """Return the peak memory of this process, in bytes (unlike rusage, without its parent's)."""
     return _status_bytes("VmHWM")
 
 
 def own_bytes() -> int:
-    """The memory that is this process's alone, in bytes: without the files that it maps."""
+    """Return the memory that is this process's alone, in bytes: without the files that it maps."""
     return _status_bytes("RssAnon")
 
 
 def _status_bytes(name: str) -> int:
-    """An entry of the kernel's account of this process, in bytes."""
+    """Return an entry of the kernel's status of this process, in bytes."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Every metric with its bootstrap, against a loop over the resamples that measures each by its definition."""
+"""Benchmark of the metrics with their bootstrap against a loop that measures each resample by definition."""
 
 from itertools import product
 
@@ -20,16 +20,16 @@ from classifiers.selection import HALF
 from pipeline.content.seeds import generator_for
 
 SAMPLES, RESAMPLES = 20_000, 500
-LOOPED = 10  # of the resamples: the loop's seconds are scaled up from these
+LOOPED = 10  # resamples; the loop's seconds are scaled up from these
 PROPORTIONS = np.array([0.44, 0.41, 0.14, 0.01])  # of the groups in the training data
-THRESHOLD = 0.6  # the count-matching one
+THRESHOLD = 0.6  # the count-matching threshold
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 
 def drawn_samples() -> Predictions:
-    """Test predictions of a target and one protected attribute."""
+    """Draw test predictions of a target and one protected attribute."""
     random = generator_for(0, "metrics")
     targets, protected = random.integers(0, 2, (2, SAMPLES))
     scores = np.clip(0.3 * targets + 0.1 * protected + 0.6 * random.random(SAMPLES), 0, 1)
@@ -37,7 +37,16 @@ def drawn_samples() -> Predictions:
 
 
 def by_definition(targets: IntArray, protected: IntArray, scores: FloatArray) -> dict[str, float]:
-    """Every metric of one set of samples, as METHODS 2 words it, by scikit-learn where it has the metric."""
+    """Compute every metric as METHODS 2 defines it, by scikit-learn where it has the metric.
+
+    Args:
+        targets: t of each sample, [n] in {0, 1}.
+        protected: g of each sample, [n] in {0, 1}.
+        scores: [n] in [0, 1].
+
+    Returns:
+        by the metric's name.
+    """
     from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score
 
     members = {(t, g): (targets == t) & (protected == g) for t, g in product((0, 1), (0, 1))}
@@ -72,17 +81,17 @@ def by_definition(targets: IntArray, protected: IntArray, scores: FloatArray) ->
 
 
 def amplification(joint: FloatArray, positive: dict[tuple[int, int], float]) -> float:
-    """BA by its formula, of P(t, g) [2, 2] and of P(t̂=1 | t, g)."""
+    """Return BA by its formula, from P(t, g) [2, 2] and P(t̂=1 | t, g)."""
     terms = []
     for g in (0, 1):
         share = joint[1, g] / joint[:, g].sum()
         predicted = sum(joint[t, g] * positive[t, g] for t in (0, 1)) / joint[:, g].sum()
-        terms.append(np.sign(share - joint[1].sum()) * (predicted - share))  # as much for t = 0
+        terms.append(np.sign(share - joint[1].sum()) * (predicted - share))  # the term of t = 0 is equal
     return float(np.mean(terms))
 
 
 def divergence(sets: list[FloatArray], span: tuple[float, float] | None, kind: type) -> float:
-    """The median KL of the scores of two groups within each class: sets of (t, g) = 00, 01, 10, 11."""
+    """Return the median KL of the scores of two groups within each class: (t, g) = 00, 01, 10, 11."""
     from scipy.ndimage import gaussian_filter1d
 
     smooth = [gaussian_filter1d(np.histogram(s, KL_BINS, span)[0].astype(kind), sigma=1) for s in sets]
@@ -92,13 +101,14 @@ def divergence(sets: list[FloatArray], span: tuple[float, float] | None, kind: t
 
 
 def calibration_error(scores: FloatArray, targets: IntArray) -> float:
-    """ECE, bin by bin."""
+    """Return the ECE, computed bin by bin."""
     bins = np.minimum((scores * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     inside = [bins == k for k in np.unique(bins)]
     return float(sum(i.mean() * abs(scores[i].mean() - targets[i].mean()) for i in inside))
 
 
 def measure() -> list[Result]:
+    """Compare all metrics of all resamples with a loop over the resamples."""
     samples = drawn_samples()
     targets, protected, scores = samples.targets, samples.protected[:, 0], samples.scores
 

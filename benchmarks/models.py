@@ -1,4 +1,4 @@
-"""What is measured: networks of the sizes that the presets train, random weights, as stages read them."""
+"""Subjects of the benchmarks: networks of the presets' sizes with random weights, as stages read them."""
 
 import contextlib
 import tempfile
@@ -27,11 +27,14 @@ ATTRIBUTE = "target"  # one is enough to measure the labelling by
 
 @dataclass(frozen=True)
 class Subject:
-    """A generator and a classifier, and how much of them a machine does in seconds.
+    """A generator and a classifier, and an amount of work that takes a machine seconds.
 
     Attributes:
+        latent_dim: of the generator.
         channels: of the generator, by px.
+        backbone: of the classifier.
         images: of a run.
+        shard_size: images.
         batch_size: images.
     """
 
@@ -44,23 +47,24 @@ class Subject:
 
     @property
     def resolution(self) -> int:
+        """The images' height and width in px."""
         return max(self.channels)
 
 
-# The default benchmark's networks for two cores; for a GPU CelebA's at 128 px (23 M parameters), and as many
-# images as the practice of before made in 45 minutes.
+# For two cores the default benchmark's networks; for a GPU CelebA's at 128 px (23 M parameters), and as many
+# images as took 45 minutes in the practice that zprime replaces.
 AVATARS = Subject(64, {4: 128, 8: 128, 16: 64, 32: 32}, "small", 16384, 4096, 256)
 CELEBA = Subject(512, {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128}, "resnet50", 175000, 8192, 256)
 
 
 def subject_for(runtime: Runtime) -> Subject:
-    """What this machine's device is measured with."""
+    """Return the subject that suits this machine's device."""
     return CELEBA if resolve_device(runtime).type == "cuda" else AVATARS
 
 
 @contextlib.contextmanager
 def project_of(subject: Subject) -> Iterator[Path]:
-    """A temporary project, made the current folder, with the subject's networks and latents in out/."""
+    """Change into a temporary project with the subject's networks and latents in out/."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         torch.manual_seed(0)
         generator = Generator(subject.latent_dim, subject.resolution, subject.channels)

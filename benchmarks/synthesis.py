@@ -1,4 +1,4 @@
-"""Rendering and labelling, store to store, against the bare networks; memory and bytes on the way."""
+"""Benchmarks of rendering and labelling, store to store: speed against the bare networks, memory, bytes."""
 
 import shutil
 from functools import partial
@@ -24,7 +24,7 @@ RUNTIME = Runtime()
 
 
 class BareNetworks:
-    """The forward passes alone, of the same batches in the same dtype, the latents on the device."""
+    """The forward passes alone, of the same batches in the same dtype, with the latents on the device."""
 
     def __init__(self, subject: Subject) -> None:
         self.accelerator = new_accelerator(RUNTIME)
@@ -36,6 +36,7 @@ class BareNetworks:
 
     @torch.inference_mode()
     def forward(self, label: bool) -> None:
+        """Render all latents and, if `label`, classify the images."""
         with self.accelerator.autocast():
             for batch in self.latents.split(self.batch_size):
                 images = self.generator(batch)
@@ -46,13 +47,13 @@ class BareNetworks:
 
 
 def remove_stores() -> None:
-    """Make room for `synthesize` and `label`, as DVC does before a stage."""
+    """Remove the outputs of `synthesize` and `label`, as DVC does before a stage."""
     for work in (SYNTHETIC / "z", LABELS / "z"):
         shutil.rmtree(work, ignore_errors=True)
 
 
 def synthesize(subject: Subject, on_shard: list[int] | None = None) -> None:
-    """What the stage does, from latents on disk to a finished store; `on_shard` takes the memory in use."""
+    """Run the stage's work, from latents on disk to a finished store; append memory to `on_shard`."""
     work = SYNTHETIC / "z"
     sizes = shard_sizes(subject.images, subject.shard_size)
     section = Synthesize(batch_size=subject.batch_size, shard_size=subject.shard_size)
@@ -73,7 +74,7 @@ def synthesize(subject: Subject, on_shard: list[int] | None = None) -> None:
 
 
 def label(subject: Subject) -> None:
-    """What the stage does, from images on disk to a finished store of scores."""
+    """Run the stage's work, from images on disk to a finished store of scores."""
     work = LABELS / "z"
     sizes = Store(SYNTHETIC / "z").items_per_shard
     section = Label(batch_size=subject.batch_size)
@@ -84,6 +85,7 @@ def label(subject: Subject) -> None:
 
 
 def measure() -> list[Result]:
+    """Run all benchmarks of this module."""
     subject = subject_for(RUNTIME)
     with project_of(subject):
         bare = BareNetworks(subject)

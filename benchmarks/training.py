@@ -1,4 +1,4 @@
-"""Training input against a folder of JPEGs; Group DRO's step and memory against ERM's."""
+"""Benchmarks of training: input against a folder of JPEGs, Group DRO's step and memory against ERM's."""
 
 import itertools
 import tempfile
@@ -31,20 +31,20 @@ RUNTIME = Runtime()
 IMAGES, RESOLUTION, BATCH = 4096, 64, 128  # images, px, images
 N_GROUPS = 4
 STEPS = 60  # of a timed training
-MEMORY_STEPS = 3000  # of the training whose memory is weighed; the first third warms up
+MEMORY_STEPS = 3000  # of the training whose memory is measured; the first third warms up
 WEIGHED_EVERY = 50  # steps
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def smooth_images(count: int) -> NDArray[np.uint8]:
-    """Images [count, RESOLUTION, RESOLUTION, 3] that compress as photographs do."""
+    """Make images [count, RESOLUTION, RESOLUTION, 3] that compress as photographs do."""
     coarse = generator_for(0, "images").integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     pictures = [Image.fromarray(c).resize((RESOLUTION, RESOLUTION), Image.Resampling.BICUBIC) for c in coarse]
     return np.stack([np.asarray(picture) for picture in pictures])
 
 
 def from_store(folder: Path, images: NDArray[np.uint8]) -> Iterator[torch.Tensor]:
-    """The batches of one epoch as trainings take them."""
+    """Yield the batches of one epoch as trainings take them."""
     store = Store(folder)
     sampler = UniformSampler(np.zeros(len(images), dtype=np.int64), BATCH, seed=0)
     for step in range(len(images) // BATCH):
@@ -52,6 +52,7 @@ def from_store(folder: Path, images: NDArray[np.uint8]) -> Iterator[torch.Tensor
 
 
 def input_speedup() -> Result:
+    """Compare reading batches from a store with decoding JPEGs from a folder."""
     import pandas as pd
     from torch.utils.data import DataLoader
     from torchvision import transforms
@@ -83,7 +84,7 @@ def input_speedup() -> Result:
 
 
 def labelled_images(count: int, resolution: int, on_read: Callable[[], object] = int) -> LabelledImages:
-    """Random images of `N_GROUPS` groups; `on_read` is called at every step of a training."""
+    """Return random images of `N_GROUPS` groups; `on_read` is called at every step of a training."""
     random = generator_for(0, "labelled")
     images = random.integers(0, 256, (count, resolution, resolution, 3), dtype=np.uint8)
     groups = random.integers(0, N_GROUPS, count)
@@ -96,8 +97,16 @@ def labelled_images(count: int, resolution: int, on_read: Callable[[], object] =
     return LabelledImages(ids, read, groups // (N_GROUPS // 2), groups)
 
 
-def train(method: Method, data: LabelledImages, steps: int, batch_size: int, width: int) -> None:
-    """The training loop of the stages, with one evaluation on a few images."""
+def run_training(method: Method, data: LabelledImages, steps: int, batch_size: int, width: int) -> None:
+    """Run the training loop of the stages, with one evaluation on a few images.
+
+    Args:
+        method: ERM or Group DRO.
+        data: the training images.
+        steps: of the training.
+        batch_size: images.
+        width: of the network.
+    """
     settings = Training(
         backbone=Backbone(width=width), optimizer=Optimizer(learning_rate=1e-3),
         steps=steps, batch_size=batch_size, evaluations=1,
@@ -115,16 +124,19 @@ def train(method: Method, data: LabelledImages, steps: int, batch_size: int, wid
 
 
 def dro_step_ratio() -> Result:
+    """Compare the time of a step of Group DRO with ERM's."""
     data = labelled_images(2048, 32)
     counts = data.group_counts(N_GROUPS)
     inverse, erm, dro = compare(
-        lambda: train(ERM(), data, STEPS, BATCH, 32), lambda: train(GroupDRO(counts), data, STEPS, BATCH, 32)
+        lambda: run_training(ERM(), data, STEPS, BATCH, 32),
+        lambda: run_training(GroupDRO(counts), data, STEPS, BATCH, 32),
     )
     detail = f"{erm / STEPS * 1e3:.1f} ms a step of ERM, {dro / STEPS * 1e3:.1f} of Group DRO (batch {BATCH})"
     return Result("dro_step_ratio", 1 / inverse, 1.05, False, detail)
 
 
 def dro_memory_slope() -> Result:
+    """Measure how fast memory grows during a training with Group DRO."""
     steps = itertools.count()
     weights: dict[int, int] = {}
 
@@ -134,11 +146,12 @@ def dro_memory_slope() -> Result:
             weights[step] = resident_bytes()
 
     data = labelled_images(256, 16, weigh)
-    train(GroupDRO(data.group_counts(N_GROUPS)), data, MEMORY_STEPS, 16, 4)
+    run_training(GroupDRO(data.group_counts(N_GROUPS)), data, MEMORY_STEPS, 16, 4)
     slope = float(np.polyfit(list(weights), list(weights.values()), 1)[0])
     detail = f"over {MEMORY_STEPS * 2 // 3:,} steps, {max(weights.values()) / 2**20:.0f} MiB in use"
     return Result("dro_memory_slope_bytes", slope, 1024, False, detail)
 
 
 def measure() -> list[Result]:
+    """Run all benchmarks of this module."""
     return [input_speedup(), dro_step_ratio(), dro_memory_slope()]

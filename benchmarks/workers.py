@@ -1,4 +1,4 @@
-"""One local worker against two, each with one thread of torch."""
+"""Benchmark of two local workers against one, each with one thread of torch."""
 
 import shutil
 from dataclasses import replace
@@ -20,7 +20,7 @@ SHARDS, SHARD_SIZE = 12, 1024
 
 
 def rate(subject: Subject, workers: int) -> float:
-    """Images per second while all workers run: from their first shards' commits to the last commit."""
+    """Return images per second while all workers run: from their first shards' commits to the last one."""
     work = SYNTHETIC / "z"
     shutil.rmtree(work, ignore_errors=True)
     section = Synthesize(batch_size=subject.batch_size, shard_size=SHARD_SIZE)
@@ -33,6 +33,7 @@ def rate(subject: Subject, workers: int) -> float:
 
 
 def measure() -> list[Result]:
+    """Compare the rate of two workers with that of one."""
     subject = replace(subject_for(RUNTIME), images=SHARDS * SHARD_SIZE)
     with project_of(subject):
         rates = np.array([[rate(subject, 1), rate(subject, 2)] for _ in range(ROUNDS)])

@@ -1,3 +1,3 @@
 """The stages of dvc.yaml, a module each: read parameters, call the packages, write outputs."""
 
-import pipeline  # noqa: F401 - before all that takes seconds to import: it remembers who started the stage
+import pipeline  # noqa: F401 - before slow imports: it records which process started the stage

@@ -1,8 +1,9 @@
-"""assess: synthetic images, their labels and what made them -> out/quality/: how good they are.
+"""assess: measure how good the synthetic images are; writes out/quality/.
 
-quality.json has Fréchet distances and a real-versus-synthetic probe of every data set and, where there are
-judges, how noisy labels are, what the complements changed, and how right f and h are on synthetic images.
-judged.parquet has the judges' word on every synthetic image. Nothing here serves a training or a choice.
+quality.json has Fréchet distances and a real-versus-synthetic probe of every data set. If there are judges
+(networks or pixel measurements that serve evaluation alone), it also has label noise, what the complements
+changed, and the accuracy of the attribute classifiers f and the hyperplanes h on synthetic images.
+judged.parquet has the judges' labels of every synthetic image. No training and no choice reads these files.
 """
 
 import math
@@ -44,13 +45,19 @@ from stages.shared.paths import ATTRIBUTES, LABELS, QUALITY, REAL, SYNTHETIC
 from stages.shared.quality import Quality
 from stages.shared.training_data import training_images
 
-SEED = 0  # of the samples that are compared, and of the probes
-LEAST = 2  # images that a covariance can be taken of
+SEED = 0  # of the compared samples and of the probes
+LEAST = 2  # images that a covariance needs
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """What makes features of images: a network in evaluation mode, on the device."""
+    """Computes features of images.
+
+    Attributes:
+        network: a network in evaluation mode, on the device.
+        extract: maps images [n, 3, H, W] in [-1, 1] to features [n, D].
+        batch_size: images.
+    """
 
     network: nn.Module
     extract: Callable[[Tensor], Tensor]  # [n, 3, H, W] in [-1, 1] to [n, D]
@@ -58,12 +65,12 @@ class Extractor:
 
 
 def sources_of(parameters: AllParameters) -> list[str]:
-    """The stores of synthetic images that the parameters ask for."""
+    """Return the stores of synthetic images that the parameters ask for."""
     return ["z", "z_prime", *(f"{name}_prime" for name in parameters.inverted)]
 
 
 def synthetic_images(source: str, parameters: AllParameters) -> LabelledImages:
-    """The images of a synthetic store, in the groups that the attribute classifiers put them in."""
+    """Return the images of a synthetic store, in the groups that the attribute classifiers assign."""
     store = Store(SYNTHETIC / source)
     labels = Store(LABELS / source).rows
     table = join_by_id(store.rows[["id"]], labels[["id", *parameters.attributes]], str(LABELS / source))
@@ -78,19 +85,26 @@ def synthetic_images(source: str, parameters: AllParameters) -> LabelledImages:
 
 
 def disjoint_samples(images: LabelledImages, sizes: list[int], *seed: int | str) -> list[LabelledImages]:
-    """Random samples of these sizes that have no image in common; each in the set's order."""
+    """Draw random samples of these sizes that share no image; each keeps the order of the set."""
     order = generator_for(*seed).permutation(len(images))
     ends = np.cumsum(sizes)
     return [images.subset(np.sort(order[end - size : end])) for size, end in zip(sizes, ends, strict=True)]
 
 
 def samples_of(parameters: AllParameters) -> tuple[dict[str, LabelledImages], dict[str, LabelledImages]]:
-    """References of real images, and the sets that are compared with them: all of them as many images.
+    """Draw reference sets of real images and the sets to compare with them, all of the same size.
 
-    The set "train" and the reference "train" are disjoint samples of the training images: their distance is
-    what the number of images alone gives.
+    The set "train" and the reference "train" are disjoint samples of the training images: the distance
+    between them is what sampling alone causes at this number of images.
 
-    Raises `UserError` where a set has too few images for a covariance.
+    Args:
+        parameters: as params.yaml holds them.
+
+    Returns:
+        the references by name ("train", and "oracle" if it has images), and the compared sets by name.
+
+    Raises:
+        UserError: a set has too few images to estimate a covariance.
     """
     section, store = parameters.assess, Store(REAL)
     train, oracle = (real_images(parameters, split, store) for split in ("train", ORACLE_SPLIT))
@@ -113,7 +127,7 @@ def samples_of(parameters: AllParameters) -> tuple[dict[str, LabelledImages], di
 
 
 def extractors_of(parameters: AllParameters, accelerator: Accelerator) -> dict[str, Extractor]:
-    """The attribute classifiers by name, and Inception as "inception" where its weights are given."""
+    """Return the attribute classifiers by name, and Inception as "inception" if its weights are given."""
     extractors = {}
     for name in parameters.attributes:
         classifier, _ = load_labeller(ATTRIBUTES / name)
@@ -129,7 +143,18 @@ def extractors_of(parameters: AllParameters, accelerator: Accelerator) -> dict[s
 def features_kept(
     file: Path, extractor: Extractor, images: LabelledImages, accelerator: Accelerator, advance: Advance
 ) -> NDArray[np.floating[Any]]:
-    """The features of images, [n, D]: from the file that an interrupted run has left, or computed now."""
+    """Return the features of images: read from the file of an interrupted run, or computed and kept there.
+
+    Args:
+        file: the .npy file.
+        extractor: computes the features.
+        images: n images.
+        accelerator: runs the network.
+        advance: counts finished images.
+
+    Returns:
+        [n, D].
+    """
     if file.is_file():
         advance(len(images))
     else:
@@ -143,7 +168,7 @@ def features_kept(
             advance,
         )
         with committed(file) as temporary, temporary.open("wb") as content:
-            np.save(content, features.astype(np.float32))  # what they were computed in
+            np.save(content, features.astype(np.float32))  # the dtype that they were computed in
     kept: NDArray[np.float32] = np.load(file, allow_pickle=False)
     return kept
 
@@ -155,7 +180,18 @@ def distances_of(
     accelerator: Accelerator,
     work: Path,
 ) -> list[dict[str, Any]]:
-    """A record for each reference and set, with the distance in every extractor's features."""
+    """Compute the Fréchet distance of every set to every reference, in every extractor's features.
+
+    Args:
+        references: sets of real images, by name.
+        samples: the sets that are compared with them, by name.
+        extractors: by name; "inception" becomes the key `fid`.
+        accelerator: runs the networks.
+        work: the folder that keeps computed features, for a run that goes on.
+
+    Returns:
+        one record for each reference and set, as `Distance` in stages/shared/quality.py.
+    """
     cells = [(reference, name) for reference in references for name in samples]
     values: dict[tuple[str, str], dict[str, float]] = {cell: {} for cell in cells}
     named = {("reference", name): images for name, images in references.items()}
@@ -189,7 +225,18 @@ def probes_of(
     accelerator: Accelerator,
     work: Path,
 ) -> dict[str, dict[str, Any]]:
-    """What a probe makes of each source's images beside real training images, by source."""
+    """Train a probe for each source to tell its images from real ones.
+
+    Args:
+        real: real training images.
+        samples: images of each source, as many.
+        parameters: as params.yaml holds them.
+        accelerator: runs the trainings.
+        work: the folder that keeps the state of each training.
+
+    Returns:
+        by source, the content of `ProbeOfSource` in stages/shared/quality.py.
+    """
     section, records = parameters.assess, {}
     for source in sources_of(parameters):
         session = Session(

@@ -1,4 +1,4 @@
-"""balance: real and synthetic images with their labels -> out/balanced/: manifests, judgements, datasheet."""
+"""balance: join real and synthetic images with labels; writes manifests and a datasheet to out/balanced/."""
 
 import json
 from typing import Any
@@ -30,24 +30,24 @@ from stages.shared.datasheet import Datasheet
 from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
 from stages.shared.summaries import by_group, summary_of
 
-# How each complement was judged: what is kept of that beside the manifest.
+# The columns of complements.parquet: how each complement was judged.
 JUDGED_COLUMNS = [
     "id", "source", "pair_id", "flips", "group", "target_kept", "protected_flipped", "hyperplane_target_kept",
     "hyperplane_flipped", "move_length", "confidence", "kept",
 ]  # fmt: skip
 
-STEPS = {"z_prime": "complements", "real_prime": "complements of real images"}  # that are judged, by source
+STEPS = {"z_prime": "complements", "real_prime": "complements of real images"}  # judged steps by source
 
 
 def labelled_rows(source: str) -> pd.DataFrame:
-    """The rows of a synthetic store with their scores and labels, joined by id."""
+    """Return the rows of a synthetic store with their scores and labels, joined by id."""
     rows = Store(SYNTHETIC / source).rows.drop(columns=["shard", "row"])
     labels = Store(LABELS / source).rows.drop(columns=["shard", "row"])
     return join_by_id(rows, labels, str(LABELS / source))
 
 
 def labeller_accuracies(source: str, parameters: AllParameters) -> NDArray[np.float64]:
-    """How often the target of a source's originals is right, by group; NaN where none can say."""
+    """Return the accuracy of the target labels of a source's originals, [n_groups]; NaN if unknown."""
     n_groups = 2 * parameters.n_protected
     if source == "real_prime":
         return np.ones(n_groups)  # the labels of real images are the truth
@@ -57,7 +57,7 @@ def labeller_accuracies(source: str, parameters: AllParameters) -> NDArray[np.fl
 
 
 def checker_accuracy(parameters: AllParameters) -> float | None:
-    """The lowest accuracy of checkers in a group of real validation images; None without checkers."""
+    """Return the lowest checker accuracy in any group of real validation images; None without checkers."""
     files = [ATTRIBUTES / name / "metrics.json" for name in parameters.attributes]
     found = [
         value
@@ -70,7 +70,7 @@ def checker_accuracy(parameters: AllParameters) -> float | None:
 
 
 def main() -> None:
-    """Join real images and pairs into one manifest, the control `sampled` into another, and describe them."""
+    """Join real images and pairs into one manifest, and the control `sampled` into another; describe both."""
     parameters = read_parameters()
     section, names, n_protected = parameters.balance, parameters.attributes, parameters.n_protected
     protected, groups = parameters.protected, group_names(parameters.target, parameters.protected)
@@ -139,14 +139,14 @@ def main() -> None:
         "before": before,
         "after": after,
         "synthetic": summary_of(synthetic, protected),
-        # At most so many synthetic images of each group: what that dropped, and why there are not more.
+        # The limit on synthetic images per group: what sets it, and how many images it dropped.
         "cap": {"per_group": added.cap, "cut_by": added.cut_by, "dropped": by_group(added.dropped)},
         "sampled": {
             **summary_of(sampled[sampled["split"] == "train"], protected),
             "quota": by_group(quota),
             "distinct": by_group(counts_of(distinct, n_protected)),
         },
-        # What the classifiers say of the complements: the inherited labels assume that both are 1.
+        # Shares by the classifiers; inherited labels assume that both are 1.
         "target_kept": overall["target_kept"],
         "protected_flipped": overall["protected_flipped"],
         "complements": about,

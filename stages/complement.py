@@ -1,4 +1,4 @@
-"""complement LATENTS: out/latents/LATENTS, out/hyperplanes -> out/latents/LATENTS_prime/, with pair ids."""
+"""complement LATENTS: move latents across hyperplanes; writes out/latents/LATENTS_prime/ with pair ids."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,21 +32,23 @@ from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
-from stages.shared.refining import Refine, new_refiner, original_labels
+from stages.shared.refining import RefineComplements, new_refiner, original_labels
 
-# Lengths of moves are counted in bins, so that any number of latents takes the same memory.
+# Bins of move lengths: counts take the same memory for any number of latents.
 LENGTHS = np.linspace(0.0, 64.0, 6401)
 
 
 @dataclass(frozen=True)
 class FirstOfEachGroup:
-    """Chooses, of z's latents to pair, the first `per_group` of every group that the classifiers see.
+    """Chooses the first `per_group` latents to pair of every group, as the attribute classifiers label z.
 
-    A shard's own labels and the numbers before it say which: memory does not grow with the latents.
+    A shard needs only its own labels and the group counts of the shards before it: memory does not grow with
+    the number of latents.
 
     Attributes:
-        attributes: whose labels make the groups: the target, then the protected ones.
-        before: how many latents to pair of each group stand before each shard, [shards, groups].
+        attributes: the target, then the protected attributes; their labels define the groups.
+        per_group: how many latents to pair are chosen from each group.
+        before: for each shard, the number of latents to pair in earlier shards, by group: [shards, groups].
     """
 
     attributes: list[str]
@@ -54,9 +56,18 @@ class FirstOfEachGroup:
     before: NDArray[np.int64]
 
     def among(self, rows: pd.DataFrame, shard: int, start: int) -> NDArray[np.bool_]:
-        """Which of a shard's latents to pair are chosen, [n]; the shard's first stands at `start`."""
+        """Return which latents of a shard are chosen to be paired.
+
+        Args:
+            rows: the rows of the shard, [n].
+            shard: its number.
+            start: the position of its first row in the store.
+
+        Returns:
+            a mask of the rows, [n].
+        """
         to_pair = (rows["part"] == "pair").to_numpy(copy=True)
-        groups = groups_of(rows, start, self.attributes)[to_pair]
+        groups = groups_of_latents(rows, start, self.attributes)[to_pair]
         places = self.before[shard][groups] + pd.Series(groups).groupby(groups).cumcount().to_numpy()
         to_pair[to_pair] = places < self.per_group
         return to_pair
@@ -69,15 +80,20 @@ def first_of_each_group(attributes: list[str], per_group: int) -> FirstOfEachGro
     for shard in range(len(store.items_per_shard)):
         start, stop = store.bounds(shard)
         rows = store.rows_between(start, stop)
-        groups = groups_of(rows, start, attributes)[(rows["part"] == "pair").to_numpy()]
+        groups = groups_of_latents(rows, start, attributes)[(rows["part"] == "pair").to_numpy()]
         counts[shard + 1] = np.bincount(groups, minlength=counts.shape[1])
     return FirstOfEachGroup(attributes, per_group, counts.cumsum(axis=0)[:-1])
 
 
-def groups_of(rows: pd.DataFrame, start: int, attributes: list[str]) -> NDArray[np.int64]:
-    """The groups [n] that the classifiers see latents of z in; `rows` are theirs from position `start` on.
+def groups_of_latents(rows: pd.DataFrame, start: int, attributes: list[str]) -> NDArray[np.int64]:
+    """Return the group of each row, [n], by the attribute classifiers' labels of z.
 
-    Labels stand in the order of the latents, so that no others need be read.
+    Labels stand in the order of the latents, so only the labels of these rows are read.
+
+    Args:
+        rows: the rows of z from position `start` on.
+        start: the position of the first row in the store.
+        attributes: the target, then the protected attributes.
     """
     labels = Store(LABELS / "z").rows_between(start, start + len(rows))
     joined = join_by_id(rows[["id"]], labels[["id", *attributes]], "labels of z")
@@ -87,13 +103,20 @@ def groups_of(rows: pd.DataFrame, start: int, attributes: list[str]) -> NDArray[
 def originals_of(
     latents: str, rows: pd.DataFrame, shard: int, start: int, chosen: FirstOfEachGroup | None
 ) -> tuple[NDArray[np.bool_], pd.DataFrame]:
-    """Which of a shard's latents have complements, [n], and those complements' `id` and `pair_id`.
+    """Return which latents of a shard get complements, and the ids of these complements.
 
-    Of z those to pair, by their own ids; of inverted real images all, by the ids of the images.
+    Of z, the latents to pair get complements; of inverted real images, all latents do.
 
     Args:
-        rows: the shard's, the first of which stands at position `start`.
-        chosen: where only some of z's latents to pair are to be paired; None: all.
+        latents: "z" or "real".
+        rows: the rows of the shard, [n].
+        shard: its number.
+        start: the position of its first row in the store.
+        chosen: picks those of z's latents to pair that are paired; None pairs all of them.
+
+    Returns:
+        a mask of the rows, [n]; and a table with `id` (of the complement) and `pair_id`: the id of the latent
+        z, or of the real image.
     """
     if latents == "real":
         return np.ones(len(rows), dtype=bool), pd.DataFrame({
@@ -112,10 +135,25 @@ def new_complementer(
     on_sphere: bool,
     normalises: bool,
     chosen: FirstOfEachGroup | None,
-    refiner: Callable[[], Refine] | None,
+    refiner: Callable[[], RefineComplements] | None,
     work: Path,
 ) -> MakeShard:
-    """What moves the latents of a shard, for one flip after another, to a shard of the same number."""
+    """Return the function that moves a shard's latents, once per flip, into the shard of the same number.
+
+    Args:
+        latents: "z" or "real".
+        flips: the subsets of protected attributes to flip, each with its constraints by domain.
+        planes: of the target and of the protected attributes.
+        covariance: of the latents, [D, D], for moves by Mahalanobis distance; None for Euclidean distance.
+        on_sphere: whether latents and complements lie on the sphere of radius √D.
+        normalises: whether the generator projects its input to this sphere.
+        chosen: picks those of z's latents to pair that are paired; None pairs all of them.
+        refiner: returns the function that refines linear complements; None leaves them as they are.
+        work: the folder of the shards.
+
+    Returns:
+        makes a shard, by its number.
+    """
     store = Store(LATENTS / latents)
     digits = len(planes.protected)
     attributes = [planes.target.attribute, *(plane.attribute for plane in planes.protected)]
@@ -128,7 +166,7 @@ def new_complementer(
         if on_sphere:
             z = to_sphere(z)
         own_domains = planes.domains_of(z)
-        # A generator that normalises its input renders the projection: its side is what is seen.
+        # A generator that normalises its input renders the projection, so the projection's side counts.
         rendered = to_sphere(z) if normalises and not on_sphere else z
         seen, seen_target = planes.domains_of(rendered), planes.target_sides_of(rendered)
         moved = np.empty((len(flips), *z.shape), dtype=np.float32)
@@ -157,10 +195,18 @@ def new_complementer(
 
 
 def metrics_of(store: Store, flips: list[Flip]) -> dict[str, Any]:
-    """How far the latents moved (to 0.01), and how many the generator renders where they should be.
+    """Summarise how far the latents moved, and how many complements are rendered in the intended domain.
 
-    Of all complements and, under `by_flips`, of each subset; W's condition number and θ: the worst domain's.
-    `flipped_on_sphere` is of what it renders: on the sphere where it normalises its input.
+    Args:
+        store: the complements.
+        flips: the subsets of protected attributes that were flipped.
+
+    Returns:
+        for all complements: `condition_number` of W (the worst domain's), `move_length_median` and
+        `move_length_95th_percentile` (rounded up to 0.01), and `flipped_on_sphere`, the share in [0, 1] that
+        lies in the intended domain as rendered: on the sphere if the generator normalises its input. The same
+        for each subset under `by_flips`, with `complements` (how many) and `angle_degrees`: the angle θ, in
+        degrees, of the worst domain.
     """
     lengths = np.zeros((len(flips), len(LENGTHS) - 1), dtype=np.int64)
     flipped = np.zeros(len(flips), dtype=np.int64)
@@ -197,7 +243,7 @@ def metrics_of(store: Store, flips: list[Flip]) -> dict[str, Any]:
 
 
 def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
-    """Move each latent to its complements; their pair_id is the latent's id, or the real image's."""
+    """Move each latent to its complements; their pair_id is the id of the latent or of the real image."""
     if latents not in ("z", "real"):
         raise UserError(f"complement: there are complements of z and of real, not of {latents!r}.")
     parameters = read_parameters()
@@ -237,7 +283,7 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
         work.folder,
     )
     sizes = store.items_per_shard
-    runtime = parameters.runtime if section.refine.steps else None  # where the linear ones need no device
+    runtime = parameters.runtime if section.refine.steps else None  # linear complements need no device
     records = make_shards(
         stage, work.folder, sizes, set_up, parameters.cluster, unit="latents", runtime=runtime
     )

@@ -1,6 +1,7 @@
-"""evaluate: out/runs and out/balanced -> metrics.json and out/evaluation/: every metric of every run.
+"""evaluate: compute every metric of every run from out/runs and out/balanced.
 
-recommendation.json has the verdict, by validation alone: which data and recipe to use.
+Writes metrics.json and out/evaluation/. recommendation.json there has the verdict: which data and recipe to
+use, chosen on validation alone.
 """
 
 import json
@@ -43,13 +44,13 @@ from stages.shared.summaries import summary_of
 from stages.shared.training_data import real_labels, training_labels
 
 SEED = 0  # of the bootstrap
-# What metrics.json leaves to runs.parquet: the groups' accuracies at the matched threshold, and of several
-# attributes accuracies and calibration of the groups of each alone.
+# Metrics that only runs.parquet has: the groups' accuracies at the matched threshold and, of several
+# attributes, accuracies and calibration of the groups of each alone.
 DETAILS = re.compile(r"group_\d+_accuracy_.+|protected_\d+_calibration_error_.+")
 
 
 def training_summaries(parameters: AllParameters) -> dict[str, dict[str, Any]]:
-    """Size, group counts and KL divergences of every data set that is trained on."""
+    """Return the size, the group counts and the KL divergences of every data set that is trained on."""
     return {
         data: summary_of(training_labels(data, parameters), parameters.protected)
         for data in parameters.train.data
@@ -57,12 +58,18 @@ def training_summaries(parameters: AllParameters) -> dict[str, dict[str, Any]]:
 
 
 def nested_metrics(runs: pd.DataFrame, summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What metrics.json holds.
+    """Return the content of metrics.json.
 
-    DATA -> RECIPE -> METRIC -> mean and std over the seeds (of one seed the bootstrap's), where gap_closed is
-    the share of the gap between ERM on the original and on the oracle data that worst-group accuracy closes;
-    DATA -> data -> the training data's labels; gap -> its ends and its size; choices -> DATA -> the recipe
-    that is best on validation, and its figures; test -> the test set's group_K_n, which all runs share.
+    Args:
+        runs: out/evaluation/runs.parquet.
+        summaries: of every data set that is trained on, as `training_summaries` returns.
+
+    Returns:
+        DATA -> RECIPE -> METRIC -> mean and std over the seeds (of a single seed, the bootstrap's std), where
+        gap_closed is the share of the worst-group accuracy gap between ERM on the original and on the oracle
+        data that the run closes; DATA -> data -> summary of the training labels; gap -> its ends and its
+        size; choices -> DATA -> the recipe that is best on validation, and its figures; test -> the
+        group_K_n of the test set, which all runs share.
     """
     names = [c for c in runs.columns if f"{c}_bootstrap_std" in runs.columns and not DETAILS.fullmatch(c)]
     gap, chosen = gap_of(runs), chosen_recipes(runs)
@@ -83,18 +90,18 @@ def nested_metrics(runs: pd.DataFrame, summaries: dict[str, dict[str, Any]]) -> 
 
 
 def mean_and_std(mean: float, deviation: float) -> dict[str, float | None]:
-    """A figure of metrics.json."""
+    """Return a figure of metrics.json."""
     return {"mean": rounded(mean), "std": rounded(deviation)}
 
 
 def one_line_each(content: dict[str, Any]) -> str:
-    """JSON to be read and compared by line: every figure, and every other innermost object, on one."""
+    """Write JSON that can be compared by line: each figure, and each other innermost object, on one line."""
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
     return re.sub(r"\{[^{}]*\}", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n"
 
 
 def judgements_of_steps(parameters: AllParameters) -> dict[str, list[Judgement]]:
-    """Read how far the steps may be trusted that made each data set with synthetic images."""
+    """Read, for each data set with synthetic images, how far the steps that made it can be trusted."""
     expanded = {ATTRIBUTES: [ATTRIBUTES / name for name in parameters.attributes]}
     return {
         data: [
@@ -108,11 +115,15 @@ def judgements_of_steps(parameters: AllParameters) -> dict[str, list[Judgement]]
 
 
 def on_test(recommendation: Recommendation, runs: pd.DataFrame) -> dict[str, Any]:
-    """What the test set says of the recommendation, once that is made: metrics.json's `recommendation`.
+    """Measure the finished recommendation on the test set: `recommendation` in metrics.json.
+
+    Args:
+        recommendation: made on validation alone.
+        runs: out/evaluation/runs.parquet.
 
     Returns:
-        data, recipe and worst_group_accuracy of what is recommended; best_on_test, the same of what is best
-        on test of all that a user could use; regret, by how much that is better, in [0, 1].
+        data, recipe and worst_group_accuracy of the recommended cell; best_on_test, the same of the cell
+        that is best on test among all that a user could use; regret, how much better that one is, in [0, 1].
     """
     cells = [cell for cell in cells_of(runs) if cell[0] in USABLE]
     figures = {cell: mean_and_deviation(seeds_of(runs, *cell), SELECTION) for cell in cells}
@@ -129,7 +140,13 @@ def on_test(recommendation: Recommendation, runs: pd.DataFrame) -> dict[str, Any
 
 
 def runs_that_count(parameters: AllParameters) -> tuple[list[tuple[str, str, int]], list[Plateau]]:
-    """The runs of the matrix (data set, recipe, seed), and those that are left out of it.
+    """Split the runs of the matrix into those that are evaluated and those that ended on their plateau.
+
+    Args:
+        parameters: as params.yaml holds them.
+
+    Returns:
+        (data set, recipe, seed) of the runs that count, and the plateaus that are left out.
 
     Raises:
         UserError: every run ended on its plateau.

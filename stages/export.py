@@ -1,4 +1,4 @@
-"""export FORMAT: out/balanced and its stores -> out/export/FORMAT/: the data for other trainers."""
+"""export FORMAT: write out/balanced and its images to out/export/FORMAT/, for other trainers."""
 
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from stages.shared.paths import BALANCED, EXPORT, RECOMMENDATION
 
 
 def new_exporter(export: ExportFormat, work: Path) -> MakeShard:
-    """What writes a piece of the export, from the stores to its files; `work` has its rows."""
+    """Return the function that writes a piece of the export; `work` has the rows of each piece."""
     reader = ImageReader(export.manifest.root, export.stores)
 
     def make(shard: int, advance: Advancing) -> Record:
@@ -30,7 +30,7 @@ def new_exporter(export: ExportFormat, work: Path) -> MakeShard:
 
 
 def main(format: Annotated[str, typer.Argument(help=f"one of {', '.join(EXPORTS)}")]) -> None:
-    """Write the balanced data in a format; a piece that an interrupted run finished is kept."""
+    """Write the balanced data in a format; pieces that an interrupted run finished are kept."""
     parameters = read_parameters()
     section = parameters.export
     verdict = read_recommendation(RECOMMENDATION).sentence if RECOMMENDATION.is_file() else ""

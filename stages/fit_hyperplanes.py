@@ -1,4 +1,4 @@
-"""fit_hyperplanes: out/latents/z and out/labels/z -> out/hyperplanes/: normals, offsets, metrics."""
+"""fit_hyperplanes: fit a plane per attribute to out/latents/z and out/labels/z; writes out/hyperplanes/."""
 
 import math
 from dataclasses import dataclass
@@ -42,48 +42,66 @@ from stages.shared.planes import HyperplaneMetrics
 
 
 @dataclass(frozen=True)
-class Part:
-    """Latents and what is known of them: rows of n, latents [n, D]."""
+class LabelledLatents:
+    """Holds latents with the scores and labels of their images.
+
+    Attributes:
+        rows: one row per latent, [n].
+        latents: [n, D].
+    """
 
     rows: pd.DataFrame
     latents: NDArray[np.float32]
 
-    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Part":
-        """Those that are chosen, by a mask or by their positions."""
-        return Part(
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "LabelledLatents":
+        """Return the chosen latents; `chosen` is a mask or positions."""
+        return LabelledLatents(
             self.rows[chosen] if chosen.dtype == bool else self.rows.iloc[chosen], self.latents[chosen]
         )
 
     def labels(self, attribute: str) -> NDArray[np.int64]:
-        """The labels [n] of an attribute, in {0, 1}."""
+        """Return the labels [n] of an attribute, in {0, 1}."""
         return self.rows[attribute].to_numpy(np.int64)
 
-    def labelled(self, attribute: str, labels: NDArray[np.int64]) -> "Part":
-        """The same latents with other labels [n] of an attribute."""
-        return Part(self.rows.assign(**{attribute: labels}), self.latents)
+    def labelled(self, attribute: str, labels: NDArray[np.int64]) -> "LabelledLatents":
+        """Return the same latents with other labels [n] of an attribute."""
+        return LabelledLatents(self.rows.assign(**{attribute: labels}), self.latents)
 
     def domains(self, protected: list[str]) -> NDArray[np.int64]:
-        """The domains [n], as the labels say."""
+        """Return the protected group of each latent, [n], by its labels."""
         return protected_groups(self.rows[protected].to_numpy(np.int64))[0]
 
     def groups(self, parameters: AllParameters) -> NDArray[np.int64]:
-        """The target x protected groups [n], as the labels say."""
+        """Return the target x protected group of each latent, [n], by its labels."""
         return self.labels(parameters.target) * parameters.n_protected + self.domains(parameters.protected)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A hyperplane, its metrics for metrics.json, and whether it may be trusted."""
+    """Holds a hyperplane, its metrics for metrics.json, and the judgement whether it can be trusted."""
 
     plane: Hyperplane
     metrics: dict[str, Any]
     judgement: Judgement
 
 
-def fit_plane(name: str, attribute: str, fit: Part, validation: Part, parameters: AllParameters) -> Fitted:
-    """One hyperplane, fitted on what the ablations leave of `fit`, and its metrics on all of `validation`.
+def fit_plane(
+    name: str, attribute: str, fit: LabelledLatents, validation: LabelledLatents, parameters: AllParameters
+) -> Fitted:
+    """Fit one hyperplane and measure it.
 
-    Where all latents to fit with have one label, it parts their scores, and is judged useless.
+    If all latents to fit with have the same label, the plane separates high from low scores instead, and is
+    judged useless.
+
+    Args:
+        name: of the plane in the outputs.
+        attribute: the attribute that it separates.
+        fit: latents to fit with; the ablations in `fit_hyperplanes` leave some of them out.
+        validation: latents to measure on; all are used.
+        parameters: as params.yaml holds them.
+
+    Returns:
+        the plane, its metrics and its judgement.
     """
     section = parameters.fit_hyperplanes
     given = fit.labels(attribute)
@@ -99,7 +117,7 @@ def fit_plane(name: str, attribute: str, fit: Part, validation: Part, parameters
     plane = fit_hyperplane(name, chosen.latents, labels, section.C, section.seed, weights)
     accuracies = {
         "balanced_accuracy": plane_balanced_accuracy(plane, validation.latents, held_out),
-        # What a generator that normalises its input renders (METHODS 1.5).
+        # A generator that normalises its input renders points of the sphere (METHODS 1.5).
         "balanced_accuracy_on_sphere": plane_balanced_accuracy(
             plane, to_sphere(validation.latents), held_out
         ),
@@ -132,15 +150,12 @@ def fit_plane(name: str, attribute: str, fit: Part, validation: Part, parameters
 
 
 def _or_none(value: float) -> float | None:
-    """A figure as JSON has it: None where it is not defined."""
+    """Return a figure as JSON holds it: None for NaN."""
     return None if math.isnan(value) else float(value)
 
 
 def main() -> None:
-    """Fit each attribute's hyperplane on one part of the latents and validate it on another.
-
-    The target's in each domain too, where it is to be domain-dependent.
-    """
+    """Fit each attribute's hyperplane, and the target's in each domain if asked for, and validate them."""
     parameters = read_parameters()
     section = parameters.fit_hyperplanes
     on_sphere = parameters.latent_space == "sphere"
@@ -154,12 +169,12 @@ def main() -> None:
     labels = Store(LABELS / "z").rows_where("id", rows["id"])
     rows = join_by_id(rows, labels.drop(columns=["shard", "row", "position"]), str(LABELS / "z"))
 
-    def part_of(rows: pd.DataFrame) -> Part:
+    def latents_of(rows: pd.DataFrame) -> LabelledLatents:
         latents = store.read(rows["position"].to_numpy())
-        return Part(rows, to_sphere(latents) if on_sphere else latents)
+        return LabelledLatents(rows, to_sphere(latents) if on_sphere else latents)
 
-    fit = part_of(rows[rows["part"] == "fit"].iloc[: section.latents])
-    validation = part_of(rows[rows["part"] == "validation"])
+    fit = latents_of(rows[rows["part"] == "fit"].iloc[: section.latents])
+    validation = latents_of(rows[rows["part"] == "validation"])
     fits = [(attribute, attribute, fit, validation) for attribute in parameters.attributes]
     if section.domain_dependent:
         domains, held_out = fit.domains(parameters.protected), validation.domains(parameters.protected)

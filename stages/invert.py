@@ -1,5 +1,8 @@
-"""invert real: real training images and the generator -> out/latents/real/: their latents, and how near
-the images are that the generator makes of those.
+"""invert real: find the latents of real training images; writes out/latents/real/.
+
+An encoder is trained first and its latents are refined. metrics.json says how closely the generator
+reconstructs the images from their latents. The encoder's state and the finished shards of an interrupted run
+are kept.
 """
 
 from functools import partial
@@ -36,15 +39,22 @@ from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
 from stages.shared.paths import GENERATOR, LATENTS, REAL
 
-GENERATED = 256  # the generator's own images, whose latents are known, to measure with
+GENERATED = 256  # images of the generator itself, with known latents, to measure with
 COLUMNS = 16  # of samples.png
 
 Figures = dict[str, float]
 
 
 def chosen_images(groups: NDArray[np.int64], per_group: int | None, seed: int) -> NDArray[np.int64]:
-    """The positions of at most `per_group` images of each group, in their order; of a smaller number the
-    images are among those of a larger one.
+    """Choose at most `per_group` images of each group; a smaller choice is a subset of a larger one.
+
+    Args:
+        groups: of each image, [n].
+        per_group: images; None chooses all.
+        seed: of the random choice.
+
+    Returns:
+        the positions of the chosen images, in ascending order.
     """
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     drawn = [
@@ -57,7 +67,18 @@ def chosen_images(groups: NDArray[np.int64], per_group: int | None, seed: int) -
 def new_inverter(
     ids: NDArray[np.object_], normalises: bool, section: Invert, runtime: Runtime, work: Path
 ) -> MakeShard:
-    """What inverts the real images of a shard, with the generator and the encoder on the device."""
+    """Return the function that inverts a shard of real images, with generator and encoder on the device.
+
+    Args:
+        ids: of the images to invert, in the order of the shards.
+        normalises: whether the generator projects its input to the sphere.
+        section: `invert` of params.yaml.
+        runtime: the device and its precision.
+        work: the folder of the shards; it has the trained encoder.
+
+    Returns:
+        makes a shard, by its number.
+    """
     accelerator = new_accelerator(runtime)
     generator = load_generator(GENERATOR, accelerator.device)
     encoder = load_encoder(work / CHECKPOINT, generator, section.encoder, accelerator)
@@ -78,7 +99,7 @@ def new_inverter(
 
 
 def figures_of(error: NDArray[np.float64], psnr: NDArray[np.float64]) -> Figures:
-    """How near reconstructions are: errors [n] of 255, PSNR [n] in dB."""
+    """Summarise the errors of reconstructions: errors [n] on the scale 0 to 255, PSNR [n] in dB."""
     return {
         "error_mean": float(error.mean()),
         "error_median": float(np.median(error)),
@@ -93,9 +114,18 @@ def figures_of_generated(
     section: Invert,
     accelerator: Accelerator,
 ) -> dict[str, int | Figures]:
-    """The same of the generator's own images, and how far their latents are from the true ones.
+    """Invert images of the generator itself, whose latents are known, and measure the result.
 
-    `distance_median` is a share of √(2 D), what two random latents are apart.
+    Args:
+        generator: renders the images.
+        encoder: the trained encoder.
+        normalises: whether the generator projects its input to the sphere.
+        section: `invert` of params.yaml.
+        accelerator: runs the networks.
+
+    Returns:
+        `images`: how many; `encoder` and `refined`: the figures of `figures_of` and `distance_median`, the
+        median distance to the true latent as a share of √(2 D), the distance of two random latents.
     """
     latents = sample_latents(section.seed, "inverted", 0, GENERATED, generator.latent_dim)
     images = render(generator, latents, section.batch_size, accelerator)
@@ -115,7 +145,16 @@ def figures_of_generated(
 def sample_rows(
     images: NDArray[np.uint8], reconstructions: NDArray[np.uint8], groups: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
-    """Two rows for each group: some of its images [n, H, W, 3], and their reconstructions below them."""
+    """Lay out some images of each group in a row, and their reconstructions in the row below.
+
+    Args:
+        images: [n, H, W, 3].
+        reconstructions: [n, H, W, 3].
+        groups: of each image, [n].
+
+    Returns:
+        `COLUMNS` pictures for each row, [2 groups * COLUMNS, H, W, 3]; white where a group has fewer images.
+    """
     rows = []
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)[:COLUMNS]
@@ -127,12 +166,9 @@ def sample_rows(
 
 
 def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
-    """Find the latents of real training images, to be complemented as sampled ones are.
-
-    The encoder is trained first; its state and finished shards of an interrupted run are kept.
-    """
+    """Find the latents of real training images, to be complemented as sampled ones are."""
     if images != "real":
-        raise UserError(f"{images!r} cannot be inverted: real is what can.")
+        raise UserError(f"{images!r} cannot be inverted: expected real.")
     parameters = read_parameters()
     section, runtime = parameters.invert, parameters.runtime
     training = real_images(parameters, "train", Store(REAL))
@@ -174,7 +210,15 @@ def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
 
 
 def refuse_another_resolution(generator: LoadedGenerator, image: NDArray[np.uint8]) -> None:
-    """Raises `UserError` where real and generated images are not of one size."""
+    """Check that real and generated images have the same size.
+
+    Args:
+        generator: makes square images.
+        image: a real image, [H, W, 3].
+
+    Raises:
+        UserError: they differ in size.
+    """
     if image.shape[1] != generator.resolution:
         raise UserError(
             f"real images have {image.shape[1]} px and the generator's {generator.resolution} px: to invert "

@@ -1,8 +1,8 @@
-"""label LATENTS: out/synthetic/LATENTS and the labellers -> out/labels/LATENTS/: scores and labels.
+"""label LATENTS: label the images of out/synthetic/LATENTS with the labellers; writes out/labels/LATENTS/.
 
-Of every attribute NAME: `NAME_score`, the labeller's score, moved to how frequent the attribute is among
-these images (`label.prior_shift`); `NAME`, the score cut at the labeller's threshold; and `NAME_0` and
-`NAME_1`, what the checkers of either half of the real images say.
+The columns for each attribute NAME are: `NAME_score`, the labeller's score, adjusted to the attribute's
+frequency among these images (`label.prior_shift`); `NAME`, that score cut at the labeller's threshold; and
+`NAME_0` and `NAME_1`, the labels by the checkers, which were trained on either half of the real images.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-PILOT = 4096  # images of a store that say how frequent an attribute is among all of them
+PILOT = 4096  # images of a store that an attribute's frequency in it is estimated from
 
-# Images. What kernels make of an image is the same, to the last bit, in batches of this size and of its
-# multiples, and not in all others; at a threshold the last bit is the label.
+# Images. Kernels compute the same logits to the last bit only in batches of this size and its multiples. A
+# score on the threshold can flip with the last bit, so batch sizes must be such multiples.
 BATCH_UNIT = 64
 
 
 @dataclass(frozen=True)
 class Labellers:
-    """What labels images: the labellers of all attributes, as one function.
+    """Holds the labellers of all attributes as one function.
 
     Attributes:
         network: all labellers, on the device.
-        logits: of images [n, 3, H, W] in [-1, 1], calibrated logits: [n, columns].
-        columns: of each attribute, which columns those are: what labels, then the checkers of each half.
+        logits: maps images [n, 3, H, W] in [-1, 1] to calibrated logits [n, columns].
+        columns: for each attribute, its columns of the logits: the labeller's, then its two checkers'.
         cuts: the logit from which on a column's label is 1, [columns].
-        priors: of each attribute, the share of positives where its scores are probabilities.
-        real_shares: of each attribute, the share of positives among the real training images.
+        priors: for each attribute, the share of positives for which its scores are calibrated probabilities.
+        real_shares: for each attribute, the share of positives among the real training images.
     """
 
     network: "torch.nn.Module"
@@ -64,10 +64,14 @@ class Labellers:
     real_shares: dict[str, float]
 
     def table(self, logits: FloatArray, shifts: Mapping[str, float]) -> dict[str, NDArray[Any]]:
-        """The columns of the label store, of the logits of n images, [n, columns].
+        """Return the columns of the label store.
 
         Args:
-            shifts: what is added to the logits of what labels, by attribute.
+            logits: of n images, [n, columns].
+            shifts: for each attribute, the number added to its labeller's logits.
+
+        Returns:
+            by column name: scores in [0, 1] and labels in {0, 1}, each [n].
         """
         content: dict[str, NDArray[Any]] = {}
         for name, (first, *checkers) in self.columns.items():
@@ -80,7 +84,7 @@ class Labellers:
 
 
 def load_labellers(attributes: list[str], device: "torch.device") -> Labellers:
-    """The labellers of these attributes, on the device."""
+    """Load the labellers of these attributes onto the device."""
     import torch
 
     from classifiers.labellers import load_labeller
@@ -109,15 +113,26 @@ def logits_of(
     accelerator: "Accelerator",
     advance: Advancing,
 ) -> FloatArray:
-    """The logits of a shard's images, [n, columns]: the same to the last bit whatever the batch size."""
+    """Compute the logits of a shard's images: equal to the last bit for every batch size.
+
+    Args:
+        labellers: of all attributes.
+        images: uint8 [n, H, W, 3].
+        section: `label` of params.yaml.
+        accelerator: runs the networks.
+        advance: counts finished images.
+
+    Returns:
+        calibrated logits, [n, columns].
+    """
     from classifiers.networks.inference import per_image
 
     batch_size = max(section.batch_size // BATCH_UNIT, 1) * BATCH_UNIT
 
     def read(positions: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-        """The images of a range; beyond them the last one, to fill the last batch."""
+        """Return the images at these positions; past the end, the last image repeats to fill a batch."""
         if positions[-1] < len(images):
-            return images[positions[0] : positions[-1] + 1]  # not a copy
+            return images[positions[0] : positions[-1] + 1]  # a view, not a copy
         chosen: NDArray[np.uint8] = images[np.minimum(positions, len(images) - 1)]
         return chosen
 
@@ -127,7 +142,17 @@ def logits_of(
 
 
 def pilot_shifts(latents: str, attributes: list[str], section: Label, runtime: Runtime) -> dict[str, float]:
-    """How far each attribute's scores are moved, as the first images of the store say: in logits."""
+    """Estimate from the first images of the store how far to shift each attribute's logits.
+
+    Args:
+        latents: the store's name.
+        attributes: the target, then the protected ones.
+        section: `label` of params.yaml.
+        runtime: the device and its precision.
+
+    Returns:
+        by attribute; 0 for all without `prior_shift`.
+    """
     if not section.prior_shift:
         return dict.fromkeys(attributes, 0.0)
     from classifiers.labellers import prior_of, prior_shift
@@ -155,7 +180,19 @@ def new_labeller(
     shifts: Mapping[str, float],
     work: Path,
 ) -> MakeShard:
-    """What labels a shard of images, with every attribute's labeller on the device."""
+    """Return the function that labels a shard of images, with every attribute's labeller on the device.
+
+    Args:
+        latents: the store's name.
+        attributes: the target, then the protected ones.
+        section: `label` of params.yaml.
+        runtime: the device and its precision.
+        shifts: as `pilot_shifts` returns.
+        work: the folder of the shards.
+
+    Returns:
+        makes a shard, by its number.
+    """
     from pipeline.runtime import new_accelerator
 
     accelerator = new_accelerator(runtime)
@@ -175,7 +212,7 @@ def new_labeller(
 
 
 def judgements_of(parameters: AllParameters, rows: pd.DataFrame) -> list[Judgement]:
-    """Whether the labels of G(z) are about as frequent as among the real training images, by attribute."""
+    """Judge for each attribute whether it is about as frequent in G(z) as in the real training images."""
     real = read_table(REAL / "labels.parquet", ("split", *parameters.attributes))
     real = real[real["split"] == "train"]
     return [
@@ -197,7 +234,7 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
         f"label {latents}", work.folder, sizes, set_up, parameters.cluster, runtime=parameters.runtime
     )
     finish_store(work.folder, len(sizes), records=records)
-    if latents == "z":  # of complements no share is expected: they flip what z has
+    if latents == "z":  # complements flip attributes of z, so no frequency is expected
         settle(judgements_of(parameters, Store(work.folder).rows), work.folder, parameters.on_useless)
     work.publish(LABELS / latents)
 

@@ -1,4 +1,4 @@
-"""load_gan: a pretrained generator -> out/generator/: weights or program, card, sample grid."""
+"""load_gan: import a pretrained generator; writes weights or program, card, sample grid to out/generator/."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +30,9 @@ from stages.shared.paths import GENERATOR, REAL
 GRID = 64  # images in the sample grid
 BATCH = 16  # images
 
-# Each writes what a generator needs into a folder, and gives what its card must say: kind, latent_dim,
-# resolution, source, and what `generators/networks/loading.py` loads that kind with. Their names are those of
-# the sections that they take (`generators/networks/parameters.py`).
+# Each importer writes the files of a generator into a folder and returns entries of its card: kind,
+# latent_dim, resolution, source, and those that `generators/networks/loading.py` needs to load that kind. Its
+# name is that of the section that it takes (`generators/networks/parameters.py`).
 IMPORTERS: dict[str, Callable[[Any, Path, torch.device], dict[str, Any]]] = {
     "zprime": import_generator,
     "gan_zoo": import_checkpoint,
@@ -43,7 +43,7 @@ IMPORTERS: dict[str, Callable[[Any, Path, torch.device], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Bring the generator in, load it as `synthesize` will, and look at what it does."""
+    """Import the generator, load it as `synthesize` will, and inspect its images."""
     parameters = read_parameters()
     section = parameters.load_gan
     if section is None:

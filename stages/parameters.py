@@ -26,11 +26,21 @@ from stages.shared.controls import MANIFESTS, REAL, TRAINING_DATA
 if TYPE_CHECKING:
     RealData: TypeAlias = str
     SyntheticData: TypeAlias = str
-else:  # the registry is the list of names
+else:  # at run time the registry supplies the names
     RealData, SyntheticData = Literal[REAL], Literal[tuple(MANIFESTS)]
 
 
 class Train(Budget):
+    """Defines the training matrix: every recipe on every data set with every seed, all with the same budget.
+
+    Attributes:
+        real_data: the data sets of real images alone.
+        balanced_data: the data sets with synthetic images.
+        recipes: the names of the recipes to train, keys of `definitions`.
+        seeds: of weights and batches.
+        definitions: all recipes by name.
+    """
+
     real_data: list[RealData]
     balanced_data: list[SyntheticData] = ["sampled", "augmented"]  # augmented is one of them
     recipes: list[str] = Field(min_length=1)
@@ -39,6 +49,7 @@ class Train(Budget):
 
     @property
     def budget(self) -> Budget:
+        """The settings that all runs share."""
         return Budget(**{name: getattr(self, name) for name in Budget.model_fields})
 
     @property
@@ -77,7 +88,7 @@ class AllParameters(Parameters):
 
     attributes: list[str]  # the target, then the protected attributes
     latent_space: Literal["euclidean", "sphere"] = "euclidean"  # of hyperplanes and complements
-    # What a run does where a step's output is useless (pipeline/content/trust.py): no stage depends on it.
+    # Whether a run stops if a step's output is useless (pipeline/content/trust.py): no stage depends on it.
     on_useless: Literal["stop", "go_on"] = "stop"
     runtime: Runtime = Runtime()
     cluster: Cluster = Cluster()
@@ -181,20 +192,22 @@ class AllParameters(Parameters):
 
     @property
     def target(self) -> str:
+        """The target attribute."""
         return self.attributes[0]
 
     @property
     def protected(self) -> list[str]:
+        """The protected attributes."""
         return self.attributes[1:]
 
     @property
     def n_protected(self) -> int:
-        """How many protected groups there are: of k binary attributes 2^k."""
+        """The number of protected groups: 2^k for k binary attributes."""
         return int(2 ** len(self.protected))
 
 
 def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:
-    """Read and check a parameter file; `UserError` says what is wrong in it, and where."""
+    """Read and check a parameter file; a `UserError` says what is wrong in it, and where."""
     return checked_parameters(content_of(path), str(path))
 
 
@@ -203,10 +216,13 @@ def checked_parameters(content: dict[str, Any], where: str) -> AllParameters:
 
     Args:
         content: the sections, as YAML has them.
-        where: what an error names as the file.
+        where: the file's name in errors.
+
+    Returns:
+        the parameters.
 
     Raises:
-        UserError: if anything in it is wrong; says what, and where.
+        UserError: a key or a value is wrong; the sentence says which, and where.
     """
     try:
         return AllParameters.model_validate(content)

@@ -1,4 +1,4 @@
-"""prepare: the source of images -> out/real/: an image store and labels.parquet."""
+"""prepare: render or read the source's images; writes the image store out/real/ with labels.parquet."""
 
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from stages.shared.paths import REAL
 
 
 def new_preparer(section: Prepare, table: pd.DataFrame, work: Path) -> MakeShard:
-    """What makes the images of a shard, one for each of its rows in the source's table."""
+    """Return the function that makes a shard of images, one for each of its rows in the source's table."""
     source = source_of(section.source)
 
     def make(shard: int, advance: Advancing) -> Record:
@@ -44,8 +44,8 @@ def new_preparer(section: Prepare, table: pd.DataFrame, work: Path) -> MakeShard
     return make
 
 
-def summary_of(labels: pd.DataFrame, attributes: list[str], bad: int) -> dict[str, Any]:
-    """The number of images of every group, by split, and of bad ones."""
+def image_counts(labels: pd.DataFrame, attributes: list[str], bad: int) -> dict[str, Any]:
+    """Count the images of every group by split, and the bad images."""
     counts = labels.groupby(["split", *attributes]).size().reset_index(name="images")
     groups: dict[str, dict[str, int]] = {}
     for row in counts.to_dict("records"):
@@ -81,7 +81,7 @@ def main() -> None:
     write_table(work.folder / "labels.parquet", labels)
     bad = pd.DataFrame({"id": list(left_out), "why": list(left_out.values())})
     write_table(work.folder / "bad_images.parquet", bad)
-    write_json(work.folder / "summary.json", summary_of(labels, parameters.attributes, len(bad)))
+    write_json(work.folder / "summary.json", image_counts(labels, parameters.attributes, len(bad)))
     if len(bad):
         print(f"prepare: {len(bad)} bad images left out, listed in {REAL}/bad_images.parquet")
     work.publish(REAL)

@@ -1,4 +1,4 @@
-"""report: everything under out/ -> out/report/: index.html, one self-contained file, and plots/ for DVC."""
+"""report: show everything under out/ on one self-contained page, out/report/index.html; plots/ is for DVC."""
 
 import itertools
 import json
@@ -47,7 +47,7 @@ PACKAGES = ("zprime", "torch", "torchvision", "accelerate", "numpy", "scikit-lea
 
 
 def without_folders(value: Any) -> Any:
-    """Parameters with absolute paths cut to their last part: the rest is one machine's."""
+    """Cut absolute paths among parameters to their last part: the folders are one machine's."""
     if isinstance(value, dict):
         return {name: without_folders(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -56,20 +56,25 @@ def without_folders(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file that another stage wrote."""
+    """Return the content of a JSON file that another stage wrote."""
     return json.loads(path.read_text())
 
 
 def read_summaries(data: list[str]) -> dict[str, Summary]:
-    """Read what each of these data sets consists of, in their order: the order of the tables."""
+    """Read the summaries of these data sets, in their order: the order of the tables."""
     described = read_json(EVALUATION / "data.json")
     return {name: Summary.model_validate(described[name]) for name in data}
 
 
 def all_pairs(parameters: AllParameters) -> pd.DataFrame:
-    """A row per complement: id (of its z), prime_id, flips, group (of z's labels), labels and scores of both.
+    """Join every complement with its original.
 
-    Those of the complement are prefixed with prime_.
+    Args:
+        parameters: as params.yaml holds them.
+
+    Returns:
+        one row per complement: id (of its z), prime_id, flips, group (by z's labels), and the labels and
+        scores of both, the complement's prefixed with prime_.
     """
     columns = ["id", *parameters.attributes, *(f"{name}_score" for name in parameters.attributes)]
     z, z_prime = (Store(LABELS / source).rows[columns] for source in PREFIXES)
@@ -79,26 +84,30 @@ def all_pairs(parameters: AllParameters) -> pd.DataFrame:
     renamed = {"pair_id": "id", "flips": "flips"}
     primes = primes.rename(columns=lambda name: renamed.get(name, f"prime_{name}"))
     pairs = join_by_id(primes, z, "out/labels/z")
-    return pairs.assign(group=pictures.groups_of(pairs, parameters.attributes))
+    return pairs.assign(group=pictures.groups_by_labels(pairs, parameters.attributes))
 
 
 def generator_losses() -> dict[str, bytes]:
-    """The figure of the GAN's losses, by its name; nothing of a generator that was loaded."""
+    """Return the figure of the GAN's losses by its name; empty for a generator that was loaded."""
     path = GENERATOR / "losses.csv"
     return {"gan_losses": figures.gan_losses(pd.read_csv(path))} if path.is_file() else {}
 
 
 def shown_recipe(runs: pd.DataFrame) -> str:
-    """The recipe that the headline is of: the baseline, or else the first that there is a run of."""
+    """Return the recipe of the headline: the baseline, or the first recipe with a run."""
     recipes = runs["recipe"].unique().tolist()
     return BASELINE if BASELINE in recipes else str(recipes[0])
 
 
 def test_scores(runs: pd.DataFrame, recipe: str) -> dict[str, pd.DataFrame]:
-    """A recipe's predictions on test, of all seeds, by data set that has any; not the oracle's.
+    """Read a recipe's predictions on test, of all seeds.
 
     Args:
         runs: out/evaluation/runs.parquet.
+        recipe: the recipe's name.
+
+    Returns:
+        the predictions by data set, for each that has a run with this recipe; the oracle is left out.
     """
     scores = {}
     for data in [name for name, of in cells_of(runs) if of == recipe and name != "oracle"]:
@@ -112,7 +121,7 @@ def test_scores(runs: pd.DataFrame, recipe: str) -> dict[str, pd.DataFrame]:
 def target_histograms(
     scores: dict[str, pd.DataFrame], protected: list[str]
 ) -> dict[tuple[str, int], pd.DataFrame]:
-    """(data set, true class) -> histograms of the scores of each protected group of these attributes."""
+    """Return histograms of each protected group's scores, by (data set, true class)."""
     histograms = {}
     for data, rows in scores.items():
         groups, n_groups = protected_groups(rows[protected].to_numpy(dtype="int64"))
@@ -125,7 +134,7 @@ def target_histograms(
 
 
 def synthetic_histograms(pairs: pd.DataFrame, attributes: list[str]) -> dict[str, pd.DataFrame]:
-    """Of each attribute, the histograms of its classifier's scores of z and z_prime."""
+    """Return for each attribute the histograms of its classifier's scores of z and z_prime."""
     halves = {"z": pairs.drop_duplicates("id"), "z_prime": pairs}
     return {
         name: figures.binned_shares({s: rows[f"{PREFIXES[s]}{name}_score"] for s, rows in halves.items()})
@@ -136,11 +145,16 @@ def synthetic_histograms(pairs: pd.DataFrame, attributes: list[str]) -> dict[str
 def score_figure(
     scores: dict[str, pd.DataFrame], parameters: AllParameters, names: list[str], recipe: str
 ) -> dict[str, bytes]:
-    """The figure of the scores on test, by its name; nothing where no run is shown.
+    """Draw the scores on test.
 
     Args:
         scores: as `test_scores` returns.
+        parameters: as params.yaml holds them.
         names: of the groups.
+        recipe: the recipe whose scores they are.
+
+    Returns:
+        the figure as SVG, by its name; empty if no run is shown.
     """
     if not scores:
         return {}
@@ -152,18 +166,22 @@ def score_figure(
 def training_figures(
     histories: pd.DataFrame, parameters: AllParameters, names: list[str]
 ) -> dict[str, bytes]:
-    """The figures of the trainings, by their names; of group weights where a recipe has any."""
+    """Draw the trainings' curves and, if a recipe has group weights, these; return the figures by name."""
     drawn = {"training_curves": figures.training_curves(histories)}
     weights = [column for column in histories.columns if column.startswith("q_")]
     recipes = histories.loc[histories[weights].notna().any(axis=1), "recipe"].unique()
     robust = histories[histories["recipe"].isin(recipes)]
-    return drawn | ({"group_weights": figures.group_weights(robust, names)} if len(robust) else {})
+    return drawn | ({"group_weights": figures.group_weights_figure(robust, names)} if len(robust) else {})
 
 
 def read_histories(parameters: AllParameters) -> pd.DataFrame:
-    """The training histories of all runs: data, recipe, seed, and the columns of history.csv.
+    """Read the training histories of all runs, of those that ended on their plateau too.
 
-    Those of runs that ended on their plateau are among them.
+    Args:
+        parameters: as params.yaml holds them.
+
+    Returns:
+        data, recipe, seed, and the columns of history.csv.
     """
     matrix = parameters.train
     return pd.concat(
@@ -179,8 +197,8 @@ def read_histories(parameters: AllParameters) -> pd.DataFrame:
     )
 
 
-def group_table(runs: pd.DataFrame, n_groups: int) -> pd.DataFrame:
-    """data, recipe, group, mean, deviation of every group's accuracy."""
+def group_accuracy_rows(runs: pd.DataFrame, n_groups: int) -> pd.DataFrame:
+    """Return every group's accuracy: a table with data, recipe, group, mean and deviation."""
     records = []
     for data, recipe in cells_of(runs):
         seeds = seeds_of(runs, data, recipe)
@@ -197,11 +215,12 @@ def write_plots(
     histograms: dict[str, dict[tuple[str, int], pd.DataFrame]],
     synthetic: dict[str, pd.DataFrame],
 ) -> None:
-    """The tables that dvc.yaml's `plots` show: of a folder, one plot for each of its files.
+    """Write the tables of dvc.yaml's `plots`, which shows one plot for each file of a folder.
 
     Args:
-        groups: as `group_table` returns.
+        groups: as `group_accuracy_rows` returns.
         names: of the groups.
+        histories: as `read_histories` returns.
         histograms: by protected attribute, as `target_histograms` returns.
         synthetic: by attribute, of z and z_prime.
     """
@@ -224,11 +243,15 @@ def write_plots(
 
 
 def step_tables(parameters: AllParameters, datasheet: Datasheet, names: list[str]) -> dict[str, Any]:
-    """The tables of what each step of the augmentation did, by section of the page.
+    """Return the tables on each step of the augmentation.
 
     Args:
+        parameters: as params.yaml holds them.
         datasheet: out/balanced/datasheet.json.
         names: of the groups, [2 n_g].
+
+    Returns:
+        a table or several, by section of the page.
     """
     planes = HyperplaneMetrics.read(HYPERPLANES / "metrics.json")
     moved = ["z_prime", *(f"{source}_prime" for source in parameters.inverted)]
@@ -249,7 +272,7 @@ def step_tables(parameters: AllParameters, datasheet: Datasheet, names: list[str
 
 
 def new_environment() -> jinja2.Environment:
-    """What renders the page: `show(table)` numbers its tables."""
+    """Return the template environment; its `show(table)` renders tables and numbers them."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -273,12 +296,12 @@ def main() -> None:
     attributes = {name: read_json(ATTRIBUTES / name / "metrics.json") for name in parameters.attributes}
     pairs = all_pairs(parameters)
     shown = pictures.shown_pairs(pairs)
-    histories, groups = read_histories(parameters), group_table(runs, len(names))
+    histories, groups = read_histories(parameters), group_accuracy_rows(runs, len(names))
     scores = test_scores(runs, recipe)
     synthetic = synthetic_histograms(pairs, parameters.attributes)
     thresholds = {name: metrics["threshold"] for name, metrics in attributes.items()}
     drawn = {
-        "group_accuracies": figures.group_accuracies(groups, names),
+        "group_accuracies": figures.group_accuracies_figure(groups, names),
         "data_sets": figures.data_sets(
             {data: summary.divergences | summary.group_counts for data, summary in summaries.items()}, names
         ),

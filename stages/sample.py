@@ -1,4 +1,4 @@
-"""sample: the generator's card -> out/latents/z/: latents, with the part that each plays."""
+"""sample: draw latents of the generator's size; writes out/latents/z/, each with the part that it plays."""
 
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ SHARD = 65536  # latents
 
 
 def new_sampler(section: Sample, latent_dim: int, sizes: list[int], work: Path) -> MakeShard:
-    """What draws the latents of a shard: the first ones to fit with, then to validate with, then to pair."""
+    """Return the function that draws a shard of latents: first those to fit, then to validate, to pair."""
     ends = np.cumsum([section.fit, section.validation, section.pair])
 
     def make(shard: int, advance: Advancing) -> Record:

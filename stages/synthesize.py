@@ -1,4 +1,4 @@
-"""synthesize LATENTS: generator and out/latents/LATENTS -> out/synthetic/LATENTS/: an image store."""
+"""synthesize LATENTS: render out/latents/LATENTS with the generator; writes out/synthetic/LATENTS/."""
 
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from stages.shared.paths import GENERATOR, LATENTS, SYNTHETIC
 
 
 def new_renderer(latents: str, section: Synthesize, runtime: Runtime, work: Path) -> MakeShard:
-    """What renders the images of a shard, with the generator on the device."""
+    """Return the function that renders the images of a shard, with the generator on the device."""
     from generators.networks.loading import load_generator
     from generators.synthesis import render
     from pipeline.runtime import new_accelerator
@@ -41,7 +41,7 @@ def new_renderer(latents: str, section: Synthesize, runtime: Runtime, work: Path
 
 
 def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
-    """Render every latent of a store; a shard that an interrupted run finished is kept."""
+    """Render every latent of a store; shards that an interrupted run finished are kept."""
     parameters = read_parameters()
     section = parameters.synthesize
     resolution = int(read_card(GENERATOR)["resolution"])

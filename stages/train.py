@@ -1,7 +1,8 @@
-"""train DATA RECIPE SEED: training images -> out/runs/DATA/RECIPE/SEED/: network, predictions, history.
+"""train DATA RECIPE SEED: train a classifier on training images; writes out/runs/DATA/RECIPE/SEED/.
 
-predictions.parquet has the scores of validation and test images by the weights of each selection. Where
-the recipe refits the last layer on validation images, those are left out of it, and of every choice.
+The folder gets the network, its predictions and its history. predictions.parquet has the scores of validation
+and test images, by the weights of each selection. A recipe that refits the last layer on some validation
+images leaves these out of predictions.parquet, and so out of every choice.
 """
 
 from collections.abc import Mapping
@@ -47,7 +48,17 @@ SELECTIONS = {"worst_group_accuracy": worst_group_accuracy, "accuracy": accuracy
 def selection_value(
     name: str, n_protected: int, scores: NDArray[np.float64], validation: LabelledImages
 ) -> float:
-    """A metric of the predictions on validation, over the groups of all protected attributes together."""
+    """Compute a metric on validation, over the groups of all protected attributes together.
+
+    Args:
+        name: a key of `SELECTIONS`.
+        n_protected: the number of protected groups.
+        scores: of the validation images, [n] in [0, 1].
+        validation: the images.
+
+    Returns:
+        in [0, 1].
+    """
     predictions = (scores >= HALF).astype(np.int64)
     protected = validation.groups % n_protected
     return float(SELECTIONS[name](count_table(validation.targets, protected, predictions, n_protected)))
@@ -59,7 +70,17 @@ def predictions(
     parameters: AllParameters,
     accelerator: Accelerator,
 ) -> pd.DataFrame:
-    """Give the rows of predictions.parquet, but for the selection: id, split, target, protected, score."""
+    """Return the rows of predictions.parquet without the selection.
+
+    Args:
+        network: the trained classifier.
+        splits: images by the split's name.
+        parameters: as params.yaml holds them.
+        accelerator: runs the network.
+
+    Returns:
+        id, split, target, one column for each protected attribute, and score.
+    """
     return pd.concat(
         [
             pd.DataFrame(
@@ -80,9 +101,9 @@ def predictions(
 def main(
     data: Annotated[str, typer.Argument(help=", ".join(TRAINING_DATA))],
     recipe: Annotated[str, typer.Argument(help="a key of train.definitions")],
-    seed: Annotated[int, typer.Argument(help="of the weights and the batches")],
+    seed: Annotated[int, typer.Argument(help="seed of the weights and the batches")],
 ) -> None:
-    """Train one classifier; same budget and selection for all data and recipes."""
+    """Train one classifier; budget and selection are the same for all data and recipes."""
     parameters = read_parameters()
     section, n_groups = parameters.train, 2 * parameters.n_protected
     if recipe not in section.definitions:

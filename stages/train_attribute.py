@@ -1,9 +1,10 @@
-"""train_attribute NAME: real images -> out/attributes/NAME/: a labeller, its thresholds, metrics.
+"""train_attribute NAME: train a labeller on real images; writes it with thresholds and metrics.
 
-These classifiers label what the generator renders. Trained as METHODS 1 has it, they are as biased as the
-images; a fair labeller has `sampler` group_balanced, and weights and threshold chosen by the worst group's
-accuracy: the best F1 on validation, where the rare groups are rare, gives those up. It is several networks,
-and beside them two that check (classifiers/labellers.py).
+out/attributes/NAME/ gets all of these. These classifiers label what the generator renders. Trained as
+METHODS 1 prescribes, they are as biased as the images: the weights and the threshold with the best F1 on
+validation, where the rare groups are rare, give up these groups' accuracy. A fair labeller therefore sets
+`sampler` to group_balanced and chooses weights and threshold by the worst group's accuracy. A labeller
+consists of several networks, and two more that check it (classifiers/labellers.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -45,20 +46,30 @@ from stages.shared.paths import ATTRIBUTES, REAL
 Scores = NDArray[np.float64]
 
 
-def group_accuracies(scores: Scores, images: LabelledImages, threshold: float, n_groups: int) -> Scores:
-    """The accuracy in every group of (target, protected attributes): [n_groups]; NaN in an empty one."""
+def group_accuracies_at(scores: Scores, images: LabelledImages, threshold: float, n_groups: int) -> Scores:
+    """Compute the accuracy in every group of (target, protected attributes) at a threshold.
+
+    Args:
+        scores: [n] in [0, 1].
+        images: n images with targets and groups.
+        threshold: scores from it on predict 1.
+        n_groups: the number of groups.
+
+    Returns:
+        [n_groups]; NaN for an empty group.
+    """
     correct = np.bincount(images.groups, (scores >= threshold) == images.targets, n_groups)
     counts = np.array(images.group_counts(n_groups))
     return np.where(counts > 0, correct / np.maximum(counts, 1), np.nan)
 
 
 def worst_group_at_its_best(scores: Scores, images: LabelledImages) -> float:
-    """The worst group's accuracy at the threshold where it is highest."""
+    """Return the highest worst-group accuracy that any threshold reaches."""
     threshold = worst_group_threshold(scores, images.targets, images.groups)
-    return float(np.nanmin(group_accuracies(scores, images, threshold, int(images.groups.max()) + 1)))
+    return float(np.nanmin(group_accuracies_at(scores, images, threshold, int(images.groups.max()) + 1)))
 
 
-# For each `selection`: the figure that the weights are chosen by, and the threshold that goes with it.
+# For each `selection`: the figure that chooses the weights, and the function that chooses the threshold.
 SELECTIONS: dict[str, tuple[Selection, Callable[[Scores, LabelledImages], float]]] = {
     "average_precision": (
         lambda scores, images: float(average_precision(scores, images.targets)),
@@ -71,24 +82,33 @@ SELECTIONS: dict[str, tuple[Selection, Callable[[Scores, LabelledImages], float]
 }
 
 
-def validation_metrics(
+def labeller_metrics(
     scores: Scores, images: LabelledImages, threshold: float, n_groups: int
 ) -> dict[str, float | None]:
-    """AP, accuracy, and the accuracy (None where there is none) and size of every group."""
+    """Return AP, accuracy, and every group's size and accuracy; None for an empty group."""
     metrics: dict[str, float | None] = {
         "average_precision": float(average_precision(scores, images.targets)),
         "accuracy": float(((scores >= threshold) == images.targets).mean()),
         "threshold": threshold,
     }
-    accuracies = group_accuracies(scores, images, threshold, n_groups)
+    accuracies = group_accuracies_at(scores, images, threshold, n_groups)
     for group, (accuracy, count) in enumerate(zip(accuracies, images.group_counts(n_groups), strict=True)):
         metrics[f"group_{group}_accuracy"] = float(accuracy) if count else None
         metrics[f"group_{group}_n"] = count
     return metrics
 
 
-def training_of(images: LabelledImages, half: int | None, seed: int) -> LabelledImages:
-    """The images that a network of a labeller is trained on: all of them, or one half of every group."""
+def training_part(images: LabelledImages, half: int | None, seed: int) -> LabelledImages:
+    """Return the images to train a network of a labeller on.
+
+    Args:
+        images: real training images.
+        half: 0 or 1, the half of every group to take; None takes all images.
+        seed: of the division into halves.
+
+    Returns:
+        these images, or a subset of them.
+    """
     if half is None:
         return images
     return images.subset(np.flatnonzero(half_of_each(images.groups, seed) == half))
@@ -102,14 +122,21 @@ def train_networks(
     work: Path,
     accelerator: Accelerator,
 ) -> tuple[list[Classifier], pd.DataFrame]:
-    """Train the networks of a labeller: each with its best weights, and the histories of all.
+    """Train the networks of a labeller.
 
     Args:
-        halves: of each network, the half of the images that it sees; None for all.
-        work: where the state of each training is kept.
+        name: of the networks in the state files and in progress.
+        attribute: the attribute that they predict.
+        halves: for each network, the half of the images that it sees; None for all.
+        parameters: as params.yaml holds them.
+        work: the folder that keeps the state of each training.
+        accelerator: runs the trainings.
+
+    Returns:
+        the networks, each with its best weights, and the histories of all.
 
     Raises:
-        UserError: a half has one label alone.
+        UserError: one half has images of one label alone.
     """
     section, store = parameters.train_attribute, Store(REAL)
     training, validation = (
@@ -119,7 +146,7 @@ def train_networks(
     networks, histories = [], []
     for k, half in enumerate(halves):
         seed = derived_seed(section.seed, attribute, k)
-        images = training_of(training, half, section.seed)
+        images = training_part(training, half, section.seed)
         if half is not None and len(np.unique(images.targets)) < 2:
             raise UserError(
                 f"{name}: one half of the training images has only one label, so no network can be trained "
@@ -145,10 +172,16 @@ def train_networks(
 def calibrate(
     labeller: Labeller, validation: LabelledImages, balanced: bool, accelerator: Accelerator
 ) -> tuple[Scores, float]:
-    """Calibrate a labeller on validation images: their scores [n, roles], and the share of positives assumed.
+    """Calibrate a labeller on validation images.
 
     Args:
-        balanced: every group counts the same, as in the batches of the training.
+        labeller: is calibrated in place.
+        validation: real validation images.
+        balanced: weights the groups equally, as the batches of the training do.
+        accelerator: runs the networks.
+
+    Returns:
+        the scores of the validation images, [n, roles], and the share of positives that they assume.
     """
     n = len(validation)
     weights = balanced_weights(validation.groups) if balanced else np.full(n, 1 / n)
@@ -186,18 +219,19 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     _, threshold_of = SELECTIONS[section.selection]
     thresholds = [threshold_of(of, validation) for of in scores.T]
     accuracies, *of_checkers = (
-        group_accuracies(of, validation, cut, n_groups) for of, cut in zip(scores.T, thresholds, strict=True)
+        group_accuracies_at(of, validation, cut, n_groups)
+        for of, cut in zip(scores.T, thresholds, strict=True)
     )
     output = work.folder / "attribute"
     card = {
         "attribute": attribute,
         "threshold": thresholds[0],
-        "thresholds": thresholds,  # of what labels, then of the checkers of each half
-        "prior": prior,  # share of positives where scores are probabilities
+        "thresholds": thresholds,  # of the labeller, then of its checkers
+        "prior": prior,  # share of positives for which scores are probabilities
         "real_share": float(training.targets.mean()),  # of positives among the training images
     }
     save_labeller(output, labeller, section.backbone, card)
-    metrics = validation_metrics(scores[:, 0], validation, thresholds[0], n_groups)
+    metrics = labeller_metrics(scores[:, 0], validation, thresholds[0], n_groups)
     for half, found in enumerate(of_checkers):
         metrics |= {
             f"checker_{half}_group_{group}_accuracy": None if np.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""train_gan: real training images -> out/generator/: weights, card, losses, sample grids."""
+"""train_gan: train a generator on real images; writes weights, card, losses and grids to out/generator/."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ GRID = 64  # images in a sample grid
 
 
 def main() -> None:
-    """Train the progressive GAN; going on where an interrupted run of the same training was."""
+    """Train the progressive GAN; an interrupted run of the same training goes on where it was."""
     parameters = read_parameters()
     section = parameters.train_gan
     store = Store(REAL)
@@ -50,7 +50,7 @@ def main() -> None:
     generator = train_gan(session, training, save_samples)
     if not accelerator.is_main_process:
         return
-    card = {  # nothing that varies from run to run: who reads it would run again
+    card = {  # values that vary from run to run would rerun its readers
         "kind": "pgan",
         "latent_dim": section.latent_dim,
         "resolution": section.resolution,
@@ -69,7 +69,7 @@ def main() -> None:
     }
     save_generator(output, generator, card)
     pd.DataFrame(training.losses.records).to_csv(output / "losses.csv", index=False)
-    saved = load_generator(output, accelerator.device)  # as `synthesize` will
+    saved = load_generator(output, accelerator.device)  # as `synthesize` will load it
     judgements = judge_generator(
         images.read,
         images.groups,

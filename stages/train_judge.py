@@ -1,12 +1,13 @@
-"""train_judge NAME: the judge's images -> out/judges/NAME/: what judges an attribute.
+"""train_judge NAME: train the judge of an attribute; writes out/judges/NAME/.
 
-A judge says what a synthetic image shows, where the classifiers that label it may err; it serves evaluation
-alone. Where the source can compute the attribute from an image's pixels, that is the judge. Otherwise it is a
-network, trained on a balanced set of real images that serves nothing else.
+A judge says what a synthetic image shows, independently of the classifiers that label it; it serves
+evaluation alone. If the source can compute the attribute from an image's pixels, that computation is the
+judge. Otherwise it is a network, trained on a balanced set of real images that serves nothing else, with the
+weights that are best on a held-out part of this set.
 
-metrics.json has `images`, how many the network was trained on, or the computed attribute was compared on;
-`real_test`, the agreement with the labels of the real test images; and, where the attribute is computed and
-there is no network, `measured`: true. Where there is no judge at all, it has `images`: 0 alone.
+metrics.json has `images`, the number of images that the network was trained on or that the computed attribute
+was compared on; `real_test`, the agreement with the labels of the real test images; and, if the attribute is
+computed and there is no network, `measured`: true. If there is no judge at all, it has only `images`: 0.
 """
 
 from typing import Annotated, Any
@@ -41,21 +42,18 @@ from stages.shared.inputs import real_images
 from stages.shared.paths import JUDGES, REAL
 
 SELECTION = "accuracy"
-HELD_OUT = 0.1  # share of the judge's images that the best weights are chosen on
+HELD_OUT = 0.1  # share of the judge's images that choose the best weights
 
 
 def measured_metrics(measure: Measure, test: LabelledImages, n_groups: int) -> dict[str, Any]:
-    """What metrics.json says of an attribute that is computed from pixels, of the real test images."""
+    """Return the metrics of an attribute that is computed from pixels, on the real test images."""
     said = measured_in_batches(measure, test.read, len(test))
     agrees = agreement(test.targets, said, test.groups, n_groups)
     return {"measured": True, "images": len(test), "real_test": agrees}
 
 
 def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's attributes")]) -> None:
-    """Train the judge of one attribute, unless its source computes it from an image's pixels.
-
-    The weights that are best on a held-out part of the judge's own images are kept.
-    """
+    """Train the judge of one attribute, unless its source computes the attribute from an image's pixels."""
     parameters = read_parameters()
     section = parameters.assess.judge
     if attribute not in parameters.attributes:

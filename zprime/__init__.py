@@ -26,10 +26,16 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What `__all__` names, imported when somebody asks for it.
+    """Import a name of `__all__` when it is first used.
+
+    Args:
+        name: the attribute that is asked for.
+
+    Returns:
+        the class, function or module.
 
     Raises:
-        AttributeError: zprime has nothing of this name.
+        AttributeError: zprime has no such name.
     """
     if name in _MODULES:
         return getattr(importlib.import_module(f"zprime.packages.{_MODULES[name]}"), name)

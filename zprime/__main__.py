@@ -1,7 +1,8 @@
-"""``zprime COMMAND``: what people type. `dvc.yaml` runs the stages themselves, ``python -m stages.NAME``.
+"""``zprime COMMAND``: the commands that people type. `dvc.yaml` itself runs ``python -m stages.NAME``.
 
-A command is a module with a function `main`, whose annotated parameters are the command's arguments. It is
-imported when it is asked for: the list of commands appears at once, without the seconds that torch takes.
+A command is a module with a function `main`, whose annotated parameters are the command's arguments. Its
+module is imported only when the command is used: the list of commands appears at once, without the seconds
+that torch takes to import.
 """
 
 import importlib
@@ -18,12 +19,19 @@ from zprime.packages import FOLDER
 
 
 class Command(NamedTuple):
-    """A command's module, what it does in a line, and how it is typed."""
+    """A command of `zprime`.
+
+    Attributes:
+        module: has the function `main`.
+        summary: what it does, in a line.
+        examples: command lines.
+        in_project: whether it works only in a clone of zprime.
+    """
 
     module: str
     summary: str
     examples: tuple[str, ...]
-    in_project: bool = True  # whether it works in a clone of zprime alone
+    in_project: bool = True
 
 
 COMMANDS = {
@@ -73,11 +81,11 @@ COMMANDS = {
         ("zprime bench", "zprime bench metrics exports"),
     ),
 }
-PROJECT = Path("dvc.yaml")  # which a clone has
+PROJECT = Path("dvc.yaml")  # marks a clone
 
 
 class _Commands(TyperGroup):
-    """The group of `COMMANDS`; each is imported when its help or its work is asked for."""
+    """The group of `COMMANDS`, which imports a command when it is run or its help is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -91,19 +99,19 @@ class _Commands(TyperGroup):
 
 
 def command_of(name: str) -> TyperCommand:
-    """The command of a name, with its examples below its help."""
+    """Return the command of this name, with its examples below its help."""
     main: Callable[..., None] = importlib.import_module(COMMANDS[name].module).main
     application = typer.Typer(add_completion=False, rich_markup_mode=None)
-    # A lone \b keeps the lines of a paragraph as they are.
+    # A lone \b keeps the line breaks of the paragraph below it.
     examples = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in COMMANDS[name].examples)
     application.command(name=name, epilog=examples)(_in_project(name, main))
     command = typer.main.get_command(application)
-    assert isinstance(command, TyperCommand)  # as an application of a single command is
+    assert isinstance(command, TyperCommand)  # an application with one command becomes that command
     return command
 
 
 def _in_project(name: str, main: Callable[..., None]) -> Callable[..., None]:
-    """A command's function that first sees whether it runs in a project, where it needs one."""
+    """Wrap a command's function: it refuses to run outside a project if the command needs one."""
 
     @wraps(main)
     def checked(*arguments: Any, **options: Any) -> None:
@@ -135,7 +143,7 @@ def zprime() -> None:
 
 def main() -> None:
     """Run the command; `UserError`s become one line on stderr and exit status 1."""
-    sys.path.insert(0, str(FOLDER))  # in this process the packages' plain names are zprime's
+    sys.path.insert(0, str(FOLDER))  # this process imports zprime's packages by their plain names
     from pipeline.stage import run_application
 
     run_application(application)

@@ -1,8 +1,8 @@
-"""evaluate_predictions FILE --protected COLUMN...: every metric of predictions that were made elsewhere.
+"""``zprime evaluate FILE --protected COLUMN...``: compute every metric of predictions from elsewhere.
 
-FILE is a CSV or Parquet of id, y (0 or 1), score (of y = 1, in [0, 1]) and one column for each protected
-attribute, whose values are its groups. It is taken as it is: no parameters, nothing under out/. A group that
-nobody is in is reported, with n = 0 and nulls; so is one that only the training labels have (--proportions).
+FILE is a CSV or Parquet file of id, y (0 or 1), score (of y = 1, in [0, 1]) and one column for each protected
+attribute, whose values are its groups. Nothing else is read: no parameters, nothing under out/. An empty
+group is reported with n = 0 and nulls; so is a group that only the training labels have (--proportions).
 """
 
 from collections.abc import Callable, Hashable
@@ -38,23 +38,30 @@ from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
 from pipeline.stage import run_stage
 
-MOST_GROUPS = 64  # a column with more values is hardly one of groups, and intersections go in pairs
+MOST_GROUPS = 64  # a column with more values hardly holds groups; intersections cost pairs of them
 SCORE_NAMES = ("score", "scores")
 
-Metric = dict[str, float | None]  # value, and the bootstrap's median and std
+MetricFigure = dict[str, float | None]  # value, and the bootstrap's median and std
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The protected groups of an attribute, or of the intersections of several."""
+    """The protected groups of an attribute, or of the intersections of several.
+
+    Attributes:
+        name: of the attribute, or of the attributes with " x " between.
+        ids: the group of each sample, [n].
+        names: of the groups, [n_g].
+        training: the group of each training sample, [m]; None without training labels.
+    """
 
     name: str
-    ids: NDArray[np.int64]  # of each sample, [n]
-    names: list[str]  # of each group, [n_g]
-    training: NDArray[np.int64] | None = None  # of each training sample, [m]; None where they are not given
+    ids: NDArray[np.int64]
+    names: list[str]
+    training: NDArray[np.int64] | None = None
 
     def proportions(self, training_targets: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """Of the groups in the training data, [2 n_g]; None where it is not given."""
+        """Return the share of each group in the training data, [2 n_g]; None without training labels."""
         if self.training is None:
             return None
         return group_counts(training_targets, self.training, len(self.names)) / len(self.training)
@@ -66,10 +73,19 @@ class Groups:
 def read_predictions(
     path: Path, label: str, score: str | None, protected: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The file's rows, checked: id, label and score; and the columns of the protected attributes.
+    """Read and check a file of predictions.
 
     Args:
+        path: of the file, CSV or Parquet.
+        label: the column of the true labels.
         score: the column of the scores; None for one of `SCORE_NAMES`.
+        protected: the columns of the protected attributes.
+
+    Returns:
+        id, label (0 or 1) and score (in [0, 1]); and the columns of the protected attributes.
+
+    Raises:
+        UserError: a column is missing or named twice, an id repeats, or a value is wrong.
     """
     table = read_file(path)
     if score is None:
@@ -89,7 +105,20 @@ def read_predictions(
 
 
 def checked_columns(path: Path, table: pd.DataFrame, names: list[str], label: str) -> pd.DataFrame:
-    """These columns of a file that was read: all there, with a value in every row, labels 0 or 1."""
+    """Check columns of a file: all are there, every row has a single value, labels are 0 or 1.
+
+    Args:
+        path: of the file, for the errors.
+        table: its content.
+        names: the columns to check.
+        label: the one that holds labels.
+
+    Returns:
+        these columns.
+
+    Raises:
+        UserError: a column or a value is missing or wrong, or there are no rows.
+    """
     for column in names:
         if column not in table.columns:
             raise UserError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}.")
@@ -106,7 +135,17 @@ def checked_columns(path: Path, table: pd.DataFrame, names: list[str], label: st
 
 
 def read_file(path: Path) -> pd.DataFrame:
-    """A CSV or a Parquet file, by what its name ends in."""
+    """Read a CSV or a Parquet file, as the ending of its name says.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        its table.
+
+    Raises:
+        UserError: the file is missing, has another ending or cannot be read.
+    """
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": pd.read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -121,12 +160,23 @@ def read_file(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """In one piece: of several, pandas may take a value for a number in one and for a text in another."""
+    """Read a CSV in one piece, so that pandas cannot take a value for a number here and for text there."""
     return pd.read_csv(path, low_memory=False)
 
 
 def refuse(path: Path, table: pd.DataFrame, column: str, wrong: pd.Series, what: str) -> None:
-    """Raise `UserError` for the first of the rows that are wrong."""
+    """Check that no row is wrong.
+
+    Args:
+        path: of the file.
+        table: its content.
+        column: the column with wrong values.
+        wrong: a mask of the rows.
+        what: the end of the sentence on the value, such as "has no value".
+
+    Raises:
+        UserError: a row is wrong; the sentence names the first one.
+    """
     if wrong.any():
         row = table[wrong].iloc[0]
         name = f"id {row['id']}" if "id" in table else f"row {int(np.argmax(wrong)) + 1}"
@@ -136,10 +186,21 @@ def refuse(path: Path, table: pd.DataFrame, column: str, wrong: pd.Series, what:
         raise UserError(f"{path}: {column} of {name} {what}{given}{count}.")
 
 
-def groups_of(path: Path, column: pd.Series, training: pd.Series | None = None) -> Groups:
-    """The groups of one protected attribute: its sorted values, in the file or in the training labels.
+def groups_in_column(path: Path, column: pd.Series, training: pd.Series | None = None) -> Groups:
+    """Return the groups of one protected attribute: its sorted values, in the file or in the training labels.
 
-    Of a single value, a second group, that nobody is in, stands for all others.
+    If there is only one value, a second, empty group stands for all other values.
+
+    Args:
+        path: of the file, for the errors.
+        column: the attribute of each sample, [n].
+        training: the attribute of each training sample, [m], if the training labels are given.
+
+    Returns:
+        the groups.
+
+    Raises:
+        UserError: there are too many values, or numbers in one file and text in the other.
     """
     attribute, n = str(column.name), len(column)
     if training is not None and is_numeric_dtype(column) != is_numeric_dtype(training):
@@ -157,9 +218,18 @@ def groups_of(path: Path, column: pd.Series, training: pd.Series | None = None) 
 
 
 def intersections(attributes: list[Groups]) -> Groups:
-    """The groups that several attributes make together, the first attribute the most significant.
+    """Return the groups that several attributes form together, the first attribute the most significant.
 
-    Some may be empty: nobody in the data is of both.
+    Some may be empty: no sample is of all these values.
+
+    Args:
+        attributes: the groups of each.
+
+    Returns:
+        the groups.
+
+    Raises:
+        UserError: there are too many groups.
     """
     ids, names, training = attributes[0].ids, attributes[0].names, attributes[0].training
     for other in attributes[1:]:
@@ -175,7 +245,7 @@ def intersections(attributes: list[Groups]) -> Groups:
 
 
 def target_groups(groups: Groups) -> list[str]:
-    """The names of the groups t * n_g + g."""
+    """Return the names of the groups t * n_g + g."""
     return [f"y={target}, {name}" for target in (0, 1) for name in groups.names]
 
 
@@ -191,12 +261,19 @@ def evaluate(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Every metric: `overall`, and under `protected` those of each attribute and of their intersections.
+    """Compute every metric.
 
     Args:
-        targets, scores: [n].
-        threshold: the matched one.
-        training_targets: [m]; empty where the training labels are not given.
+        targets: true labels, [n] in {0, 1}.
+        scores: [n] in [0, 1].
+        threshold: the matched threshold.
+        attributes: the groups of each protected attribute.
+        training_targets: labels of the training samples, [m]; empty if they are not given.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        `overall`, and under `protected` the metrics by each attribute and by their intersections.
     """
     together = intersections(attributes)
     groupings = attributes if len(attributes) == 1 else [*attributes, together]
@@ -205,7 +282,7 @@ def evaluate(
         return Predictions(targets, scores, groups.ids, threshold, len(groups.names))
 
     def bootstrap(metrics_of: Callable[[Weights], Values]) -> dict[str, Any]:
-        generator = generator_for(seed, "bootstrap")  # all groupings are resampled alike
+        generator = generator_for(seed, "bootstrap")  # one seed: all groupings use the same resamples
         return nested(with_bootstrap(metrics_of, len(targets), resamples, generator))
 
     results = {}
@@ -221,8 +298,8 @@ def evaluate(
     return {"overall": overall, "protected": results}
 
 
-def nested(record: dict[str, float]) -> dict[str, Metric]:
-    """`with_bootstrap`'s record as METRIC -> value, and the bootstrap's median and std; null if undefined."""
+def nested(record: dict[str, float]) -> dict[str, MetricFigure]:
+    """Turn `with_bootstrap`'s record into METRIC -> value, bootstrap median and std; null if undefined."""
     return {
         name: {
             "value": rounded(value),
@@ -237,16 +314,16 @@ def nested(record: dict[str, float]) -> dict[str, Metric]:
 # --- Showing ---------------------------------------------------------------------------------------------
 
 
-def text_of(metric: Metric) -> str:
-    """'0.873 ± 0.004'; '–' where the metric is undefined."""
+def text_of(metric: MetricFigure) -> str:
+    """Return a metric as '0.873 ± 0.004'; '–' if it is undefined."""
     value, deviation = metric["value"], metric["std"]
     if value is None:
         return "–"
     return f"{value:.3f} ± {'–' if deviation is None else f'{deviation:.3f}'}"
 
 
-def metric_table(title: str, values: dict[str, Metric]) -> Table:
-    """Metrics for the terminal, one a line."""
+def metric_table(title: str, values: dict[str, MetricFigure]) -> Table:
+    """Lay out metrics for the terminal, one a line."""
     table = Table("metric", Column("value", justify="right"), title=title, title_justify="left")
     for name, metric in values.items():
         table.add_row(name, text_of(metric))
@@ -254,7 +331,7 @@ def metric_table(title: str, values: dict[str, Metric]) -> Table:
 
 
 def group_table(title: str, result: dict[str, Any]) -> Table:
-    """The groups' sizes and accuracies for the terminal, one group a line."""
+    """Lay out the groups' sizes and accuracies for the terminal, one group a line."""
     headings = ("n", f"accuracy at {HALF}", "at the matched threshold")
     columns = [Column(heading, justify="right") for heading in headings]
     table = Table("group", *columns, title=title, title_justify="left")
@@ -265,7 +342,7 @@ def group_table(title: str, result: dict[str, Any]) -> Table:
 
 
 def show(results: dict[str, Any]) -> None:
-    """Print the results: of each set of groups the accuracies first, then the gaps between them."""
+    """Print the results: for each set of groups the accuracies first, then the gaps between them."""
     console = Console()
     console.print(metric_table("all samples", results["overall"]))
     for name, result in results["protected"].items():
@@ -284,7 +361,9 @@ def main(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="found on validation, for parities; default: predicts as many 1 as FILE has"),
+        typer.Option(
+            help="matched threshold, found on validation; default: predicts 1 as often as FILE has it"
+        ),
     ] = None,
     proportions: Annotated[
         Path | None,
@@ -294,8 +373,8 @@ def main(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="default: FILE with .metrics.json")] = None,
-    resamples: Annotated[int, typer.Option(min=1, help="of the bootstrap")] = 500,
-    seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="resamples of the bootstrap")] = 500,
+    seed: Annotated[int, typer.Option(help="seed of the bootstrap")] = 0,
 ) -> None:
     """Print every metric of FILE, by each protected column and by their intersections; write them as JSON."""
     path = output or file.with_suffix(".metrics.json")
@@ -310,7 +389,8 @@ def main(
     if proportions is not None:
         training = checked_columns(proportions, read_file(proportions), [label, *columns], label)
     attributes = [
-        groups_of(file, columns[name], None if training is None else training[name]) for name in columns
+        groups_in_column(file, columns[name], None if training is None else training[name])
+        for name in columns
     ]
     training_targets = np.empty(0, np.int64) if training is None else training[label].to_numpy(np.int64)
     if threshold is None:

@@ -21,7 +21,7 @@ def effective_text(parameters: AllParameters) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value with all paths in it as text."""
+    """Return a value with all paths in it as text."""
     if isinstance(value, dict):
         return {key: _plain(of) for key, of in value.items()}
     if isinstance(value, list):
@@ -30,7 +30,7 @@ def _plain(value: Any) -> Any:
 
 
 def main(
-    preset: Annotated[str | None, typer.Option(help="of this preset instead of params.yaml")] = None,
+    preset: Annotated[str | None, typer.Option(help="show this preset instead of params.yaml")] = None,
 ) -> None:
     """Print all parameters with their values, as YAML without comments."""
     if preset is None:

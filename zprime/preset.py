@@ -16,7 +16,7 @@ from stages.shared.presets import preset_names, preset_text
 
 
 def _is_kept_elsewhere(path: Path) -> bool:
-    """Whether a file's content can be had again: a preset writes it, or git has committed it."""
+    """Return whether a file's content can be restored: a preset writes it, or git has committed it."""
     content = path.read_bytes()
     if any(preset_text(name).encode() == content for name in preset_names()):
         return True
@@ -25,7 +25,7 @@ def _is_kept_elsewhere(path: Path) -> bool:
 
 
 def main(name: Annotated[str, typer.Argument(help="the preset's name: presets/NAME.yaml")]) -> None:
-    """Write a preset, complete and commented, as params.yaml; refuses where edits would be lost."""
+    """Write a preset, complete and commented, as params.yaml; refuses if edits would be lost."""
     text = preset_text(name)
     checked_parameters(yaml.safe_load(text), str(PRESETS / f"{name}.yaml"))
     if PARAMETERS_FILE.exists() and not _is_kept_elsewhere(PARAMETERS_FILE):

@@ -4,7 +4,12 @@ from typing import Annotated
 
 import typer
 
-from stages.reporting.recommendation import Recommendation, accuracy_text, percent, read_recommendation
+from stages.reporting.recommendation import (
+    Recommendation,
+    accuracy_text,
+    probability_text,
+    read_recommendation,
+)
 from stages.shared.paths import RECOMMENDATION
 
 
@@ -16,7 +21,7 @@ def main(
     """Say which data and recipe to train with, as validation recommends, and how sure that is.
 
     Below the sentence stands a line for each data set and recipe: worst-group accuracy on validation, and the
-    probability of being the best of them. `*` marks what is recommended.
+    probability of being the best of them. `*` marks the recommended cell.
     """
     recommendation = read_recommendation(RECOMMENDATION)
     if as_json:
@@ -28,7 +33,7 @@ def main(
 
 
 def table_lines(recommendation: Recommendation) -> list[str]:
-    """The cells as lines of text in columns, the headings first; `*` marks what is recommended."""
+    """Return the cells as lines of text in columns, the headings first; `*` marks the recommended cell."""
     chosen = (recommendation.data, recommendation.recipe)
     rows = [("", "data", "recipe", "worst group on validation", "is the best")]
     rows += [
@@ -37,7 +42,7 @@ def table_lines(recommendation: Recommendation) -> list[str]:
             cell.data,
             cell.recipe,
             accuracy_text(cell),
-            percent(cell.probability_of_being_best),
+            probability_text(cell.probability_of_being_best),
         )
         for cell in recommendation.cells
     ]

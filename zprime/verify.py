@@ -1,7 +1,7 @@
 """``zprime verify PATH...`` hashes again what zprime wrote, and names every file that is wrong.
 
-``--mend`` makes what is wrong again: of a store the shards that have a fault, else the stage's output. The
-checkpoint of a training that is wrong it removes, so that the training starts anew.
+``--mend`` makes the wrong files again: the faulty shards of a store, or else the stage's whole output. It
+removes a wrong checkpoint, so that its training starts anew.
 """
 
 import shutil
@@ -23,12 +23,12 @@ from pipeline.work import WORK, reopen
 
 
 def main(
-    paths: Annotated[list[Path], typer.Argument(help="outputs of stages, or folders that hold some; .work")],
-    mend: Annotated[bool, typer.Option(help="make what is wrong again")] = False,
+    paths: Annotated[
+        list[Path], typer.Argument(help="outputs of stages, folders with such outputs, or .work")
+    ],
+    mend: Annotated[bool, typer.Option(help="make wrong files again")] = False,
 ) -> None:
-    """Hash every checkpoint below PATHS and every file that an index records; exit with status 1 where one is
-    wrong.
-    """
+    """Hash every checkpoint and every indexed file below PATHS; exit with status 1 if one is wrong."""
     below = [path for given in paths for path in (given, *given.rglob("*"))]
     patterns = output_patterns(read_entries())
     folders = {path for path in below if _is_output(path, patterns)}
@@ -65,7 +65,7 @@ def _is_in_work(path: Path) -> bool:
 
 
 def _is_output(path: Path, patterns: list[str]) -> bool:
-    """Whether a stage published this folder; its index, or what else tells, may be lost."""
+    """Return whether a stage published this folder; True even if its index is missing."""
     if not path.is_dir() or _is_in_work(path):
         return False
     known = any(path.absolute().match(pattern) for pattern in patterns)
@@ -80,7 +80,13 @@ def _fault_of(checkpoint: Path) -> str | None:
 
 
 def _in_order(folders: list[Path]) -> list[tuple[Path, str]]:
-    """Damaged folders, each after those that its stage reads, with the stage and arguments that made it.
+    """Sort damaged folders so that each comes after those that its stage reads.
+
+    Args:
+        folders: outputs of stages.
+
+    Returns:
+        each folder with the stage and arguments that made it.
 
     Raises:
         UserError: the index of a folder names a stage that dvc.yaml does not have.
@@ -104,7 +110,7 @@ def _in_order(folders: list[Path]) -> list[tuple[Path, str]]:
 
 
 def _mend(folder: Path, command: str, faulty: list[str]) -> None:
-    """Run the stage that made a folder again, for the shards that are faulty or, without shards, for all.
+    """Run the stage that made a folder again, for the faulty shards or, without shards, for all of it.
 
     Args:
         folder: the output.
@@ -117,7 +123,7 @@ def _mend(folder: Path, command: str, faulty: list[str]) -> None:
     index = read_index(folder)
     reopen(folder, faulty)
     name, *arguments = command.split(" ")
-    sys.stdout.flush()  # what was found comes before what the stage says of it
+    sys.stdout.flush()  # prints the faults before the stage's own output
     subprocess.run([sys.executable, "-m", f"stages.{name}", *arguments], check=False)
     if not (folder / INDEX).is_file() or faulty_files(folder):
         raise UserError(f"{folder} could not be mended: run `dvc repro`.")

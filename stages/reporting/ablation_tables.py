@@ -1,4 +1,4 @@
-"""What docs/results.md says of the ablations: pure functions of their records."""
+"""The tables and sentences on the ablations in docs/results.md: pure functions of the ablations' records."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from stages.reporting.choices import CHOICE, SELECTION
 from stages.reporting.tables import Table
-from stages.reporting.text import Spread, difference, points, share, signed, spread
+from stages.reporting.text import Spread, difference, plus_minus, points, share, signed
 
 RECORD = Mapping[str, Any]
 METRICS = {SELECTION: "worst group", "accuracy": "average", CHOICE: "worst group on validation"}
@@ -32,12 +32,12 @@ def accuracy_table(records: Sequence[RECORD]) -> Table:
 
 
 def judged_table(records: Sequence[RECORD]) -> Table:
-    """Show what became of the rarest group in every variant."""
+    """Show what happened to the rarest group in every variant."""
     return Table("The rarest group", "as judged.", JUDGED_HEADINGS, judged_rows(records))
 
 
 def accuracy_rows(records: Sequence[RECORD]) -> list[list[str]]:
-    """A row for each variant and recipe, as `ACCURACY_HEADINGS`; the difference: augmented less sampled."""
+    """Return a row for each variant and recipe, as `ACCURACY_HEADINGS`; difference: augmented - sampled."""
     rows = []
     for record in records:
         for recipe in record["recipes"]:
@@ -49,13 +49,17 @@ def accuracy_rows(records: Sequence[RECORD]) -> list[list[str]]:
                 sampled, augmented = (
                     figure(record, data, recipe, metric) for data in ("sampled", "augmented")
                 )
-                row += [spread(augmented), spread(sampled), signed(difference(sampled, augmented))]
+                row += [
+                    plus_minus(augmented),
+                    plus_minus(sampled),
+                    signed(difference(sampled, augmented)),
+                ]
             rows.append(row)
     return rows
 
 
 def judged_rows(records: Sequence[RECORD]) -> list[list[str]]:
-    """A row for each variant that did not fail, as `JUDGED_HEADINGS`: of the rarest group."""
+    """Return a row on the rarest group for each variant that did not fail, as `JUDGED_HEADINGS`."""
     rows = []
     for record in (record for record in records if not record["failed"]):
         judged, group = record["judged"] or {}, record["rarest"]
@@ -69,14 +73,24 @@ def judged_rows(records: Sequence[RECORD]) -> list[list[str]]:
 
 
 def figure(record: RECORD, data: str, recipe: str, metric: str) -> Spread:
-    """A metric's mean and deviation, NaN for what there is not."""
+    """Return a metric's mean and deviation over the seeds.
+
+    Args:
+        record: of one variant.
+        data: "augmented" or "sampled".
+        recipe: the recipe's name.
+        metric: the metric's name.
+
+    Returns:
+        mean and deviation; NaN if missing.
+    """
     of = record["data"][data][recipe][metric]
     mean, deviation = (math.nan if value is None else value for value in (of["mean"], of["std"]))
     return mean, deviation
 
 
 def sentences(records: Sequence[RECORD]) -> list[str]:
-    """One sentence for each variant: what it is, and what it changed on augmented data, or why it failed."""
+    """Say in a sentence what each variant is, and what it changed on augmented data or why it failed."""
     by_name = {record["name"]: record for record in records}
     found = []
     for record in records:
@@ -98,14 +112,14 @@ def sentences(records: Sequence[RECORD]) -> list[str]:
 
 
 def best_on_validation(records: Sequence[RECORD]) -> str:
-    """Which variant and recipe validation prefers, of either data set, in a sentence; "" of none."""
+    """Name in a sentence the variant and recipe that validation prefers on each data set; "" if none."""
     cells = [(record, recipe) for record in records if not record["failed"] for recipe in record["recipes"]]
     if not cells:
         return ""
     found = []
     for data in ("augmented", "sampled"):
         record, recipe = max(cells, key=lambda of: figure(of[0], data, of[1], CHOICE)[0])
-        chosen, test = (spread(figure(record, data, recipe, metric)) for metric in (CHOICE, SELECTION))
+        chosen, test = (plus_minus(figure(record, data, recipe, metric)) for metric in (CHOICE, SELECTION))
         found.append(
             f"`{record['name']}` with {recipe} on `{data}` ({chosen} % in its worst group; on test {test} %)"
         )
@@ -113,15 +127,15 @@ def best_on_validation(records: Sequence[RECORD]) -> str:
 
 
 def _change(against: tuple[RECORD, str], present: tuple[RECORD, str]) -> str:
-    """What a record's recipe brings on augmented data over another, or over the same of another record."""
+    """Say how much worst-group accuracy changes on augmented data from one (record, recipe) to another."""
     former, latter = (figure(of, "augmented", recipe, SELECTION) for of, recipe in (against, present))
     gain, deviation = difference(former, latter)
-    within = abs(gain) <= deviation  # never of one seed, whose deviation is not known
+    within = abs(gain) <= deviation  # false for one seed, whose deviation is NaN
     return f"{points(gain)} with {present[1]}" + (", within the deviations" if within else "")
 
 
 def commands(records: Sequence[RECORD]) -> list[str]:
-    """What measures these records again, as naming them does: a command for all of the same cells."""
+    """Return the commands that measure these records again: one for all with the same seeds and recipes."""
     names: dict[str, list[str]] = {}
     for record in records:
         seeds, recipes = ",".join(map(str, record["seeds"])), ",".join(record["recipes"])

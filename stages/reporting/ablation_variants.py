@@ -1,4 +1,4 @@
-"""What the ablations try: sets of changes to the present params.yaml, each one step from another."""
+"""The variants of the ablations: sets of changes to the present params.yaml, each one step from another."""
 
 import copy
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from pipeline.parameters import PARAMETERS_FILE
 
 @dataclass(frozen=True)
 class Variant:
-    """What is tried.
+    """A set of changes to params.yaml.
 
     Attributes:
         about: what it does, as the end of a sentence.
-        against: the variant that it differs from by one step; None for the first; its own name where its
-            recipes are what is tried: those are held against the first of them.
+        against: the variant that it differs from by one step; None for the first; its own name if it tries
+            recipes: these are compared with the first of them.
         changes: dotted names in params.yaml -> values.
     """
 
@@ -123,7 +123,18 @@ VARIANTS = {
 
 
 def changed(content: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What params.yaml holds, with other values (dotted name -> value); `UserError`: an unknown section."""
+    """Return the content of params.yaml with other values.
+
+    Args:
+        content: of params.yaml; it stays as it is.
+        changes: dotted name -> value.
+
+    Returns:
+        the changed content.
+
+    Raises:
+        UserError: params.yaml has no such section.
+    """
     content = copy.deepcopy(content)
     for name, value in changes.items():
         *sections, key = name.split(".")

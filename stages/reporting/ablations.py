@@ -1,10 +1,11 @@
-"""``zprime ablations [NAME...]``: what each step of the augmentation contributes.
+"""``zprime ablations [NAME...]``: measure what each step of the augmentation contributes.
 
 Each variant (`stages.reporting.ablation_variants`) changes the present params.yaml. It runs in a copy of the
-project that shares its DVC cache, so that only what depends on the changes is made. It trains on the
-augmented data and on the control `sampled`, the same quota of plain G(z), which the changes alter too: what
-complements add is the difference. docs/results/ablations.json is written after each: a stopped run keeps what
-it has, and the same command goes on with what is missing. `zprime results` puts them into words.
+project that shares its DVC cache, so that only the stages run that depend on the changes. It trains on the
+augmented data and on the control `sampled`, equal numbers of plain G(z), which the changes alter too: the
+difference is what the complements add. docs/results/ablations.json is written after each variant: a stopped
+run keeps what it has, and the same command goes on with what is missing. `zprime results` puts the figures
+into words.
 """
 
 import contextlib
@@ -34,13 +35,13 @@ from stages.parameters import AllParameters, read_parameters
 from stages.report import read_json
 from stages.reporting.ablation_variants import VARIANTS, changed
 from stages.reporting.choices import CHOICE, SELECTION
-from stages.reporting.leakage import label_noise, moves_into, rarest_group
+from stages.reporting.leakage import moves_into, rarest_group, wrongly_labelled_share
 from stages.shared.datasheet import Datasheet
 from stages.shared.paths import ABLATIONS, BALANCED, QUALITY, RUNS
 from stages.shared.quality import Quality
 
-SENTENCE = "error: "  # what a stage's own sentence about a failure begins with
-DATA = ("augmented", "sampled")  # what a variant's classifiers are trained on
+SENTENCE = "error: "  # the start of a stage's own sentence about a failure
+DATA = ("augmented", "sampled")  # the training data of a variant's classifiers
 
 
 # Sections of params.yaml that no figure of a variant depends on.
@@ -48,7 +49,7 @@ WITHOUT_EFFECT = ("runtime", "cluster", "evaluate", "export")
 
 
 def copy_project(folder: Path) -> None:
-    """Copy the project's files as they are, but for what git ignores; its DVC cache is shared."""
+    """Copy the project's files as they are, except those that git ignores; its DVC cache is shared."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         capture_output=True,
@@ -66,7 +67,15 @@ def copy_project(folder: Path) -> None:
 
 
 def repro(folder: Path, targets: Sequence[str]) -> None:
-    """Run `dvc repro` in a copy of the project; `UserError` with the stage's own sentence where it fails."""
+    """Run `dvc repro` in a copy of the project.
+
+    Args:
+        folder: the copy.
+        targets: the stages to run.
+
+    Raises:
+        UserError: a stage failed; the sentence is the stage's own.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
     environment["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
     environment["PYTHONPATH"] = str(folder)
@@ -80,26 +89,30 @@ def repro(folder: Path, targets: Sequence[str]) -> None:
             print(line, end="", flush=True)
             lines.append(line.strip())
     if running.returncode:
-        raise UserError(sentence_of(lines))
+        raise UserError(failure_sentence(lines))
 
 
-def sentence_of(lines: Sequence[str]) -> str:
-    """Why a run failed, of the lines that it printed: the stage's own sentence, or the last line."""
+def failure_sentence(lines: Sequence[str]) -> str:
+    """Return why a run failed, from the lines that it printed: the stage's own sentence, or the last line."""
     sentences = [line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE)]
     return (sentences or [line for line in lines if line] or ["dvc repro failed and said nothing."])[-1]
 
 
-def spread(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and standard deviation (n - 1) over the seeds; null for the deviation of one."""
+def mean_and_std_over_seeds(values: Sequence[float]) -> dict[str, float | None]:
+    """Compute mean and standard deviation (n - 1) over the seeds; the deviation of one seed is null."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "std": deviation}
 
 
 def accuracies(folder: Path, protected: Sequence[str]) -> dict[str, float]:
-    """Of one run: worst-group and average accuracy on test, at 0.5, and what validation says.
+    """Measure one run: accuracies at the threshold 0.5 on test, and the one that chooses on validation.
 
     Args:
         folder: out/runs/DATA/RECIPE/SEED.
+        protected: the protected attributes.
+
+    Returns:
+        by metric: in [0, 1].
     """
     rows = read_table(folder / "predictions.parquet", ("split", "selection", "target", "score", *protected))
     rows = rows[rows["selection"] == SELECTION]
@@ -120,12 +133,15 @@ def accuracies(folder: Path, protected: Sequence[str]) -> dict[str, float]:
 
 
 def judged(quality: Quality, group: int, attributes: Sequence[str]) -> dict[str, Any] | None:
-    """What the judges say of complements moved into a group and of the labels there; None without judges.
+    """Return the judges' figures of complements moved into a group and of the labels there.
 
     Args:
         quality: out/quality/quality.json.
         group: t * n_g + a.
         attributes: the target, then the protected ones.
+
+    Returns:
+        the figures; None without judges.
     """
     judge = quality.judge
     if judge is None:
@@ -135,12 +151,12 @@ def judged(quality: Quality, group: int, attributes: Sequence[str]) -> dict[str,
         "pairs": moves.pairs if moves else 0,
         "flipped": moves.flipped if moves else None,
         "kept": moves.kept if moves else None,
-        "label_noise": {data: label_noise(judge.labels[data], group) for data in DATA},
+        "label_noise": {data: wrongly_labelled_share(judge.labels[data], group) for data in DATA},
     }
 
 
 def collect(parameters: AllParameters) -> dict[str, Any]:
-    """The figures of the run that ended in the current folder: of either data set, side by side."""
+    """Collect the figures of the run that ended in the current folder, for both data sets."""
     datasheet = Datasheet.read(BALANCED / "datasheet.json")
     names = group_names(parameters.target, parameters.protected)
     group = rarest_group(datasheet.before.group_counts)
@@ -149,34 +165,56 @@ def collect(parameters: AllParameters) -> dict[str, Any]:
         for recipe in parameters.train.recipes:
             cell = RUNS / data / recipe
             seeds = [accuracies(cell / str(seed), parameters.protected) for seed in parameters.train.seeds]
-            figures[data][recipe] = {name: spread([of[name] for of in seeds]) for name in seeds[0]}
+            figures[data][recipe] = {
+                name: mean_and_std_over_seeds([of[name] for of in seeds]) for name in seeds[0]
+            }
     quota = datasheet.synthetic.group_counts, datasheet.sampled.distinct
     images, distinct = ({name: of[f"group_{k}"] for k, name in enumerate(names)} for of in quota)
     return {
         "data": figures,
         "rarest": names[group],
         "images": images,
-        "distinct": distinct,  # of the same numbers of plain G(z), how many are not repeated
+        "distinct": distinct,  # different images among equal numbers of plain G(z)
         "judged": judged(Quality.read(QUALITY / "quality.json"), group, parameters.attributes),
     }
 
 
-def content_of(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """What a variant's params.yaml holds; `UserError` where the present one has no such section."""
+def variant_content(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Return the content of a variant's params.yaml.
+
+    A `UserError` says that the present params.yaml lacks a section that the variant changes.
+
+    Args:
+        name: a key of `VARIANTS`.
+        recipes: names in train.definitions.
+        seeds: of the classifiers.
+
+    Returns:
+        all sections.
+    """
     cells = {"train.balanced_data": list(DATA), "train.recipes": list(recipes), "train.seeds": list(seeds)}
     return changed(yaml.safe_load(PARAMETERS_FILE.read_text()), {**VARIANTS[name].changes, **cells})
 
 
 def key_of(content: Mapping[str, Any]) -> str:
-    """A digest of what a variant's figures depend on in its params.yaml: changes, recipes and seeds too."""
+    """Return a digest of all in a variant's params.yaml that decides its figures, with recipes and seeds."""
     kept = {name: section for name, section in content.items() if name not in WITHOUT_EFFECT}
     train = {name: value for name, value in content["train"].items() if name != "real_data"}
     train["definitions"] = {recipe: train["definitions"][recipe] for recipe in train["recipes"]}
     return digest_of([], kept | {"train": train})
 
 
-def measure(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """Run one variant in a copy of the project: its record, with the sentence of its failure if it failed."""
+def measure_variant(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Run one variant in a copy of the project.
+
+    Args:
+        name: a key of `VARIANTS`.
+        recipes: names in train.definitions.
+        seeds: of the classifiers.
+
+    Returns:
+        its record: with the figures or, if it failed, with the sentence of its failure.
+    """
     variant = VARIANTS[name]
     record: dict[str, Any] = {
         "name": name, "about": variant.about, "against": variant.against, "changes": dict(variant.changes),
@@ -186,7 +224,7 @@ def measure(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str
         folder = Path(temporary).resolve()
         runs = [f"train_balanced@{d}-{recipe}-{seed}" for d in DATA for recipe in recipes for seed in seeds]
         try:
-            content = content_of(name, recipes, seeds)
+            content = variant_content(name, recipes, seeds)
             record["key"] = key_of(content)
             copy_project(folder)
             (folder / PARAMETERS_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
@@ -201,15 +239,15 @@ def measure(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str
 def is_measured(
     records: Sequence[Mapping[str, Any]], name: str, recipes: Sequence[str], seeds: Sequence[int]
 ) -> bool:
-    """Whether there are figures of this variant already, of the same parameters, recipes and seeds."""
+    """Return whether this variant is recorded with the same parameters, recipes and seeds."""
     former = next((record for record in records if record["name"] == name), None)
     if former is None or former["failed"]:
         return False
-    return bool(former["key"] == key_of(content_of(name, recipes, seeds)))
+    return bool(former["key"] == key_of(variant_content(name, recipes, seeds)))
 
 
 def with_record(records: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records, one of them new or in place of its former, in the order of `VARIANTS`."""
+    """Return the records with one added, or in place of its former, in the order of `VARIANTS`."""
     by_name = {former["name"]: former for former in records} | {record["name"]: record}
     return [by_name[name] for name in VARIANTS if name in by_name]
 
@@ -217,11 +255,11 @@ def with_record(records: list[dict[str, Any]], record: dict[str, Any]) -> list[d
 def main(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help=f"of {', '.join(VARIANTS)}; by default all that are not measured yet"),
+        typer.Argument(help=f"variants: {', '.join(VARIANTS)}; default: all without a record"),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="of the classifiers, with commas between")] = "0,1",
+    seeds: Annotated[str, typer.Option(help="seeds of the classifiers, with commas between")] = "0,1",
     recipes: Annotated[
-        str, typer.Option(help="of train.definitions, with commas between")
+        str, typer.Option(help="keys of train.definitions, with commas between")
     ] = "erm,source_balanced",
 ) -> None:
     """Measure the variants one after another; keep each in docs/results/ablations.json."""
@@ -242,13 +280,13 @@ def main(
             print(f"ablations: {name} is measured already; naming it measures it again", flush=True)
             continue
         print(f"ablations: {name}", flush=True)
-        record = measure(name, chosen, numbers)
+        record = measure_variant(name, chosen, numbers)
         write_json(ABLATIONS, with_record(recorded(), record))  # read again: another run may have written
         print(f"ablations: {name}: {record['failed'] or 'done'}; {ABLATIONS} has its figures", flush=True)
 
 
 def recorded() -> list[dict[str, Any]]:
-    """The records that there are."""
+    """Read the records that exist."""
     return read_json(ABLATIONS) if ABLATIONS.exists() else []
 
 

@@ -1,4 +1,4 @@
-"""The report's figures: tables in, SVG out. One look for all, and the same bytes for the same tables."""
+"""The report's figures: tables in, SVG out. All look alike, and the same tables give the same bytes."""
 
 import io
 import math
@@ -16,10 +16,10 @@ from matplotlib.typing import LineStyleType
 
 from stages.shared.controls import TRAINING_DATA
 
-# Okabe and Ito's colours, told apart by the colour-blind. Of groups: the hue is the target, the shade the
-# protected group, the darkest the last.
-GROUP_COLOURS = (("#56B4E9", "#0072B2"), ("#E69F00", "#D55E00"))  # of one protected attribute
-GROUP_SHADES = ("Blues", "Oranges")  # Matplotlib's, of several
+# Okabe and Ito's colours, which the colour-blind can tell apart. A group's hue shows its target, its shade
+# the protected group: the last is the darkest.
+GROUP_COLOURS = (("#56B4E9", "#0072B2"), ("#E69F00", "#D55E00"))  # for one protected attribute
+GROUP_SHADES = ("Blues", "Oranges")  # Matplotlib's colour maps, for several attributes
 GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GROUP_LINES: tuple[LineStyleType, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1.5, 2)))
 SOURCE_COLOURS = {"z": "#4D4D4D", "z_prime": "#009E73"}
@@ -32,7 +32,7 @@ LEAST_SHARE = 0.05  # %, where the logarithmic axis of the histograms begins
 
 matplotlib.rcParams.update(
     {
-        "svg.hashsalt": "zprime",  # or the ids in the file would differ from run to run
+        "svg.hashsalt": "zprime",  # without it the ids in the file differ from run to run
         "font.size": 9.5,
         "axes.titlesize": 10,
         "axes.titleweight": "bold",
@@ -54,14 +54,14 @@ matplotlib.rcParams.update(
 
 
 def binned_shares(scores: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Histograms over [0, 1]: score (the bin's centre), then for each set the share of its scores in %."""
+    """Compute histograms over [0, 1]: score (the bin's centre), then the share of each set's scores in %."""
     edges = np.linspace(0, 1, BINS + 1)
     shares = {name: np.histogram(s, edges)[0] * 100 / max(1, len(s)) for name, s in scores.items()}
     return pd.DataFrame({"score": (edges[:-1] + edges[1:]) / 2, **shares})
 
 
 def group_colours(n_protected: int) -> list[str]:
-    """A colour for each group t * n_g + g: [2 n_g]."""
+    """Return a colour for each group t * n_g + g: [2 n_g]."""
     if n_protected == 2:
         return [colour for hue in GROUP_COLOURS for colour in hue]
     shades = np.linspace(0.4, 0.95, n_protected)
@@ -83,7 +83,7 @@ def _legend(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
 
 
 def _group_legend(figure: Figure, handles: Sequence[Line2D], n_groups: int, title: str = "") -> None:
-    columns = {4: 4, 8: 3}.get(n_groups, 2)  # of more attributes the names are longer
+    columns = {4: 4, 8: 3}.get(n_groups, 2)  # with more attributes the names are longer
     figure.legend(
         handles=list(handles),
         loc="outside upper left",
@@ -101,12 +101,15 @@ def _data_handles(data: Sequence[str]) -> list[Line2D]:
     ]
 
 
-def group_accuracies(table: pd.DataFrame, groups: Sequence[str]) -> bytes:
-    """The accuracy of every group: a panel per recipe, a marker per data set.
+def group_accuracies_figure(table: pd.DataFrame, groups: Sequence[str]) -> bytes:
+    """Draw the accuracy of every group: a panel per recipe, a marker per data set.
 
     Args:
         table: data, recipe, group (number), mean and deviation (shares).
         groups: their names, in the order of their numbers.
+
+    Returns:
+        the figure as SVG.
     """
     recipes, data = table["recipe"].unique(), table["data"].unique().tolist()
     rows_of_panels = math.ceil(len(recipes) / PANELS_PER_ROW)
@@ -145,13 +148,16 @@ def _in_lines(group: str) -> str:
 
 
 def data_sets(summaries: Mapping[str, Mapping[str, float]], groups: Sequence[str]) -> bytes:
-    """Group sizes and KL divergences of the training data.
+    """Draw the group sizes and KL divergences of the training data.
 
     Args:
         summaries: data set -> group_0, group_1, ... (images), kl_joint and kl_uniform (nats).
         groups: their names.
+
+    Returns:
+        the figure as SVG.
     """
-    stacked = len(groups) > 4  # more groups take the whole width
+    stacked = len(groups) > 4  # more groups need the whole width
     figure = _figure(5.8 if stacked else 2.9)
     sizes, divergences = figure.subplots(2, 1) if stacked else figure.subplots(1, 2, width_ratios=[2.1, 1])
     labels = [_in_lines(group) for group in groups]
@@ -180,7 +186,7 @@ def _bars(
         bars = axes.bar(
             places, [summary[name] for name in names], width * 0.92, color=TRAINING_DATA[data].colour
         )
-        many = len(summaries) * len(names) > 12  # then the numbers would run into one another
+        many = len(summaries) * len(names) > 12  # then the numbers would overlap
         axes.bar_label(bars, fmt=number, fontsize=6.5 if many else 7.5, padding=1.5, rotation=90 * many)
     axes.set_xticks(range(len(names)), labels, fontsize=8.5)
     axes.grid(axis="x", visible=False)
@@ -190,11 +196,16 @@ def _bars(
 def target_scores(
     histograms: Mapping[tuple[str, int], pd.DataFrame], target: str, protected: Sequence[str], recipe: str
 ) -> bytes:
-    """Histograms of the target score on test: a row per true class, a column per data set.
+    """Draw histograms of the target score on test: a row per true class, a column per data set.
 
     Args:
         histograms: (data set, true class) -> score, protected_0, protected_1, ... (% of that group).
+        target: the target attribute.
         protected: the names of the protected groups, [n_g].
+        recipe: the recipe whose scores they are.
+
+    Returns:
+        the figure as SVG.
     """
     data = list(dict.fromkeys(name for name, _ in histograms))
     few, colours = len(protected) == 2, group_colours(len(protected))
@@ -247,11 +258,14 @@ def _histogram(
 
 
 def synthetic_scores(histograms: Mapping[str, pd.DataFrame], thresholds: Mapping[str, float]) -> bytes:
-    """Histograms of the attribute classifiers' scores of the pairs.
+    """Draw histograms of the attribute classifiers' scores of the pairs.
 
     Args:
         histograms: attribute -> score, z and z_prime (% of the images).
-        thresholds: attribute -> where its classifier cuts.
+        thresholds: attribute -> its classifier's threshold.
+
+    Returns:
+        the figure as SVG.
     """
     figure = _figure(2.8)
     panels = figure.subplots(1, len(histograms), sharey=True, squeeze=False)[0]
@@ -272,10 +286,13 @@ def synthetic_scores(histograms: Mapping[str, pd.DataFrame], thresholds: Mapping
 
 
 def gan_losses(losses: pd.DataFrame) -> bytes:
-    """The losses of both networks over the steps, the resolutions as bands.
+    """Draw the losses of both networks over the steps, the resolutions as bands.
 
     Args:
         losses: step, resolution (px), discriminator and generator.
+
+    Returns:
+        the figure as SVG.
     """
     figure = _figure(2.7)
     axes = figure.subplots()
@@ -302,11 +319,14 @@ def gan_losses(losses: pd.DataFrame) -> bytes:
 
 
 def training_curves(histories: pd.DataFrame) -> bytes:
-    """Training loss and worst-group accuracy on validation: a column per recipe, a line per data set.
+    """Draw training loss and worst-group accuracy on validation: a column per recipe, a line per data set.
 
     Args:
         histories: data, recipe, seed, step, loss, worst_group_accuracy. Lines are means over the seeds,
             bands reach from the lowest to the highest.
+
+    Returns:
+        the figure as SVG.
     """
     recipes, data = histories["recipe"].unique(), histories["data"].unique().tolist()
     bands = math.ceil(len(recipes) / PANELS_PER_ROW)
@@ -366,13 +386,16 @@ def _curve(
     )
 
 
-def group_weights(histories: pd.DataFrame, groups: Sequence[str]) -> bytes:
-    """Group DRO's weights q over the steps: a row per recipe, a column per data set.
+def group_weights_figure(histories: pd.DataFrame, groups: Sequence[str]) -> bytes:
+    """Draw Group DRO's weights q over the steps: a row per recipe, a column per data set.
 
     Args:
         histories: data, recipe, seed, step, q_0, q_1, ...; of recipes with Group DRO only. A q that no run of
             a panel has is not drawn there; the second 2 n_g are the synthetic images' of each group.
         groups: their names, [2 n_g].
+
+    Returns:
+        the figure as SVG.
     """
     recipes, data = histories["recipe"].unique(), histories["data"].unique()
     figure = _figure(0.7 + 2.0 * len(recipes))

@@ -1,4 +1,4 @@
-"""The tables of the runs, which the report and docs/results.md share: figures of runs.parquet as text."""
+"""The tables of the runs, shared by the report and docs/results.md: figures of runs.parquet as text."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ PUBLISHED_ACCURACIES = (
     ("ERM, strong ℓ2", 37.8, 95.8),
     ("Group DRO, strong ℓ2", 86.7, 93.5),
 )
-# METHODS 3, what the study that zprime follows reports of itself.
+# METHODS 3: figures that the study that zprime follows reports for its own method.
 STUDY = (
     "In the study that zprime follows (10,000 images, 20 epochs, batches of 4), worst-group accuracy was "
     f"0{PERCENT} to 12{PERCENT}, an epoch of Group DRO took 1.5 times one of ERM, and it ran out of memory."
@@ -61,7 +61,8 @@ class RunColumn:
     """A column of a table of the runs.
 
     Attributes:
-        cell: gives the text of a data set and recipe, of out/evaluation/runs.parquet.
+        heading: what stands above it.
+        cell: returns the text for a data set and a recipe, from out/evaluation/runs.parquet.
     """
 
     heading: Heading
@@ -80,7 +81,7 @@ WORST_ON_VALIDATION = Shown(CHOICE, WORST.heading, percent=True)
 
 
 def calibration_metrics(attribute: str = "") -> tuple[Shown, ...]:
-    """The calibration errors of the two groups of the protected attribute, or of one of several."""
+    """Return the calibration errors of the two groups of the protected attribute, or of one of several."""
     return tuple(
         Shown(f"protected_{g}_calibration_error{attribute}", f"ECE, group {g}", True, "lowest")
         for g in (0, 1)
@@ -88,7 +89,7 @@ def calibration_metrics(attribute: str = "") -> tuple[Shown, ...]:
 
 
 def metrics_alone(attribute: str) -> tuple[Shown, ...]:
-    """Of several protected attributes, the measures of one for itself."""
+    """Return the metrics of one of several protected attributes, measured without the others."""
     alone = [metric for metric in (*ACCURACIES, *PAPER, *FAIRNESS) if metric.of_groups]
     renamed = (Shown(f"{m.name}_{attribute}", m.heading, m.percent, m.best) for m in alone)
     return (*renamed, *calibration_metrics(f"_{attribute}"))
@@ -100,10 +101,14 @@ def metric_column(
     """Show a metric's mean and deviation over the seeds.
 
     Args:
+        metric: the name, heading and unit of a column of `runs`.
         over: what stands above the column and its neighbours.
         selection: the metric that chose the weights on validation.
         look: of the cells.
         named: whether the metric's name stands below its heading.
+
+    Returns:
+        the column.
     """
     heading = f"{metric.heading} (%)" if metric.percent else metric.heading
     code = metric.name.replace("_", "_\u200b") if named else ""
@@ -126,7 +131,7 @@ def gap_column(over: str = "") -> RunColumn:
 
 
 def worst_group_of(seeds: pd.DataFrame, n_groups: int) -> int:
-    """The group whose accuracy, mean over the seeds, is the lowest."""
+    """Return the group with the lowest accuracy, mean over the seeds."""
     return int(np.nanargmin([seeds[f"group_{group}_accuracy"].mean() for group in range(n_groups)]))
 
 
@@ -144,7 +149,10 @@ def group_columns(names: Sequence[str], sizes: Sequence[int] = ()) -> list[RunCo
 
     Args:
         names: of the groups, [2 n_g].
-        sizes: test images of each group, to stand in the headings; none: without.
+        sizes: test images of each group, shown in the headings; empty: not shown.
+
+    Returns:
+        a column for each group.
     """
 
     def column(group: int, heading: str) -> RunColumn:
@@ -161,14 +169,17 @@ def group_columns(names: Sequence[str], sizes: Sequence[int] = ()) -> list[RunCo
 
 
 def columns_beside(names: Sequence[str], over: str, ending: str = "") -> list[RunColumn]:
-    """Show each group's accuracy where gaps are measured, mean over the seeds (%), each row's lowest marked.
+    """Show each group's accuracy at the gaps' threshold, mean over the seeds (%), each row's lowest marked.
 
-    A gap that closes because every group got worse shows here.
+    These columns reveal a gap that closed only because every group got worse.
 
     Args:
         names: of the groups.
         over: what stands above the columns.
-        ending: of several protected attributes "_NAME", for the groups of one.
+        ending: "_NAME" for the groups of one of several protected attributes.
+
+    Returns:
+        a column for each group.
     """
 
     def column(group: int, heading: str) -> RunColumn:
@@ -196,11 +207,19 @@ def runs_table(
     shown: Callable[[str, str], bool] = lambda data, recipe: True,
     stacked: bool = False,
 ) -> Table:
-    """A row for each data set and recipe; those are marked that validation chose.
+    """Show a row for each data set and recipe; the rows that validation chose are marked.
 
     Args:
+        title: of the table.
+        caption: in Markdown.
+        runs: out/evaluation/runs.parquet.
+        columns: to the right of data set and recipe.
         parts: as `Table` has them.
         shown: whether a data set and recipe has a row.
+        stacked: as `Table` has it.
+
+    Returns:
+        the table.
     """
     chosen = chosen_recipes(runs)
     cells = [cell for cell in cells_of(runs) if shown(*cell)]
@@ -217,7 +236,7 @@ def runs_table(
 
 
 def overview(runs: pd.DataFrame) -> Table:
-    """The figures that the targets are about."""
+    """Show the figures that the targets are about."""
     accuracy = next(metric for metric in ACCURACIES if metric.name == "accuracy")
     columns = [
         metric_column(WORST),
@@ -229,7 +248,7 @@ def overview(runs: pd.DataFrame) -> Table:
 
 
 class RunTables:
-    """Every table of the runs, with the groups and the data sets of a run of the pipeline."""
+    """Builds every table of the runs, for the groups and data sets of a run of the pipeline."""
 
     def __init__(
         self, runs: pd.DataFrame, target: str, protected: Sequence[str], names: Sequence[str],
@@ -260,7 +279,7 @@ class RunTables:
         return columns_beside(names, over, ending)
 
     def chosen(self) -> Table:
-        """The best recipe of each data set."""
+        """Show the best recipe of each data set."""
         columns = [
             metric_column(WORST_ON_VALIDATION, "validation", named=False),
             metric_column(WORST, "test", look="strong", named=False),
@@ -285,7 +304,7 @@ class RunTables:
         return Table(table.title, table.caption, table.headings, rows, labels=2, wide=True)
 
     def accuracies(self) -> Table:
-        """Every recipe's accuracies."""
+        """Show every recipe's accuracies."""
         by_accuracy = [metric for metric in ACCURACIES if metric.name in (SELECTION, "accuracy")][::-1]
         return self._table(
             "Accuracies of every recipe",
@@ -304,7 +323,7 @@ class RunTables:
         )  # fmt: skip
 
     def paper(self) -> Table:
-        """The paper's measures, what it published, and each group's accuracy beside them."""
+        """Show the paper's measures, its published figures, and each group's accuracy beside them."""
         several = len(self.protected) > 1
         first = self.protected[0]
         between = "the protected groups, the largest of any two" if several else f"{first}=0 and {first}=1"
@@ -337,7 +356,7 @@ class RunTables:
         return replace(table, rows=[*table.rows, *published], parts={**self.parts, "published": note})
 
     def fairness(self) -> Table:
-        """The study's measures of fairness, and each group's accuracy beside them."""
+        """Show the study's measures of fairness, and each group's accuracy beside them."""
         several = len(self.protected) > 1
         first = self.protected[0]
         metrics = [*FAIRNESS, *(() if several else calibration_metrics())]
@@ -363,7 +382,7 @@ class RunTables:
         )
 
     def alone(self) -> list[Table]:
-        """Of several protected attributes, every measure of each alone."""
+        """Show, for several protected attributes, every measure of each without the others."""
         if len(self.protected) == 1:
             return []
         over = "at the matched threshold"
@@ -381,7 +400,7 @@ class RunTables:
         ]
 
     def groups(self, shown: Callable[[str, str], bool] = lambda data, recipe: True) -> Table:
-        """Every group's accuracy at 0.5."""
+        """Show every group's accuracy at 0.5."""
         return self._table(
             "Group accuracies on test, in percent",
             "of predictions at a score of 0.5. n is the number of test images. Each row’s lowest is marked.",
@@ -394,12 +413,17 @@ def counts_table(
     summaries: Mapping[str, Summary], synthetic: Summary, names: Sequence[str],
     target: str, protected: Sequence[str],
 ) -> Table:  # fmt: skip
-    """How many images of each group are trained on, and the divergence of the labels from balance.
+    """Show how many images of each group are trained on, and how far the labels are from balance.
 
     Args:
         summaries: by data set.
-        synthetic: the same of the augmented data's synthetic images.
+        synthetic: the summary of the augmented data's synthetic images.
         names: of the groups.
+        target: the target attribute.
+        protected: the protected attributes.
+
+    Returns:
+        the table.
     """
     described: list[tuple[str, Summary]] = []
     for data, summary in summaries.items():

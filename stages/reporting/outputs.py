@@ -1,4 +1,4 @@
-"""What the files under out/ hold: `OUTPUTS`, an entry for each stage of dvc.yaml.
+"""Descriptions of the files under out/: `OUTPUTS`, an entry for each stage of dvc.yaml.
 
 dvc.yaml says which stage writes which folder; this table says which files are in it, and what their columns
 and keys are. `stages.reporting.reference` makes docs/files.md of both; tests compare it with a finished run.
@@ -14,7 +14,7 @@ from stages.shared.datasheet import Datasheet, Summary
 from stages.shared.planes import HyperplaneMetrics
 from stages.shared.quality import Quality
 
-Fields = dict[str, str]  # a column or key, or several with a comma between -> what it is
+Fields = dict[str, str]  # a column or key, or several with a comma between -> its meaning
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class File:
     """A file of a stage's output, or several whose names match one pattern.
 
     Attributes:
-        name: its path in the output's folder; * stands for what differs. Empty where the output is a file.
+        name: its path in the output's folder; * stands for what differs. Empty if the output is a file.
         what: one sentence on what it holds.
-        fields: of a table its columns, of JSON its keys. A name in capitals or with NAME in it stands for all
-            names of its kind, such as those of the attributes.
+        fields: the columns of a table, the keys of a JSON file. A name in capitals or with NAME in it stands
+            for all names of its kind, such as those of the attributes.
         schemas: the typed schemas of a JSON file, by where each stands: "" for the whole file, "cells." for
-            what the list `cells` has. Their fields are added to `fields`, with what their docstrings say.
+            the content of the list `cells`. Their fields are added to `fields`, with their docstrings' text.
     """
 
     name: str
@@ -65,7 +65,7 @@ ROWS = File(
     "Of a store: a row for each image or latent of the shard, in its order.",
     {"id": "unique", "shard, row": "where it stands in the store", "others": "are listed below"},
 )
-COMMON = (SHARDS, ROWS, INDEX, TRUST)  # what several outputs have, described once
+COMMON = (SHARDS, ROWS, INDEX, TRUST)  # files of several outputs, described once
 
 LABEL_COLUMNS = {
     "id": "of the image",
@@ -432,7 +432,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
     ),
 }
 
-# Outputs that are a file of their own.
+# Outputs that are files, not folders.
 METRICS = File(
     "metrics.json",
     "The figures to compare runs by: `dvc metrics show`, `dvc exp diff`.",
@@ -447,7 +447,7 @@ METRICS = File(
 )
 
 
-# Stages that write the same files as another one: another entry of dvc.yaml, the same module.
+# Stages that write the same files as another: other entries of dvc.yaml with the same module.
 SAME = {
     "synthesize_inverted": "synthesize",
     "label_inverted": "label",
@@ -457,11 +457,14 @@ SAME = {
 
 
 def described(stage: str, name: str) -> File | None:
-    """The description of a file of a stage's output; None where there is none.
+    """Find the description of a file of a stage's output.
 
     Args:
         stage: a key of `OUTPUTS`.
         name: the file's path in the output's folder.
+
+    Returns:
+        the description; None if there is none.
     """
     files = OUTPUTS[SAME.get(stage, stage)][1]
     return next((file for file in (*files, *COMMON) if fnmatchcase(name, file.name)), None)

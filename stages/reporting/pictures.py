@@ -24,17 +24,21 @@ PICTURE_WIDTH = 1120  # px, at most: the width of the page's text
 LOSSLESS_HEIGHT = 64  # px
 
 
-def groups_of(labels: pd.DataFrame, attributes: Sequence[str]) -> NDArray[np.int64]:
-    """The group t * n_g + a of each row, of the columns of the target and the protected attributes: [n]."""
+def groups_by_labels(labels: pd.DataFrame, attributes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the group t * n_g + a of each row, [n], from the columns of the attributes, target first."""
     protected, n_groups = protected_groups(labels[list(attributes[1:])].to_numpy(dtype=np.int64))
     return labels[attributes[0]].to_numpy(dtype=np.int64) * n_groups + protected
 
 
 def evenly_per_group(table: pd.DataFrame, per_group: int) -> pd.DataFrame:
-    """As many rows of every group, evenly spaced in the order of the ids: nothing is picked by eye.
+    """Choose equally many rows of every group, evenly spaced in the ids' order: nothing is picked by eye.
 
     Args:
-        table: id, group, and what else is to be kept.
+        table: id, group, and other columns, which are kept.
+        per_group: rows.
+
+    Returns:
+        the chosen rows.
     """
     chosen = []
     for _, members in table.sort_values("id").groupby("group"):
@@ -44,12 +48,12 @@ def evenly_per_group(table: pd.DataFrame, per_group: int) -> pd.DataFrame:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """A file's content as an address that an <img> takes."""
+    """Return a file's content as an address for an <img> element."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def picture_uri(picture: NDArray[np.uint8] | Path) -> str:
-    """Pixels [H, W, 3] or a file as a data URI, at most as wide as the page."""
+    """Return pixels [H, W, 3] or a file as a data URI, at most as wide as the page."""
     image = Image.open(picture) if isinstance(picture, Path) else Image.fromarray(picture)
     if image.width > PICTURE_WIDTH:
         image = image.resize((PICTURE_WIDTH, round(image.height * PICTURE_WIDTH / image.width)))
@@ -61,13 +65,16 @@ def picture_uri(picture: NDArray[np.uint8] | Path) -> str:
 
 
 def images_of(source: str, ids: pd.Series) -> NDArray[np.uint8]:
-    """The images of a synthetic store: uint8 [n, H, W, 3]."""
+    """Return the images of a synthetic store: uint8 [n, H, W, 3]."""
     store = Store(SYNTHETIC / source)
     return store.read(store.positions(ids))
 
 
 def shown_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs to show, all complements of each z: of each group of z's labels a few z, evenly spaced.
+    """Choose the pairs to show: a few z of each group of z's labels, evenly spaced, with all complements.
+
+    Args:
+        pairs: a row per complement, with id (of its z), prime_id and group.
 
     Returns:
         the rows of `pairs` with their images: `z_image` and `prime_image`, uint8 [H, W, 3].
@@ -81,10 +88,15 @@ def shown_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def pair_pictures(shown: pd.DataFrame, target: str, protected: Sequence[str]) -> list[dict[str, Any]]:
-    """What the page shows of each z: its group, picture and scores, and of each complement what became of it.
+    """Describe each shown z for the page: group, picture, scores, and the same for its complements.
 
     Args:
         shown: as `shown_pairs` returns.
+        target: the target attribute.
+        protected: the protected attributes.
+
+    Returns:
+        one entry per z, as the template reads it.
     """
     names = (target, *protected)
 
@@ -112,17 +124,19 @@ def pair_pictures(shown: pd.DataFrame, target: str, protected: Sequence[str]) ->
 
 
 def pairs_grid(shown: pd.DataFrame) -> tuple[NDArray[np.uint8], int]:
-    """All images row by row, the complements of each z below it: uint8 [n, H, W, 3]; and a row's length."""
+    """Return all images in rows, complements below their z, uint8 [n, H, W, 3]; and the length of a row."""
     z = shown.drop_duplicates("id")
     by_flips = [rows["prime_image"] for _, rows in shown.groupby("flips", sort=False)]
     return np.stack([image for row in (z["z_image"], *by_flips) for image in row]), len(z)
 
 
 def real_pictures(parameters: AllParameters) -> dict[int, str]:
-    """Real training images of each group: one strip for each that has any."""
+    """Return a strip of real training images for each group that has any, as a data URI by group."""
     labels = read_table(REAL / "labels.parquet", ("id", "split", *parameters.attributes))
     labels = labels[labels["split"] == "train"]
-    chosen = evenly_per_group(labels.assign(group=groups_of(labels, parameters.attributes)), REAL_PER_GROUP)
+    chosen = evenly_per_group(
+        labels.assign(group=groups_by_labels(labels, parameters.attributes)), REAL_PER_GROUP
+    )
     store = Store(REAL)
     return {
         int(str(group)): picture_uri(grid(store.read(store.positions(members["id"])), REAL_PER_GROUP))
@@ -131,6 +145,6 @@ def real_pictures(parameters: AllParameters) -> dict[int, str]:
 
 
 def sample_grids() -> list[tuple[int, str]]:
-    """The generator's sample grids: resolution in px, picture."""
+    """Return the generator's sample grids: resolution in px, picture."""
     files = sorted((GENERATOR / "samples").glob("*.png"))
     return [(int(file.stem), picture_uri(file)) for file in files]

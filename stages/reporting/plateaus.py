@@ -1,7 +1,7 @@
-"""Trainings that ended on their plateau: they have learned nothing, and are no results.
+"""Trainings that ended on their plateau: they have learned nothing, so they are no results.
 
-`train` judges each run (`pipeline.content.trust`); `evaluate` leaves out those that are useless, and names
-them in out/evaluation/plateaus.json, which the pages read.
+`train` judges each run (`pipeline.content.trust`); `evaluate` leaves out the useless ones, and names them in
+out/evaluation/plateaus.json, which the pages read.
 """
 
 import json
@@ -21,8 +21,8 @@ class Plateau:
     """A run that is left out of every result.
 
     Attributes:
-        data, recipe, seed: which one.
-        sentence: why, with its figure.
+        data, recipe, seed: identify the run.
+        sentence: the reason, with its figure.
     """
 
     data: str
@@ -37,10 +37,14 @@ class Plateau:
 
 
 def plateaus_of(matrix: Train, runs: Path) -> list[Plateau]:
-    """The runs of the matrix that are judged useless, in its order.
+    """Find the runs of the matrix that are judged useless.
 
     Args:
+        matrix: `train` of params.yaml.
         runs: the folder of DATA/RECIPE/SEED/.
+
+    Returns:
+        the runs in the order of the matrix.
     """
     found = []
     for data in matrix.data:
@@ -54,12 +58,12 @@ def plateaus_of(matrix: Train, runs: Path) -> list[Plateau]:
 
 
 def write_plateaus(plateaus: Sequence[Plateau], folder: Path) -> None:
-    """Name the runs that are left out, in out/evaluation."""
+    """List the runs that are left out, in out/evaluation."""
     write_json(folder / PLATEAUS, {"runs": [asdict(plateau) for plateau in plateaus]})
 
 
 def read_plateaus(folder: Path) -> list[Plateau]:
-    """The runs that `evaluate` left out; none where it wrote no such file."""
+    """Read the runs that `evaluate` left out; empty if it wrote no such file."""
     path = folder / PLATEAUS
     if not path.is_file():
         return []
@@ -67,7 +71,7 @@ def read_plateaus(folder: Path) -> list[Plateau]:
 
 
 def plateau_sentence(plateaus: Sequence[Plateau]) -> str:
-    """One sentence that names the runs that are left out; empty where there is none."""
+    """Name the runs that are left out in one sentence; empty if there is none."""
     if not plateaus:
         return ""
     seeds: dict[tuple[str, str], list[int]] = {}

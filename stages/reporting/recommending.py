@@ -1,18 +1,19 @@
 """The verdict: which data and recipe validation recommends, how surely, and whether synthetic images help.
 
-Pure functions of predictions on the real validation images. Nothing here sees a test image, and the oracle's
-data, which no user has, are not recommended.
+Pure functions of predictions on the real validation images. No test image is used, and the oracle's data,
+which no user has, are never recommended.
 
-A cell is a data set with a recipe; its figure is the worst-group accuracy on validation at 0.5, mean over the
-seeds. How sure a difference of two cells is follows from two independent sources of chance:
+A cell is a data set with a recipe; its figure is the worst-group accuracy on validation at the threshold 0.5,
+mean over the seeds. The uncertainty of the difference of two cells has two independent sources:
 
 - the validation images: a bootstrap that resamples the ids once for all runs (Efron, 1979), within every
-  group as often as the group has images, so that none vanishes. A cell's resamples are moved to have its
-  figure as their mean: the minimum over groups of a resample is too low, the more so the closer they are.
-- the seeds: the mean of k seeds has the variance s²/k. Of two or three seeds s² is hardly known, so each
-  cell's own, of k - 1 degrees of freedom, is averaged with `POOLED_DEGREES` of the variance pooled over all
-  cells whose seeds differ (moderated variances: Smyth, 2004, doi 10.2202/1544-6115.1027). A normal number of
-  that variance is added to each resample. With one seed of each cell, s is taken to be `ASSUMED_DEVIATION`.
+  group as often as the group has images, so that none vanishes. A cell's resamples are shifted to have its
+  figure as their mean: the minimum over the groups of a resample is biased downwards, the more so the closer
+  the groups are.
+- the seeds: the mean of k seeds has the variance s²/k. Two or three seeds estimate s² poorly, so each cell's
+  own, of k - 1 degrees of freedom, is averaged with `POOLED_DEGREES` of the variance pooled over all cells
+  whose seeds differ (moderated variances: Smyth, 2004, doi 10.2202/1544-6115.1027). A normal number of that
+  variance is added to each resample. If each cell has a single seed, s is taken to be `ASSUMED_DEVIATION`.
 """
 
 import math
@@ -30,21 +31,27 @@ from pipeline.content.groups import protected_groups
 from pipeline.content.seeds import generator_for
 from pipeline.content.trust import Judgement, worst_level
 from pipeline.errors import UserError
-from stages.reporting.recommendation import CellFigures, Choice, Recommendation, accuracy_text, percent
+from stages.reporting.recommendation import (
+    CellFigures,
+    Choice,
+    Recommendation,
+    accuracy_text,
+    probability_text,
+)
 from stages.shared.controls import MANIFESTS, REAL, USABLE
 
 RESAMPLES = 2000  # a probability of 0.8 is known to one point: √(0.8 · 0.2 / 2000) = 0.009
-POOLED_DEGREES = 2  # of freedom: with three seeds, a cell's own variance counts as much as the pooled one
-ASSUMED_DEVIATION = 0.03  # of worst-group accuracy from seed to seed, where there is one seed
-# How probable it has to be that synthetic images help before they are recommended. In simulations with three
-# recipes and seeds, 150 validation images a group and a deviation of 3 points from seed to seed, 0.8
-# recommends synthetic images one time in ten where they bring nothing, one in 25 where they cost 3 points,
-# and misses a gain of 6 points one time in eight; 0.95 would miss such a gain six times in ten.
+POOLED_DEGREES = 2  # degrees of freedom: a cell's own variance of three seeds counts as much
+ASSUMED_DEVIATION = 0.03  # of worst-group accuracy from seed to seed, if there is only one
+# The probability that synthetic images help has to reach this for them to be recommended. With three
+# recipes and seeds, 150 validation images per group and a deviation of 3 points from seed to seed, by
+# simulation, 0.8 recommends synthetic images one time in ten if they bring nothing, one in 25 if they cost 3
+# points, and misses a gain of 6 points one time in eight; 0.95 would miss such a gain six times in ten.
 PROBABILITY_ASKED = 0.8
-MOST_DOUBTS = 3  # steps that the sentence names
+MOST_DOUBTS = 3  # steps that the sentence names at most
 
 FloatArray = NDArray[np.float64]
-Cell = tuple[str, str]  # data set, recipe
+MatrixCell = tuple[str, str]  # data set, recipe
 
 
 # --- Answers on validation -------------------------------------------------------------------------------
@@ -55,8 +62,9 @@ class Run:
     """One trained network's predictions on the validation images.
 
     Attributes:
+        data, recipe, seed: identify the run.
         predictions: id, target (0 or 1), score (of target 1, in [0, 1]) and a column of 0 and 1 for each
-            protected attribute; of other images, rows are not to be given.
+            protected attribute; rows of other images must not be given.
     """
 
     data: str
@@ -67,18 +75,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Answers:
-    """Which validation images each run is right about: joined by id, so that all runs are resampled alike.
+    """Which validation images each run classifies correctly; joined by id, so all runs are resampled alike.
 
     Attributes:
         cells: the data sets and recipes, in the order of `USABLE`.
         cell_of: the place in `cells` of each run, [r].
         seeds: of each run.
-        right: [r, n]; False where the run did not predict the image.
+        right: [r, n]; False if the run did not predict the image.
         predicted: whether the run predicted the image, [r, n].
         groups: t * n_g + g of each image, [n].
     """
 
-    cells: list[Cell]
+    cells: list[MatrixCell]
     cell_of: NDArray[np.int64]
     seeds: list[int]
     right: NDArray[np.bool_]
@@ -87,10 +95,14 @@ class Answers:
 
 
 def answers_of(runs: Sequence[Run], protected: Sequence[str]) -> Answers:
-    """The answers of the runs on data that a user has.
+    """Join the answers of the runs on data that a user has.
 
     Args:
+        runs: on validation; those on other data are passed over.
         protected: the names of the protected attributes.
+
+    Returns:
+        the answers.
 
     Raises:
         UserError: two runs have different labels for an image.
@@ -127,11 +139,19 @@ def answers_of(runs: Sequence[Run], protected: Sequence[str]) -> Answers:
 
 
 def worst_group_accuracies(answers: Answers, resamples: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Worst-group accuracy of every run, in [0, 1]: of the images [r], and of their resamples [r, resamples].
+    """Compute the worst-group accuracy of every run, on the images and on their resamples.
 
     Every resample draws as many images of each group as there are, with replacement, the same for all runs.
-    A run that predicts some of the images alone is measured on those that are drawn among them; where none is
-    of a group, its accuracy there is that of all it predicts: no group vanishes.
+    A run that predicts only some of the images is measured on those that are drawn among them; if none of a
+    group is, its accuracy on all its images of that group is taken: no group vanishes.
+
+    Args:
+        answers: of the runs.
+        resamples: how many are drawn.
+        seed: of the bootstrap.
+
+    Returns:
+        in [0, 1]: on the images [r], and on their resamples [r, resamples].
     """
     observed = np.full(len(answers.right), np.nan)
     resampled = np.full((len(answers.right), resamples), np.nan)
@@ -155,14 +175,17 @@ def worst_group_accuracies(answers: Answers, resamples: int, seed: int) -> tuple
 
 
 def seed_variances(values: FloatArray, cell_of: NDArray[np.int64], n_cells: int) -> FloatArray:
-    """The variance of a cell's figure from seed to seed, [c]: its own and the pooled one (see above).
+    """Estimate the variance of a cell's figure from seed to seed: its own averaged with the pooled one.
+
+    The module's docstring has the formula and its source.
 
     Args:
         values: the figure of each run, [r].
         cell_of: the cell of each run, in 0 ... n_cells - 1: [r].
+        n_cells: c.
 
     Returns:
-        `ASSUMED_DEVIATION`² where no cell has two seeds; 0 where some have, and none of them differ.
+        [c]; `ASSUMED_DEVIATION`² if no cell has two seeds; 0 if some have, and none of them differ.
     """
     members = [values[cell_of == cell] for cell in range(n_cells)]
     degrees = np.array([len(of) - 1 for of in members], dtype=np.float64)
@@ -179,7 +202,7 @@ def seed_variances(values: FloatArray, cell_of: NDArray[np.int64], n_cells: int)
 
 @dataclass(frozen=True)
 class Draws:
-    """What the figure of each cell may be.
+    """The plausible figures of each cell.
 
     Attributes:
         figures: worst-group accuracies on validation, means over the seeds: [c].
@@ -190,25 +213,36 @@ class Draws:
     draws: FloatArray
 
     def probability(self, cell: int, other: int) -> float:
-        """That a cell is better than another; draws in which they are equal count half."""
+        """Return the probability that a cell is better than another; draws with equal values count half."""
         first, second = self.draws[cell], self.draws[other]
         return float((first > second).mean() + 0.5 * (first == second).mean())
 
     def probabilities_of_being_best(self) -> FloatArray:
-        """Of every cell, [c]; cells that are best together share a draw."""
+        """Return the probability of each cell to be the best, [c]; cells that tie for best share the draw."""
         is_best = self.draws == self.draws.max(axis=0)
         shares: FloatArray = (is_best / is_best.sum(axis=0)).mean(axis=1)
         return shares
 
 
 def draws_of(answers: Answers, resamples: int, seed: int) -> Draws:
-    """What the figure of each cell may be, by the validation images and by the seeds (see above)."""
+    """Draw plausible figures of each cell, by the validation images and the seeds.
+
+    The module's docstring has the formulas.
+
+    Args:
+        answers: of the runs.
+        resamples: how many are drawn.
+        seed: of the bootstrap.
+
+    Returns:
+        the figures and their draws.
+    """
     observed, resampled = worst_group_accuracies(answers, resamples, seed)
     variances = seed_variances(observed, answers.cell_of, len(answers.cells))
     figures, draws = [], []
     for cell, (data, recipe) in enumerate(answers.cells):
         runs = answers.cell_of == cell
-        figure = round(float(observed[runs].mean()), 12)  # so that equal figures are equal
+        figure = round(float(observed[runs].mean()), 12)  # equal figures must compare equal
         of_images = resampled[runs].mean(axis=0)
         noise = generator_for(seed, "recommendation", "seeds", data, recipe).standard_normal(resamples)
         of_seeds = math.sqrt(variances[cell] / runs.sum()) * noise
@@ -227,9 +261,9 @@ def recommend(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> Recommendation:
-    """What to use: the best cell on real images alone, unless synthetic images earn their place.
+    """Recommend the best cell on real images alone, unless synthetic images earn their place.
 
-    They do where the best cell with them beats the best without them with `PROBABILITY_ASKED`; then the best
+    They do if the best cell with them beats the best without them with `PROBABILITY_ASKED`; then the best
     cell with them is recommended. Of equal cells the first is the best.
 
     Args:
@@ -237,6 +271,10 @@ def recommend(
         protected: the names of the protected attributes.
         judgements: of the steps that made a data set, by its name.
         seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Returns:
+        the recommendation.
     """
     answers = answers_of(runs, protected)
     n_images, seeds = len(answers.groups), sorted(set(answers.seeds))
@@ -250,7 +288,7 @@ def recommend(
     cells = _cell_figures(answers, drawn)
 
     def best_of(data: Sequence[str]) -> int | None:
-        """The first of the cells on these data that have the highest figure; None where there is none."""
+        """Return the first cell with the highest figure on these data; None if there is none."""
         places = [k for k, cell in enumerate(cells) if cell.data in data]
         return max(places, key=lambda k: drawn.figures[k], default=None)
 
@@ -264,7 +302,7 @@ def recommend(
     over_sampled = probability(augmented, sampled)
     complements = _all_reach([probability(augmented, real), over_sampled])
     chosen, other = (synthetic, real) if earned or real is None else (real, synthetic)
-    assert chosen is not None  # there is a run, and it is of one of the two kinds
+    assert chosen is not None  # every run is of one of the two kinds
     judged = judgements.get(cells[chosen].data, ()) if cells[chosen].data in MANIFESTS else ()
     doubts = [f"{of.step} ({of.level})" for of in judged if of.level != "fine"]
     preferred = best_of(USABLE)
@@ -295,7 +333,7 @@ def recommend(
 
 
 def _all_reach(probabilities: Sequence[float | None]) -> bool | None:
-    """Whether all of them reach `PROBABILITY_ASKED`; None where that hangs on one that is not known."""
+    """Return whether all reach `PROBABILITY_ASKED`; None if that depends on an unknown one."""
     known = [probability >= PROBABILITY_ASKED for probability in probabilities if probability is not None]
     if not all(known):
         return False
@@ -357,14 +395,18 @@ def _sentence(
     doubts: Sequence[str],
     assumed: bool,
 ) -> str:
-    """The verdict in one sentence.
+    """Say the verdict in one sentence.
 
     Args:
+        chosen: the recommended cell.
         other: the best cell of the other kind.
         gain: the probability that the best cell with synthetic images beats the best without.
-        complements: what to say of complements.
+        complements: the clause about complements.
         doubts: steps that are not fine.
-        assumed: whether the deviation from seed to seed is.
+        assumed: whether the deviation from seed to seed is assumed instead of measured.
+
+    Returns:
+        the sentence.
     """
     figure = f"worst-group accuracy on validation is {accuracy_text(chosen)} ({_seeds_text(chosen, assumed)})"
     text = f"Train {chosen.recipe} on the {chosen.data} data"
@@ -374,12 +416,13 @@ def _sentence(
     elif chosen.data in MANIFESTS:
         text += (
             f": {figure}, and synthetic images earn their place, as it beats the best without them "
-            f"({_named(other)}) with a probability of {percent(gain)}{complements}"
+            f"({_named(other)}) with a probability of {probability_text(gain)}{complements}"
         )
     else:
         text += (
             f", without synthetic images: {figure}, and the best with them ({_named(other)}) beats it with a "
-            f"probability of {percent(gain)}, where {percent(PROBABILITY_ASKED)} are asked for"
+            f"probability of {probability_text(gain)}, where {probability_text(PROBABILITY_ASKED)} are "
+            "asked for"
         )
     if doubts:
         more = [f"{len(doubts) - MOST_DOUBTS} more"] if len(doubts) > MOST_DOUBTS else []
@@ -395,12 +438,17 @@ def _complements_clause(
     augmented: int | None,
     probability: float | None,
 ) -> str:
-    """What to say of complements where synthetic images earn their place; nothing where it cannot be told.
+    """Say whether complements add to plain samples, if synthetic images earn their place.
 
     Args:
-        chosen: the cell that is recommended, the best of those with synthetic images.
-        sampled, augmented: the best cell on each.
-        probability: that the latter beats the former.
+        cells: all of them.
+        chosen: the recommended cell, the best of those with synthetic images.
+        sampled: the best cell on `sampled`.
+        augmented: the best cell on `augmented`.
+        probability: that `augmented` beats `sampled`.
+
+    Returns:
+        the clause; empty if it cannot be told.
     """
     if sampled is None or augmented is None or probability is None:
         return ""
@@ -410,4 +458,4 @@ def _complements_clause(
         rest = f"as it beats the best with plain generated images ({_named(cells[sampled])})"
     else:
         rest = f"as the best with them ({_named(cells[augmented])}) beats it"
-    return f"; {beginning}, {rest} with {percent(probability)}"
+    return f"; {beginning}, {rest} with {probability_text(probability)}"

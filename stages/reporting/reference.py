@@ -1,7 +1,7 @@
 """``python -m stages.reporting.reference`` writes docs/parameters.md and docs/files.md.
 
-Pure functions make both pages, of the schemas and dvc.yaml. What a parameter means is the comment beside it
-in the complete parameter file or, where that has none, the comment beside its field in the schema.
+Pure functions make both pages, from the schemas and dvc.yaml. The meaning of a parameter is the comment
+beside it in the complete parameter file or, if there is none, the comment beside its field in the schema.
 """
 
 import inspect
@@ -54,7 +54,7 @@ OFTEN = {
     "validation": "the share of every group that is for validation",
     "weight_decay": "how strongly weights are drawn to 0",
 }
-# Sections of which only the stage knows the alternatives.
+# Sections whose alternatives only the stage knows.
 OPEN: dict[str, list[type[BaseModel]]] = {"prepare.source": list(SOURCES.values())}
 
 PARAMETERS_HEAD = f"""\
@@ -76,7 +76,12 @@ a group, H one of the halves 0 and 1."""
 
 
 class Commented(NamedTuple):
-    """A complete parameter file: its sections, and the comment of each parameter by its dotted key."""
+    """A complete parameter file.
+
+    Attributes:
+        values: its sections.
+        comments: the comment of each parameter by its dotted key.
+    """
 
     values: Mapping[str, Any]
     comments: Mapping[str, str]
@@ -89,10 +94,13 @@ FIELD = re.compile(r"    (?P<key>\w+): (?:.*?  # (?P<comment>.*))?")
 
 
 def comments_in(text: str) -> dict[str, str]:
-    """The comments of a parameter file: dotted key -> the comment above its line and at the end of it.
+    """Collect the comments of a parameter file.
 
     Args:
         text: YAML with a key on each line and an indentation of two spaces.
+
+    Returns:
+        dotted key -> the comment above its line and at the end of it.
     """
     comments, path, above = dict[str, str](), list[str](), list[str]()
     for line in text.splitlines():
@@ -109,7 +117,7 @@ def comments_in(text: str) -> dict[str, str]:
 
 
 def comments_of(schema: type[BaseModel]) -> dict[str, str]:
-    """What a schema says of its fields, in its docstring or in comments beside them: field -> text."""
+    """Collect a schema's texts on its fields, from its docstring or from comments: field -> text."""
     comments = {name: text for name, text in schema_fields(schema).items() if text}
     for part in reversed(schema.__mro__):
         if part.__module__.split(".")[0] in ("pydantic", "builtins", "abc", "typing"):
@@ -130,7 +138,7 @@ def comments_of(schema: type[BaseModel]) -> dict[str, str]:
 
 
 class Row(NamedTuple):
-    """A parameter, as the page shows it."""
+    """A row of a page's table: one parameter."""
 
     key: str
     kind: str
@@ -152,19 +160,22 @@ BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))  # of a field'
 def parameter_rows(
     schema: type[BaseModel], commented: Commented, prefix: str = "", seen: dict[Any, str] | None = None
 ) -> Iterator[Row]:
-    """The parameters of a schema, those of its parts after each part.
+    """Yield the parameters of a schema, those of its parts after each part.
 
     Args:
         schema: a section, or a part of one.
         commented: a complete parameter file.
         prefix: what stands before its keys, "train.backbone." for example.
-        seen: where the parts that are shown already stand; a part is shown once.
+        seen: the keys of the parts that are already shown; a part is shown once.
+
+    Yields:
+        rows of the table.
     """
     seen = {} if seen is None else seen
     beside = comments_of(schema)
     for name, field in schema.model_fields.items():
         if _is_discriminator(name, field):
-            continue  # the heading of the alternative says which it is
+            continue  # the row of the alternative names it
         key = f"{prefix}{field.alias or name}"
         parts = OPEN.get(key) or parts_of(field.annotation)
         meaning = commented.comments.get(key) or beside.get(name) or OFTEN.get(name, "")
@@ -180,13 +191,16 @@ def parameter_rows(
 def part_rows(
     parts: Sequence[type[BaseModel]], commented: Commented, key: str, seen: dict[Any, str]
 ) -> Iterator[Row]:
-    """The parameters of a section: of one schema, or of each alternative below a row that says which it is.
+    """Yield the parameters of a section with one schema, or of each alternative below a row that names it.
 
     Args:
         parts: the section's schema, or those of its alternatives.
-        commented: a complete parameter file; its comments are of the alternative that it has.
-        key: where the section stands.
-        seen: where the parts that are shown already stand; these are added.
+        commented: a complete parameter file; its comments are of the alternative that it uses.
+        key: of the section.
+        seen: the keys of the parts that are already shown; these are added.
+
+    Yields:
+        rows of the table.
     """
     for part in parts:
         seen[part] = key
@@ -200,19 +214,19 @@ def part_rows(
 
 
 def first_sentence(schema: type[BaseModel]) -> str:
-    """The first sentence of a schema's own docstring."""
+    """Return the first sentence of a schema's own docstring."""
     return " ".join(inspect.cleandoc(schema.__doc__ or "").partition("\n\n")[0].split())
 
 
 def parts_of(annotation: Any) -> list[type[BaseModel]]:
-    """The schemas in a type: of a section its own, of a union or a map those of the alternatives."""
+    """Return the schemas in a type: a section's own, or the alternatives of a union or a map."""
     if inspect.isclass(annotation) and not get_args(annotation):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [part for argument in get_args(annotation) for part in parts_of(argument)]
 
 
 def kind_of(field: FieldInfo) -> str:
-    """What a field may hold, in words: "whole number ≥ 1, or null"."""
+    """Describe the values of a field in words: "whole number ≥ 1, or null"."""
     limits = [
         f"{sign} {getattr(limit, name)}"
         for limit in field.metadata
@@ -246,12 +260,12 @@ def _words(annotation: Any) -> str:
 
 
 def _is_discriminator(name: str, field: FieldInfo) -> bool:
-    """Whether a field tells one alternative of a union from the others."""
+    """Return whether a field distinguishes one alternative of a union from the others."""
     return name == DISCRIMINATOR and len(get_args(field.annotation)) == 1
 
 
 def default_of(field: FieldInfo) -> str:
-    """A field's default as in YAML; of a section what differs from the section's own defaults."""
+    """Return a field's default as in YAML; of a section, the values that differ from its own defaults."""
     if field.is_required():
         return NO_DEFAULT
     value = field.get_default(call_default_factory=True)
@@ -272,11 +286,14 @@ def _yaml(value: Any) -> str:
 
 
 def parameters_page(commented: Commented, entries: Mapping[str, Any]) -> str:
-    """docs/parameters.md.
+    """Write docs/parameters.md as text.
 
     Args:
         commented: a complete parameter file.
         entries: the stages of dvc.yaml.
+
+    Returns:
+        the page in Markdown.
     """
     sections, general = list[str](), list[Row]()
     seen = dict[Any, str]()
@@ -294,13 +311,14 @@ def parameters_page(commented: Commented, entries: Mapping[str, Any]) -> str:
 
 
 def _reads(entry: Mapping[str, Any], section: str) -> bool:
-    """Whether a stage depends on a section of params.yaml, or on a part of it."""
+    """Return whether a stage depends on a section of params.yaml, or on a part of it."""
     named = {str(key).strip("${}").split(".")[0] for key in entry.get("params", [])}
     generators = {"train_gan", "load_gan"} if "generator" in named else set()
     return section in named | generators
 
 
 def parameter_table(rows: Sequence[Row]) -> str:
+    """Lay out parameters as a Markdown table."""
     cells = [(_code(row.key), row.kind, row.default, row.meaning) for row in rows]
     return table(("parameter", "may be", "default", "meaning"), cells)
 
@@ -309,10 +327,13 @@ def parameter_table(rows: Sequence[Row]) -> str:
 
 
 def files_page(entries: Mapping[str, Any]) -> str:
-    """docs/files.md.
+    """Write docs/files.md as text.
 
     Args:
         entries: the stages of dvc.yaml.
+
+    Returns:
+        the page in Markdown.
     """
     common = ["## In several outputs", *map(file_text, outputs.COMMON)]
     parts = [stage_text(stage, entry) for stage, entry in entries.items()]
@@ -321,15 +342,18 @@ def files_page(entries: Mapping[str, Any]) -> str:
 
 
 def stage_text(stage: str, entry: Mapping[str, Any]) -> str:
-    """What one stage writes.
+    """Describe the outputs of one stage.
 
     Args:
         stage: its name in dvc.yaml, a key of `OUTPUTS`.
-        entry: what dvc.yaml says of it.
+        entry: its entry in dvc.yaml.
+
+    Returns:
+        a part of docs/files.md.
     """
     what, files = outputs.OUTPUTS[stage]
     reads = [path for path in map(shown_path, entry.get("deps", [])) if path.startswith("out/")]
-    sentences = [what, f"Written by {_code(command_of(entry))}."]
+    sentences = [what, f"Written by {_code(stage_command(entry))}."]
     if reads:
         sentences.append(f"It reads {', '.join(map(_code, reads))}.")
     heading = " and ".join(map(shown_path, _outs(entry)))
@@ -337,22 +361,22 @@ def stage_text(stage: str, entry: Mapping[str, Any]) -> str:
 
 
 def _outs(entry: Mapping[str, Any]) -> list[str]:
-    """The paths of a stage's outputs, which have options in dvc.yaml or have none."""
+    """Return the paths of a stage's outputs; in dvc.yaml some have options and some have none."""
     return [out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]]
 
 
-def command_of(entry: Mapping[str, Any]) -> str:
-    """The command of a stage as one types it: "python -m stages.synthesize LATENTS"."""
+def stage_command(entry: Mapping[str, Any]) -> str:
+    """Return the command of a stage as one types it: "python -m stages.synthesize LATENTS"."""
     return shown_path(entry["cmd"].removeprefix("exec "))
 
 
 def shown_path(template: str) -> str:
-    """A path or command of dvc.yaml with a name in capitals for each hole: "out/latents/LATENTS"."""
+    """Replace each template hole in a path or command by its name in capitals: "out/latents/LATENTS"."""
     return re.sub(r"\$\{(?:\w+\.)*(\w+)\}", lambda hole: hole[1].upper(), template)
 
 
 def file_text(file: File) -> str:
-    """A file's name and what it holds, then its columns or keys."""
+    """Describe a file: its name, its content, then its columns or keys."""
     listed = {name for names in file.fields for name in names.split(", ")}
     fields = file.fields | {
         f"{place}{name}": text
@@ -371,7 +395,7 @@ def file_text(file: File) -> str:
 
 
 def schema_fields(schema: type[BaseModel]) -> dict[str, str]:
-    """The fields of a schema and what its docstring says of them under "Attributes"; inherited ones too."""
+    """Return a schema's fields, inherited ones too, with their texts under "Attributes" in its docstring."""
     fields = dict[str, str]()
     for part in reversed(schema.__mro__):
         doc = inspect.cleandoc(part.__doc__ or "").partition("Attributes:\n")[2]
@@ -389,7 +413,7 @@ def _is_table(name: str) -> bool:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; a | in a cell is escaped."""
+    """Lay out a Markdown table; a | in a cell is escaped."""
     lines = [headings, ["---"] * len(headings), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -399,16 +423,19 @@ def _code(text: str) -> str:
 
 
 def _sentences(texts: Sequence[str]) -> str:
-    """Texts one after the other, each as a sentence: with a capital letter and a full stop."""
+    """Join texts, each as a sentence: with a capital letter and a full stop."""
     found = [text[0].upper() + text[1:].rstrip(".") + "." for text in texts if text]
     return " ".join(found)
 
 
 def pages(commented: Path = COMMENTED) -> dict[Path, str]:
-    """Both pages: path -> text.
+    """Write both pages as text.
 
     Args:
         commented: a complete parameter file with comments.
+
+    Returns:
+        path -> text.
     """
     entries = yaml.safe_load(DECLARATION.read_text(encoding="utf-8"))["stages"]
     text = commented.read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
-"""``zprime results``: what the finished pipeline found -> docs/results.md and its pictures.
+"""``zprime results``: write docs/results.md and its pictures from the finished pipeline's outputs.
 
-Reads what the stages wrote, and docs/results/ablations.json where `zprime ablations` has been
-run. Every figure and every verdict is computed; the template's prose holds whatever they are.
+Reads the stages' outputs, and docs/results/ablations.json if `zprime ablations` has been run. Every figure
+and every verdict is computed; the template's prose is true whatever they are.
 """
 
 import json
@@ -36,13 +36,13 @@ from stages.reporting.choices import (
     gap_of,
     summary_table,
 )
-from stages.reporting.leakage import largest_loss, loss_table, losses, rarest_group
+from stages.reporting.leakage import largest_leak, leak_table, leaks, rarest_group
 from stages.reporting.measures import RunTables, counts_table, overview
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
-from stages.reporting.tables import Table, grid, markdown_headings, markdown_rows, to_markdown
+from stages.reporting.tables import Table, markdown_grid, markdown_headings, markdown_rows, to_markdown
 from stages.reporting.targets import verdicts
-from stages.reporting.text import cell, difference, points, share, spread
+from stages.reporting.text import cell, difference, plus_minus, points, share
 from stages.reporting.words import deviation_note
 from stages.shared.controls import TRAINING_DATA
 from stages.shared.datasheet import Datasheet
@@ -64,15 +64,15 @@ from stages.shared.quality import Quality
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"
-NOT_RESULTS = ("runtime", "cluster")  # sections that say where and how fast, not what
-DEFAULT = "avatars"  # the preset that params.yaml is in a clone
+NOT_RESULTS = ("runtime", "cluster")  # sections that say where and how fast a run computes
+DEFAULT = "avatars"  # the preset in a new clone's params.yaml
 
 
 # --- Tables of the runs ----------------------------------------------------------------------------------
 
 
 def control_table(runs: pd.DataFrame) -> Table:
-    """What the augmented data bring beyond each control."""
+    """Show what the augmented data add to each control."""
     return Table(
         "Controls",
         "what complements bring beyond repeating real images (`duplicated`) and beyond as many plain G(z) "
@@ -83,7 +83,7 @@ def control_table(runs: pd.DataFrame) -> Table:
 
 
 def control_rows(runs: pd.DataFrame) -> list[list[str]]:
-    """What the augmented data bring beyond each control: with ERM, and with what validation chooses."""
+    """Return the gain of the augmented data over each control, with ERM and with the chosen recipes."""
     chosen = chosen_recipes(runs)
     rows = []
     for data in (name for name, entry in TRAINING_DATA.items() if entry.is_control and name in chosen):
@@ -94,14 +94,14 @@ def control_rows(runs: pd.DataFrame) -> list[list[str]]:
                 continue
             gain, deviation = difference(control, augmented)
             rows.append(
-                [f"{data} {theirs}", spread(control), f"augmented {ours}", spread(augmented), points(gain),
-                 "yes" if abs(gain) > deviation else "no"]
+                [f"{data} {theirs}", plus_minus(control), f"augmented {ours}", plus_minus(augmented),
+                 points(gain), "yes" if abs(gain) > deviation else "no"]
             )  # fmt: skip
     return rows
 
 
 def groups_compared(runs: pd.DataFrame) -> Callable[[str, str], bool]:
-    """Tell whether a recipe is the baseline, or what validation chooses: whose groups are shown."""
+    """Return the test whether a data set's recipe is shown by group: the baseline and the chosen one."""
     chosen = chosen_recipes(runs)
     return lambda data, recipe: recipe in (BASELINE, chosen[data])
 
@@ -110,7 +110,7 @@ def groups_compared(runs: pd.DataFrame) -> Callable[[str, str], bool]:
 
 
 def accuracy_figure(runs: pd.DataFrame) -> Figure:
-    """Worst-group accuracy on test: bars by recipe and data set, the deviations as whiskers."""
+    """Draw worst-group accuracy on test: bars by recipe and data set, the deviations as whiskers."""
     table = summary_table(runs)
     recipes, data = table["recipe"].unique().tolist(), table["data"].unique().tolist()
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -135,7 +135,7 @@ def accuracy_figure(runs: pd.DataFrame) -> Figure:
 
 
 def write_pictures(runs: pd.DataFrame, folder: Path) -> dict[str, str]:
-    """Draw or copy the pictures: name -> file name; of a picture that no stage made there is no entry."""
+    """Draw or copy the pictures; return name -> file name, without pictures that no stage made."""
     folder.mkdir(parents=True, exist_ok=True)
     accuracy_figure(runs).savefig(folder / "accuracies.png", dpi=110, metadata={"Software": None})
     grids = sorted((GENERATOR / "samples").glob("*.png"))
@@ -149,7 +149,17 @@ def write_pictures(runs: pd.DataFrame, folder: Path) -> dict[str, str]:
 
 
 def read_runs(parameters: AllParameters) -> pd.DataFrame:
-    """out/evaluation/runs.parquet; `UserError` where it is not of these parameters or compares nothing."""
+    """Read out/evaluation/runs.parquet.
+
+    Args:
+        parameters: as params.yaml holds them.
+
+    Returns:
+        one row per run and selection.
+
+    Raises:
+        UserError: the runs are of other parameters, or there are none on the original or augmented data.
+    """
     runs = read_table(EVALUATION / "runs.parquet", ("data", "recipe", "seed", "selection", SELECTION, CHOICE))
     train, left_out = parameters.train, read_plateaus(EVALUATION)
     for data in ("original", "augmented"):
@@ -175,7 +185,7 @@ def read_runs(parameters: AllParameters) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class MadeWith:
-    """What a params.yaml is: a preset, and what differs from it.
+    """Identifies a params.yaml: a preset, and the differences from it.
 
     Attributes:
         preset: its name.
@@ -187,7 +197,16 @@ class MadeWith:
 
 
 def changed_parameters(former: Mapping[str, Any], wanted: Mapping[str, Any], place: str = "") -> list[str]:
-    """List what differs from `former` in `wanted`, as "section.name: value"; null for what is missing."""
+    """List the parameters that differ.
+
+    Args:
+        former: sections or values by name.
+        wanted: sections or values by name.
+        place: the name of the section that they stand in, with a full stop.
+
+    Returns:
+        the values of `wanted`, each as "section.name: value"; null for a missing one.
+    """
     found = []
     for key in dict.fromkeys((*former, *wanted)):
         name, before, after = f"{place}{key}", former.get(key), wanted.get(key)
@@ -199,11 +218,14 @@ def changed_parameters(former: Mapping[str, Any], wanted: Mapping[str, Any], pla
 
 
 def made_with(content: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> MadeWith:
-    """Find the preset that parameters differ least from; where a run computes is not compared.
+    """Find the preset with the fewest differences from parameters; where a run computes is not compared.
 
     Args:
-        content: what params.yaml holds.
-        presets: what each preset holds, by its name.
+        content: of params.yaml.
+        presets: the content of each preset, by its name.
+
+    Returns:
+        the preset and the differences.
     """
 
     def results_alone(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,7 +239,7 @@ def made_with(content: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any
 
 
 def made_with_now() -> MadeWith:
-    """Say what the project's params.yaml is, without the folders of this machine."""
+    """Identify the project's params.yaml, without the folders of this machine."""
     folder = PROJECT / PRESETS
     presets = {name: preset_values(name, folder) for name in preset_names(folder)}
     return made_with(without_folders(yaml.safe_load(PARAMETERS_FILE.read_text())), presets)
@@ -230,16 +252,21 @@ def page(
     ablations: list[dict[str, Any]],
     made: MadeWith,
 ) -> str:
-    """docs/results.md, of the outputs in the current folder.
+    """Write docs/results.md, from the outputs in the current folder.
 
     Args:
+        parameters: as params.yaml holds them.
+        runs: out/evaluation/runs.parquet.
         pictures: as `write_pictures` returns.
         ablations: the records of `stages.reporting.ablations`.
         made: the parameters that made the outputs.
+
+    Returns:
+        the page in Markdown.
     """
     datasheet, quality = Datasheet.read(BALANCED / "datasheet.json"), Quality.read(QUALITY / "quality.json")
     names = group_names(parameters.target, parameters.protected)
-    found = losses(quality, datasheet.before, runs, parameters.attributes)
+    found = leaks(quality, datasheet.before, runs, parameters.attributes)
     steps = step_tables(parameters, datasheet, names)
     summaries = read_summaries(parameters.train.data)
     images = {data: summary.images for data, summary in summaries.items()}
@@ -251,7 +278,7 @@ def page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"show": to_markdown, "grid": grid, "share": share}
+    environment.globals |= {"show": to_markdown, "markdown_grid": markdown_grid, "share": share}
     return environment.get_template(TEMPLATE).render(
         parameters=parameters,
         sentences={name: entry.sentence for name, entry in TRAINING_DATA.items()},
@@ -272,8 +299,8 @@ def page(
         rarest=names[rarest_group(datasheet.before.group_counts)],
         datasheet=datasheet,
         quality=quality,
-        losses=loss_table(found),
-        largest=largest_loss(found),
+        losses=leak_table(found),
+        largest=largest_leak(found),
         steps=[*steps["latent"], *steps["complements"], *steps["quality"]],
         angles=steps["angles"],
         generator=read_json(GENERATOR / "card.json"),
@@ -290,12 +317,17 @@ def page(
 def beside_record(
     name: str, about: str, parameters: AllParameters, runs: pd.DataFrame, made: MadeWith
 ) -> dict[str, Any]:
-    """What docs/results.md says of a benchmark beside the one that the page is about.
+    """Summarise another benchmark for docs/results.md, which shows it beside its own.
 
     Args:
         name: of its file, and its place in the page.
         about: what was done, a sentence.
+        parameters: as params.yaml holds them.
+        runs: out/evaluation/runs.parquet.
         made: the parameters that made its outputs.
+
+    Returns:
+        the record.
     """
     return {
         "name": name,
@@ -313,7 +345,7 @@ def beside_record(
 
 
 def beside_records() -> list[dict[str, Any]]:
-    """The benchmarks beside the one that docs/results.md is about, by name."""
+    """Read the benchmarks beside the one that docs/results.md is about, by name."""
     return [read_json(path) for path in sorted(BESIDE.glob("*.json"))]
 
 
@@ -323,7 +355,7 @@ def main(
     ] = None,
     about: Annotated[str, typer.Option(help="with --beside: what was done, a sentence")] = "",
 ) -> None:
-    """Write docs/results.md and the pictures beside it; or keep what this run found for that page."""
+    """Write docs/results.md and its pictures; or keep this run's results under a name for that page."""
     parameters = read_parameters()
     runs = read_runs(parameters)
     if beside is not None:

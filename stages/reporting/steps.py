@@ -1,14 +1,13 @@
-"""What the report says of each step of the augmentation: hyperplanes, moves, gates, quality, inversion.
+"""The report's tables of each step of the augmentation: hyperplanes, moves, gates, quality, inversion.
 
-Pure functions of what the stages wrote as JSON; each gives tables of text, which the page shows alike.
+Pure functions of the JSON files that the stages wrote; each returns tables of text.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.reporting.recommendation import Recommendation, accuracy_text
-from stages.reporting.recommendation import percent as probability_text
+from stages.reporting.recommendation import Recommendation, accuracy_text, probability_text
 from stages.reporting.tables import Heading, Table
 from stages.reporting.text import group_headings, percent
 from stages.shared.datasheet import Datasheet
@@ -28,17 +27,17 @@ NAMES_OF_SETS = {
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number with so many digits behind the point; '–' of what is not defined."""
+    """Return a number with this many decimals; '–' if undefined."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def count(n: int) -> str:
-    """'10,000'."""
+    """Return a whole number as '10,000'."""
     return f"{n:,}"
 
 
 def set_name(name: str) -> str:
-    """What a set of images is, in words."""
+    """Return the description of a set of images in words."""
     return NAMES_OF_SETS.get(name, name)
 
 
@@ -46,7 +45,7 @@ def set_name(name: str) -> str:
 
 
 def recommendation(verdict: Recommendation) -> Table:
-    """What validation says of every data set and recipe that a user could use."""
+    """Show the figures on validation of every data set and recipe that a user could use."""
     return Table(
         "What stands behind the verdict",
         "worst-group accuracy on validation, mean over the seeds ± its standard deviation, by "
@@ -81,10 +80,14 @@ def recommendation(verdict: Recommendation) -> Table:
 
 
 def hyperplanes(metrics: HyperplaneMetrics, attributes: Sequence[str]) -> Table:
-    """How well each hyperplane separates latents that it was not fitted on.
+    """Show how well each hyperplane separates latents that it was not fitted on.
 
     Args:
+        metrics: out/hyperplanes/metrics.json.
         attributes: the target, then the protected ones.
+
+    Returns:
+        the table.
     """
     target = attributes[0]
     of_domains = [name for name in metrics.planes if name not in attributes]
@@ -112,17 +115,20 @@ def hyperplanes(metrics: HyperplaneMetrics, attributes: Sequence[str]) -> Table:
 
 
 def angles(metrics: HyperplaneMetrics, protected: Sequence[str]) -> str:
-    """One sentence: the angles between the normals of several protected attributes; none of one."""
+    """Say the angles between the normals of several protected attributes; empty for one attribute."""
     pairs = [f"{a} x {b}" for a, b in itertools.combinations(protected, 2)]
     named = [f"{pair.replace(' x ', ' and ')} {metrics.angles_degrees[pair]:.1f}°" for pair in pairs]
     return f"Angles between the normals of the protected attributes: {'; '.join(named)}." if pairs else ""
 
 
 def moves(metrics: Mapping[str, FIGURES]) -> Table:
-    """How far the complements of each source moved, and where they came to lie.
+    """Show how far the complements of each source moved, and whether they lie where they should.
 
     Args:
-        metrics: source -> what `complement` wrote of it.
+        metrics: source -> the metrics that `complement` wrote.
+
+    Returns:
+        the table.
     """
     rows = []
     for source, of_source in metrics.items():
@@ -152,7 +158,7 @@ def moves(metrics: Mapping[str, FIGURES]) -> Table:
 
 
 def inversion(metrics: FIGURES) -> Table:
-    """How well latents were found for real images, and for the generator's own, whose latents are known."""
+    """Show how well latents were found for real images, and for the generator's own (known latents)."""
     rows = []
     for kind, name in (("real", "real training images"), ("generated", "G’s own samples")):
         for step in ("encoder", "refined"):
@@ -179,13 +185,16 @@ def inversion(metrics: FIGURES) -> Table:
 
 
 def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: str, selection: str) -> Table:
-    """How good each attribute classifier is.
+    """Show how good each attribute classifier is.
 
     Args:
-        metrics: of each attribute, what `train_attribute` wrote.
+        metrics: of each attribute, as `train_attribute` wrote them.
         names: of the groups, [2 n_g].
         target: the target attribute, whose groups' sizes are shown.
         selection: train_attribute.selection.
+
+    Returns:
+        the table.
     """
     of_target = metrics[target]
     groups = [
@@ -215,7 +224,7 @@ def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: st
 
 
 def complements(datasheet: Datasheet) -> Table:
-    """What the attribute classifiers and the hyperplanes say of the complements."""
+    """Show the complements as the attribute classifiers and the hyperplanes see them."""
     protected = datasheet.attributes.protected
     several = len(protected) > 1
     headings = ["Complements", "n", f"{datasheet.attributes.target} kept (%)", "Flipped as asked (%)"]
@@ -246,10 +255,14 @@ def complements(datasheet: Datasheet) -> Table:
 
 
 def gates(datasheet: Datasheet, names: Sequence[str]) -> Table:
-    """How many complements each gate that is on dropped, of all and of each inherited group.
+    """Show how many complements each active gate dropped, in all and of each inherited group.
 
     Args:
+        datasheet: out/balanced/datasheet.json.
         names: of the groups, [2 n_g].
+
+    Returns:
+        the table.
     """
     rows = [
         [set_name(source), gate.replace("_", " "), *(count(n) for n in _all_and_groups(dropped, len(names)))]
@@ -273,7 +286,7 @@ def _all_and_groups(dropped: Mapping[str, int], n_groups: int) -> list[int]:
 
 
 def quality(figures: Quality) -> list[Table]:
-    """Everything that out/quality/quality.json has: distances, the probe, and the judge if any."""
+    """Show everything in out/quality/quality.json: distances, the probe, and the judge if any."""
     sheets = [_distances(figures.distances), _probe(figures.probe, figures.groups)]
     return sheets + (_judge(figures.judge, figures.groups) if figures.judge else [])
 
@@ -394,6 +407,6 @@ def _noise(data: str, sources: Mapping[str, LabelNoise]) -> list[list[str]]:
 
 
 def _average(shares: Sequence[float | None], sizes: Sequence[int]) -> float | None:
-    """The share of all images, of the shares in groups of these sizes."""
+    """Return the share over all images, from the shares in groups of these sizes."""
     total = sum(sizes)
     return sum((share or 0.0) * n for share, n in zip(shares, sizes, strict=True)) / total if total else None

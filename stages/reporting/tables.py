@@ -13,14 +13,14 @@ FIGURE_SPACE = "\u2007"  # as wide as a digit
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands above a column.
+    """The heading of a column.
 
     Attributes:
         text: what the column is.
         code: its name in the outputs, or a note, in small letters below.
-        hint: what the page shows when the mouse rests on it.
-        over: what stands above it and the neighbours that share it.
-        is_number: whether its cells are aligned to the right, where they are not among a table's labels.
+        hint: shown when the mouse rests on the heading.
+        over: a heading above this column and the neighbours that share it.
+        is_number: whether its cells are aligned to the right, unless the column is one of a table's labels.
     """
 
     text: str
@@ -32,7 +32,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell that is more than its text: with a note in small letters, or with a look.
+    """A cell with more than its text: a note in small letters, or a look.
 
     Attributes:
         look: "code", "strong", "worst" (of its row), "published", or "level LEVEL" of trust.
@@ -51,8 +51,8 @@ class Table:
         caption: what it shows, in Markdown.
         labels: how many columns from the left are labels, aligned to the left.
         chosen: the numbers of the rows that are marked.
-        parts: of the first column's values, what to say above the rows that share it; None: it is a column
-            like others. A value without rows is shown too.
+        parts: for each value of the first column, the text above the rows that share it; None: the first
+            column is a column like others. A value without rows is shown too.
         wide: whether it takes the page's whole width.
         stacked: whether deviations and notes stand below their numbers, to save room.
     """
@@ -99,7 +99,7 @@ def _markdown(cell: Cell, marked: bool) -> str:
 
 
 def markdown_headings(table: Table) -> list[str]:
-    """Write the headings in one line each: what stands over some is put before each that needs it."""
+    """Write each heading in one line: the heading above several columns is put before each that needs it."""
     headings = [_heading(heading) for heading in table.headings]
     texts = [heading.text for heading in headings]
     usual = next((heading.over for heading in headings if heading.over), "")
@@ -111,7 +111,7 @@ def markdown_headings(table: Table) -> list[str]:
     ]
 
 
-def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
+def markdown_grid(headings: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
     """Lay rows out as a Markdown table: the first columns to the left, the others to the right."""
     lines = [headings, [*["---"] * labels, *["---:"] * (len(headings) - labels)], *rows]
     return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
@@ -119,7 +119,7 @@ def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1
 
 def to_markdown(table: Table) -> str:
     """Render a table in Markdown, without title and caption."""
-    return grid(markdown_headings(table), markdown_rows(table), table.labels)
+    return markdown_grid(markdown_headings(table), markdown_rows(table), table.labels)
 
 
 # --- HTML ------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def inline_html(text: str) -> Markup:
 
 def to_html(table: Table, number: int) -> Markup:
     """Render a table as HTML, with its number, title and caption."""
-    is_label = 0 if table.parts is None else 1  # the parts' column is not one of the page
+    is_label = 0 if table.parts is None else 1  # the page does not show the column of the parts
     headings = [_heading(heading) for heading in table.headings[is_label:]]
     looks = _column_looks(headings, table.labels - is_label)
     classes = " ".join(
@@ -170,7 +170,7 @@ def _attributes(classes: str, title: str = "") -> Markup:
 
 
 def _overs(headings: Sequence[Heading]) -> Iterator[tuple[str, int, bool]]:
-    """Runs of headings with the same `over`: that, their number, whether a line parts them from others."""
+    """Yield runs of headings with the same `over`: its text, their number, whether a line precedes them."""
     seen = False
     for over, members in itertools.groupby(headings, key=lambda heading: heading.over):
         yield over, len(list(members)), bool(over) and seen
@@ -188,7 +188,7 @@ def _over_row(headings: Sequence[Heading]) -> list[Markup]:
 
 
 def _column_looks(headings: Sequence[Heading], labels: int) -> list[str]:
-    """The classes of each column's cells."""
+    """Return the classes of each column's cells."""
     first_apart = [k == 0 and apart for _, length, apart in _overs(headings) for k in range(length)]
     return [
         ("" if j < labels else "number" if heading.is_number else "group") + " apart" * apart

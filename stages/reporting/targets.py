@@ -1,6 +1,6 @@
 """The targets of the default benchmark, and whether the figures of the runs reach them.
 
-Pure functions. Where runs are missing that a target takes, it is neither reached nor missed: they are named.
+Pure functions. A target whose runs are missing is neither reached nor missed: the missing runs are named.
 """
 
 import math
@@ -11,31 +11,31 @@ import pandas as pd
 
 from classifiers.training.method_settings import Recipe
 from stages.reporting.choices import BASELINE, SELECTION, cells_of, chosen_recipes, gap_of, seeds_of
-from stages.reporting.text import Spread, cell, difference, points, spread
+from stages.reporting.text import Spread, cell, difference, plus_minus, points
 
-SEEDS = 5  # the targets are of their means
+SEEDS = 5  # the targets are about means over so many seeds
 HALF_OF_GAP, MOST_OF_GAP = 0.5, 0.85  # targets 1 and 2: shares of the gap
 POINTS = 0.03  # target 2: of worst-group accuracy
-ROUNDING = 1e-9  # means of the same figures may differ by so much
+ROUNDING = 1e-9  # means of equal figures may differ by this
 NO_GAP = "There is no gap to measure: it takes ERM on all three data sets, and the oracle's the better."
-# What the best recipe on the original data is to be chosen from, or beating it says little.
+# The best recipe on the original data must be chosen from these, or beating it says little.
 RIVALS: dict[str, Callable[[Recipe], bool]] = {
     "Group DRO": lambda recipe: recipe.method.name == "group_dro",
     "group-balanced batches": lambda recipe: recipe.sampler == "group_balanced",
 }
 ENDS = (("original", BASELINE), ("oracle", BASELINE))  # of the gap
 
-Cell = tuple[str, str]  # data set, recipe
+MatrixCell = tuple[str, str]  # data set, recipe
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a target is reached.
+    """The verdict on a target.
 
     Attributes:
         claim: the target, one sentence.
-        measured: the figures that decide, and what is missing where they cannot.
-        reached: None where a run is missing that it takes.
+        measured: the figures that decide, and the missing runs if they cannot.
+        reached: None if a run that it needs is missing.
     """
 
     claim: str
@@ -44,15 +44,19 @@ class Verdict:
 
     @property
     def word(self) -> str:
+        """The verdict in one word or two."""
         return {True: "reached", False: "not reached", None: "cannot be told"}[self.reached]
 
 
 def verdicts(runs: pd.DataFrame, definitions: Mapping[str, Recipe]) -> list[Verdict]:
-    """The three targets, decided by the figures of the runs.
+    """Decide the three targets by the figures of the runs.
 
     Args:
         runs: out/evaluation/runs.parquet; recipes are chosen on validation (`stages.reporting.choices`).
         definitions: train.definitions of the parameters.
+
+    Returns:
+        a verdict on each target.
     """
     chosen = chosen_recipes(runs)
     return [
@@ -63,7 +67,7 @@ def verdicts(runs: pd.DataFrame, definitions: Mapping[str, Recipe]) -> list[Verd
 
 
 def _decided(claim: str, measured: str, reached: bool, missing: Sequence[str]) -> Verdict:
-    """A verdict, or none where something is missing."""
+    """Return a verdict; it is open if runs are missing."""
     if not missing:
         return Verdict(claim, measured, reached)
     return Verdict(claim, f"{measured} What it takes and is missing: {'; '.join(missing)}.", None)
@@ -73,8 +77,8 @@ def _seeds(runs: pd.DataFrame, data: str, recipe: str) -> int:
     return int(seeds_of(runs, data, recipe)["seed"].nunique())
 
 
-def _missing_seeds(runs: pd.DataFrame, cells: Sequence[Cell]) -> list[str]:
-    """Which of the cells have fewer than `SEEDS` seeds, in words."""
+def _missing_seeds(runs: pd.DataFrame, cells: Sequence[MatrixCell]) -> list[str]:
+    """Name the cells with fewer than `SEEDS` seeds."""
     counts = {(data, recipe): _seeds(runs, data, recipe) for data, recipe in cells}
     return [
         f"{SEEDS} seeds of {recipe} on the {data} data (there {'is' if n == 1 else 'are'} {n})"
@@ -84,7 +88,7 @@ def _missing_seeds(runs: pd.DataFrame, cells: Sequence[Cell]) -> list[str]:
 
 
 def _missing_rivals(runs: pd.DataFrame, definitions: Mapping[str, Recipe]) -> list[str]:
-    """Which of `RIVALS` no recipe on the original data is, or none with all seeds, in words."""
+    """Name those of `RIVALS` that no recipe on the original data covers, or none with all seeds."""
     trained = [recipe for data, recipe in cells_of(runs) if data == "original" and recipe in definitions]
     missing = []
     for name, is_one in RIVALS.items():
@@ -97,7 +101,7 @@ def _missing_rivals(runs: pd.DataFrame, definitions: Mapping[str, Recipe]) -> li
 
 
 def _closed(runs: pd.DataFrame, recipe: str) -> Spread | None:
-    """The share of the gap that the augmented data close with a recipe; None where there is none to close."""
+    """Return the share of the gap that the augmented data close with a recipe; None if there is no gap."""
     found = cell(runs, "augmented", recipe, SELECTION)
     closed = gap_of(runs).closed(*found) if found else (math.nan, math.nan)
     return None if math.isnan(closed[0]) else closed
@@ -110,7 +114,7 @@ def _half_of_the_gap(runs: pd.DataFrame) -> Verdict:
         return Verdict(claim, NO_GAP, None)
     missing = _missing_seeds(runs, [*ENDS, ("augmented", BASELINE)])
     return _decided(
-        claim, f"It closes {spread(closed)} % of it.", closed[0] >= HALF_OF_GAP - ROUNDING, missing
+        claim, f"It closes {plus_minus(closed)} % of it.", closed[0] >= HALF_OF_GAP - ROUNDING, missing
     )
 
 
@@ -130,13 +134,13 @@ def _most_of_the_gap(
     gain, deviation = difference(before, after)
     beats = gain >= POINTS - ROUNDING and gain > deviation
     measured = (
-        f"{chosen['augmented']} on the augmented data closes {spread(closed)} % of it: worst-group accuracy "
-        f"{spread(after)} %, against {spread(before)} % of {chosen['original']} on the original data: "
-        f"{points(gain)}, with a deviation of {100 * deviation:.1f}; the gain "
+        f"{chosen['augmented']} on the augmented data closes {plus_minus(closed)} % of it: worst-group "
+        f"accuracy {plus_minus(after)} %, against {plus_minus(before)} % of {chosen['original']} on the "
+        f"original data: {points(gain)}, with a deviation of {100 * deviation:.1f}; the gain "
         + ("passes" if beats else "does not pass")
         + " on its own."
     )
-    cells = dict.fromkeys([*ENDS, *((data, chosen[data]) for data in best)])  # one may stand there twice
+    cells = dict.fromkeys([*ENDS, *((data, chosen[data]) for data in best)])  # without duplicates
     missing = dict.fromkeys(_missing_rivals(runs, definitions) + _missing_seeds(runs, list(cells)))
     return _decided(claim, measured, closed[0] >= MOST_OF_GAP - ROUNDING and beats, list(missing))
 
@@ -152,7 +156,7 @@ def _accuracy_stays(runs: pd.DataFrame, chosen: Mapping[str, str]) -> Verdict:
     found = {recipe: values for recipe, values in after.items() if values is not None}
     if before is None or len(found) < len(after):
         return Verdict(claim, "It takes ERM on the original and on the augmented data.", None)
-    texts = [f"{recipe} {spread(values)} %" for recipe, values in found.items()]
-    measured = f"On the augmented data {', '.join(texts)}; ERM on the original {spread(before)} %."
+    texts = [f"{recipe} {plus_minus(values)} %" for recipe, values in found.items()]
+    measured = f"On the augmented data {', '.join(texts)}; ERM on the original {plus_minus(before)} %."
     missing = _missing_seeds(runs, [ENDS[0], *(("augmented", recipe) for recipe in recipes)])
     return _decided(claim, measured, all(v[0] >= before[0] - ROUNDING for v in found.values()), missing)

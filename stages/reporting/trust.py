@@ -1,4 +1,4 @@
-"""What the report says of whether the run can be trusted, and of mirroring: sentences and rows of text."""
+"""The report's sentences and tables on how far the run can be trusted, and on mirroring."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from stages.parameters import AllParameters
 from stages.reporting.tables import Cell, Table
 from stages.shared.paths import ATTRIBUTES, BALANCED, GENERATOR, HYPERPLANES, LABELS, QUALITY, RUNS
 
-NAMED = 3  # steps that the overall sentence names
+NAMED = 3  # steps that the overall sentence names at most
 CONSEQUENCES = {
     "useless": "what follows from it is noise, and should not be used",
     "doubtful": "the results may suffer from it",
@@ -16,9 +16,14 @@ CONSEQUENCES = {
 
 
 def trust_rows(parameters: AllParameters) -> list[Judgement]:
-    """The judgements that the stages wrote beside their outputs, in the order of the pipeline.
+    """Read the judgements that the stages wrote beside their outputs.
 
-    A step that was not judged is left out. Trainings that are fine have one row together.
+    Args:
+        parameters: as params.yaml holds them.
+
+    Returns:
+        the judgements in the order of the pipeline. A step that was not judged is left out; trainings that
+        are fine share one row.
     """
     folders: list[Path] = [
         *(ATTRIBUTES / name for name in parameters.attributes),
@@ -33,7 +38,7 @@ def trust_rows(parameters: AllParameters) -> list[Judgement]:
 
 
 def _training_rows(parameters: AllParameters) -> list[Judgement]:
-    """The trainings of recipes that are not fine, then one row of all others."""
+    """Return the trainings of recipes that are not fine, then one row for all others."""
     matrix = parameters.train
     judged = [
         judgement
@@ -73,7 +78,7 @@ def trust_table(rows: Sequence[Judgement]) -> Table:
 
 
 def overall(rows: Sequence[Judgement]) -> str:
-    """One sentence: the worst level, and which steps have it."""
+    """Say in one sentence the worst level, and which steps have it."""
     if not rows:
         return "No step of this run was judged."
     level = worst_level(rows)
@@ -85,7 +90,7 @@ def overall(rows: Sequence[Judgement]) -> str:
 
 
 def mirroring(parameters: AllParameters) -> str:
-    """Which trainings mirror images at random, and what that means."""
+    """Say which trainings mirror images at random, and what this means."""
     flips = {
         "the attribute classifiers": parameters.train_attribute.flip,
         "the recipes": parameters.train.flip,

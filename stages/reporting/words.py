@@ -1,4 +1,4 @@
-"""What the report says in words of the evaluation's table of runs: headline, choices, key figures."""
+"""The report's sentences on the evaluation's table of runs: headline, choices, key figures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from stages.shared.datasheet import Datasheet
 
 
 def in_percent(mean: float, deviation: float) -> str:
-    """'41.0 ± 1.4 %', of a sentence, never broken over two lines."""
+    """Return '41.0 ± 1.4 %' for a sentence, never broken over two lines."""
     return f"{mean * 100:.1f} ± {deviation * 100:.1f}".replace(" ", "\u00a0") + PERCENT
 
 
 def verdict(before: tuple[float, float], after: tuple[float, float]) -> tuple[str, str]:
-    """A change of a mean ± deviation: its verb, and what to think of it, in points."""
+    """Describe a change of a mean ± deviation: a verb, and its size in points against the deviations."""
     gain = after[0] - before[0]
     change = f"{gain * 100:+.1f} points".replace("-", "−")
     if abs(gain) <= math.hypot(before[1], after[1]):
@@ -33,7 +33,7 @@ def verdict(before: tuple[float, float], after: tuple[float, float]) -> tuple[st
 
 
 def headline(runs: pd.DataFrame, recipe: str) -> str:
-    """One sentence: what the augmentation did to a recipe's worst-group accuracy, for better or worse."""
+    """Say in one sentence what the augmentation did to a recipe's worst-group accuracy, good or bad."""
     values = {
         data: mean_and_deviation(seeds_of(runs, data, recipe), SELECTION)
         for data, of in cells_of(runs)
@@ -56,9 +56,13 @@ def headline(runs: pd.DataFrame, recipe: str) -> str:
 
 
 def choice_sentence(runs: pd.DataFrame) -> str:
-    """One sentence: the best recipe of the original and of the augmented data, as validation chooses them.
+    """Name in one sentence the recipes that validation chooses for the original and the augmented data.
 
-    Empty where neither has a run.
+    Args:
+        runs: out/evaluation/runs.parquet.
+
+    Returns:
+        the sentence; empty if neither has a run.
     """
     recipes = chosen_recipes(runs)
     values = {
@@ -80,14 +84,25 @@ def choice_sentence(runs: pd.DataFrame) -> str:
 
 
 def before_and_after(values: Mapping[str, str]) -> str:
-    """'41.1 → 60.2' of the original and the augmented data; without the former, the latter's value alone."""
+    """Return '41.1 → 60.2' for the original and the augmented data; without the former, only the latter."""
     return " → ".join([*([values["original"]] if "original" in values else []), values.get("augmented", "–")])
 
 
 def tiles(
     runs: pd.DataFrame, recipe: str, datasheet: Datasheet, target: str, protected: Sequence[str]
 ) -> list[dict[str, str]]:
-    """The key figures under the headline: label, value and note."""
+    """Return the key figures under the headline.
+
+    Args:
+        runs: out/evaluation/runs.parquet.
+        recipe: the recipe of the headline.
+        datasheet: out/balanced/datasheet.json.
+        target: the target attribute.
+        protected: the protected attributes.
+
+    Returns:
+        label, value and note of each.
+    """
     best, gap = chosen_recipes(runs), gap_of(runs)
 
     def over_data(metric: str, recipes: Mapping[str, str]) -> dict[str, str]:
@@ -136,7 +151,7 @@ def tiles(
 
 
 def deviation_note(seeds: int, resamples: int) -> str:
-    """What stands behind ± in this report."""
+    """Say what ± means in this report."""
     if seeds == 1:
         return (
             f"One seed: ± is the bootstrap standard deviation over the test images ({resamples} resamples); "

@@ -1,1 +1,1 @@
-"""What several stages read, and where it lives."""
+"""Inputs, paths and file schemas that several stages share."""

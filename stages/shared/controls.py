@@ -1,4 +1,4 @@
-"""What a classifier may be trained on: `TRAINING_DATA`, an entry for each set, in the order of the tables.
+"""The data sets that a classifier may be trained on: `TRAINING_DATA`, one entry each, in the tables' order.
 
 An entry says which rows the set has, what it is in a sentence, and how figures draw it; schema, training,
 evaluation and reports read it here. A new control is an entry.
@@ -20,17 +20,18 @@ Rows = Callable[[NDArray[np.integer[Any]], int, int], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A data set that classifiers are trained on.
+    """Describes a data set that classifiers are trained on.
 
     Attributes:
+        name: as params.yaml, tables and folders use it.
         sentence: what it is.
-        colour, marker: of the figures; Okabe and Ito's colours are told apart by the colour-blind.
+        colour, marker: of the figures; Okabe and Ito's colours can be told apart by the colour-blind.
         split: the split of the real images that it is made of.
-        repeat: gives of the groups [n] of these images, the number of groups and the run's seed the rows to
-            train on, [m]; None: each image once.
-        manifest: the table that has its rows, synthetic ones among them; None: real images alone.
-        made_by: of synthetic images, the folders of the steps that made them, to be judged.
-        is_control: whether what `augmented` brings is held against it.
+        repeat: chooses the rows to train on, [m], from the groups [n] of these images, the number of groups
+            and the run's seed; None takes each image once.
+        manifest: the table with its rows, synthetic ones among them; None for real images alone.
+        made_by: the folders of the steps that made its synthetic images; their judgements count for it.
+        is_control: whether `augmented` is compared with it.
         is_usable: whether a user has such data.
     """
 

@@ -1,4 +1,4 @@
-"""out/balanced/datasheet.json, and the summaries of training data that out/evaluation/data.json has."""
+"""The schema of out/balanced/datasheet.json, and of the summaries in out/evaluation/data.json."""
 
 from data.parameters import Gates
 from stages.shared.files import Part, Share, StageFile
@@ -10,8 +10,8 @@ class Summary(Part):
     """The labels of a set of training images.
 
     Attributes:
-        kl_joint, kl_uniform: nats; of the groups, from independence and from groups of one size.
-        kl_target, kl_protected: nats; how far an attribute's two values are from a half each.
+        kl_joint, kl_uniform: nats; divergence of the groups from independence, and from groups of equal size.
+        kl_target, kl_protected: nats; divergence of an attribute's two values from half and half.
     """
 
     images: int
@@ -28,11 +28,11 @@ class Summary(Part):
 
 
 class SampledSummary(Summary):
-    """The same of the control `sampled`.
+    """The labels of the control `sampled`.
 
     Attributes:
         quota: synthetic images of each group.
-        distinct: how many of them are not repeated.
+        distinct: how many of them are different images; the others repeat these.
     """
 
     quota: ByGroup
@@ -40,14 +40,14 @@ class SampledSummary(Summary):
 
 
 class Attributes(Part):
-    """What a run is about."""
+    """The attributes of a run."""
 
     target: str
     protected: list[str]
 
 
 class Cap(Part):
-    """How many synthetic images a group may have, what keeps that from being more, and what it dropped."""
+    """The limit on the synthetic images of a group, what determines it, and how many images it dropped."""
 
     per_group: int
     cut_by: str
@@ -55,14 +55,14 @@ class Cap(Part):
 
 
 class FlippedAndKept(Part):
-    """Of one attribute: the share flipped of the complements that were to flip it, and kept of the others."""
+    """One attribute: the share of complements that flipped it as asked, and of the others that kept it."""
 
     flipped: Share
     kept: Share
 
 
 class ComplementsOfSource(Part):
-    """What the attribute classifiers and the hyperplanes say of the complements of a source.
+    """The complements of a source, as the attribute classifiers and the hyperplanes see them.
 
     Attributes:
         kept: how many passed every gate.
@@ -80,7 +80,7 @@ class ComplementsOfSource(Part):
 
 
 class Datasheet(StageFile):
-    """out/balanced/datasheet.json: the section `balance` of params.yaml, and what it made.
+    """out/balanced/datasheet.json: the section `balance` of params.yaml, and its outcome.
 
     Attributes:
         policy, sources, label, gates, dropped, synthetic_per_real: as in `data.parameters.Balance`.

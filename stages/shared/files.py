@@ -1,10 +1,10 @@
-"""What the schemas of the JSON files have in common that one stage writes and another reads.
+"""The base of the schemas of JSON files that one stage writes and another reads.
 
-They stand in datasheet.py, planes.py and quality.py beside this, so that what changes one file's schema
-runs no stage again that knows nothing of it.
+The schemas stand in datasheet.py, planes.py and quality.py beside this file: a change to one file's schema
+then reruns only the stages that use that file.
 
-A writer makes the model and calls `write`, a reader calls `read`: what one of them renames, the other cannot
-misread. A share is in [0, 1]; null stands for one that cannot be told, as nobody is in the group.
+A writer makes the model and calls `write`, a reader calls `read`: neither can misspell a name of the other. A
+share is in [0, 1]; null stands for a share that is undefined because the group is empty.
 """
 
 from pathlib import Path
@@ -28,15 +28,21 @@ class StageFile(Part):
     """A file as a whole."""
 
     def write(self, path: Path) -> None:
-        """Commit the file."""
+        """Write the file atomically."""
         write_json(path, self.model_dump(mode="json"))
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the file that another stage wrote.
 
+        Args:
+            path: of the file.
+
+        Returns:
+            its checked content.
+
         Raises:
-            UserError: it is missing, or no such file.
+            UserError: the file is missing, or does not follow the schema.
         """
         try:
             return cls.model_validate_json(path.read_bytes())

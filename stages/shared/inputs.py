@@ -1,4 +1,4 @@
-"""What several stages read: the real images with their labels, split by split."""
+"""The real images with their labels, split by split, as several stages read them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,17 @@ from stages.shared.paths import REAL
 def real_images(
     parameters: AllParameters, split: str, store: Store, attribute: str | None = None
 ) -> LabelledImages:
-    """The real images of a split, with the labels of an attribute (the target by default)."""
+    """Read the real images of a split with their labels.
+
+    Args:
+        parameters: as params.yaml holds them.
+        split: the split's name.
+        store: of the real images.
+        attribute: whose labels are the targets; None for the target attribute.
+
+    Returns:
+        the images; their groups are those of all attributes.
+    """
     labels = read_table(REAL / "labels.parquet", ("id", "split", *parameters.attributes))
     labels = join_by_id(labels[labels["split"] == split][["id"]], labels, f"{REAL}/labels.parquet")
     positions = store.positions(labels["id"])
@@ -28,6 +38,6 @@ def real_images(
 
 
 def protected_of(images: LabelledImages, parameters: AllParameters) -> dict[str, NDArray[np.int64]]:
-    """The protected attributes of images [n] by name, each [n] in {0, 1}."""
+    """Return the protected attributes of n images by name, each [n] in {0, 1}."""
     columns = protected_columns(images.groups % parameters.n_protected, len(parameters.protected))
     return dict(zip(parameters.protected, columns.T, strict=True))

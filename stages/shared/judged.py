@@ -1,4 +1,4 @@
-"""What judges say of the synthetic images: the part of `assess` that needs judges."""
+"""The part of `assess` that needs judges: what they see in the synthetic images."""
 
 import json
 from typing import Any
@@ -28,19 +28,25 @@ from stages.shared.controls import MANIFESTS
 from stages.shared.paths import GENERATOR, HYPERPLANES, JUDGES, LABELS, LATENTS, REAL, SYNTHETIC
 
 IntArray = NDArray[np.int64]
-Judge = nn.Module | Measure  # a network, or what computes an attribute from pixels
+Judge = nn.Module | Measure  # a network, or a function of an image's pixels
 
 
 def metrics_of_judge(attribute: str) -> dict[str, Any]:
-    """What `train_judge` has written of a judge: `images`, 0 where there is none, and `real_test`."""
+    """Read what `train_judge` wrote of a judge: `images` (0 if there is no judge) and `real_test`."""
     metrics: dict[str, Any] = json.loads((JUDGES / attribute / "metrics.json").read_text())
     return metrics
 
 
 def judges_of(attributes: list[str], source: Source) -> dict[str, Judge]:
-    """The judge of every attribute: what the source computes it with, or a network.
+    """Load the judge of every attribute.
 
-    None at all where an attribute has neither: `train_judge` had no images for a network.
+    Args:
+        attributes: by name.
+        source: of the real images.
+
+    Returns:
+        for each attribute the source's pixel measurement, or else a network. Empty if an attribute has
+        neither, because `train_judge` had no images to train a network on.
     """
     measures = {name: source.measured(name) for name in attributes}
     judged = [name for name, measure in measures.items() if measure is None]
@@ -50,7 +56,7 @@ def judges_of(attributes: list[str], source: Source) -> dict[str, Judge]:
 
 
 def judge_store(source: str, judges: dict[str, Judge], accelerator: Accelerator) -> pd.DataFrame:
-    """What the judges say of every image of a store: id, and a column in {0, 1} for each attribute."""
+    """Judge every image of a store; return id and a column in {0, 1} for each attribute."""
     store = Store(SYNTHETIC / source)
     table = store.rows[["id"]].copy()
     with progress(f"assess judge {source}", len(store) * len(judges), "images") as advance:
@@ -65,10 +71,17 @@ def judge_store(source: str, judges: dict[str, Judge], accelerator: Accelerator)
 
 
 def sides_of(source: str, attributes: list[str]) -> pd.DataFrame:
-    """What h says of the latents of a store: id, and a column in {0, 1} for each attribute.
+    """Compute on which side of each attribute's hyperplane h the latents of a store lie.
 
-    Where the generator normalises its input, of a latent's projection: that is what it renders. Latents that
-    h was fitted on are left out.
+    If the generator normalises its input, the latent's projection to the sphere is used, since the generator
+    renders that. Latents that h was fitted on are left out.
+
+    Args:
+        source: the store's name.
+        attributes: whose hyperplanes are used.
+
+    Returns:
+        id, and a column in {0, 1} for each attribute.
     """
     store, planes = Store(LATENTS / source), load_hyperplanes(HYPERPLANES / "hyperplanes.json")
     normalises = read_card(GENERATOR)["normalises_latents"]
@@ -86,7 +99,7 @@ def sides_of(source: str, attributes: list[str]) -> pd.DataFrame:
 
 
 def columns_by_id(ids: pd.Series, table: pd.DataFrame, attributes: list[str], what: str) -> IntArray:
-    """A table's columns of attributes for these ids: [n, 1 + k]."""
+    """Return a table's columns of attributes for these ids: [n, 1 + k]."""
     joined = join_by_id(pd.DataFrame({"id": ids.to_numpy()}), table[["id", *attributes]], what)
     return joined[attributes].to_numpy(dtype=np.int64)
 
@@ -94,11 +107,15 @@ def columns_by_id(ids: pd.Series, table: pd.DataFrame, attributes: list[str], wh
 def source_figures(
     judged: pd.DataFrame, said: dict[str, pd.DataFrame], attributes: list[str]
 ) -> dict[str, Any]:
-    """What a source's images show, and how right each of `said` is on them.
+    """Summarise what a source's images show, and how accurate other labels of them are.
 
     Args:
-        judged: id and the attributes by the judges.
-        said: "classifiers" and "hyperplanes" to id and the attributes as these have it, of some images.
+        judged: id and the attributes, by the judges.
+        said: "classifiers" and "hyperplanes" -> id and the attributes by these, of some of the images.
+        attributes: the target, then the protected attributes.
+
+    Returns:
+        the content of `JudgedSource` in stages/shared/quality.py.
     """
     groups, n_groups = protected_groups(judged[attributes].to_numpy(dtype=np.int64))
     figures: dict[str, Any] = {
@@ -118,12 +135,16 @@ def source_figures(
 def complement_figures(
     judged: pd.DataFrame, rows: pd.DataFrame, before: pd.DataFrame, attributes: list[str]
 ) -> dict[str, Any]:
-    """What complements truly changed, by what they were to flip.
+    """Measure what complements truly changed, by the attributes that they were to flip.
 
     Args:
-        judged: id and the attributes of the complements by the judges.
-        rows: of their store, with id, pair_id and flips.
-        before: id and the attributes of what was complemented: z by the judges, real images by their labels.
+        judged: id and the attributes of the complements, by the judges.
+        rows: the complements' store: id, pair_id and flips.
+        before: id and the attributes of the originals: z by the judges, real images by their labels.
+        attributes: the target, then the protected attributes.
+
+    Returns:
+        attributes to flip, joined by "+" -> the content of `FlipRates` in stages/shared/quality.py.
     """
     figures = {}
     for flips, pairs in rows.groupby("flips", sort=False):
@@ -139,7 +160,7 @@ def complement_figures(
 def label_figures(
     manifest: pd.DataFrame, judged: dict[str, pd.DataFrame], parameters: AllParameters
 ) -> dict[str, Any]:
-    """How wrong the labels are that a manifest gives its synthetic training images, by source."""
+    """Measure how wrong a manifest's labels of its synthetic training images are, by source."""
     figures = {}
     training = manifest[manifest["split"] == "train"]
     for source, table in judged.items():
@@ -156,10 +177,18 @@ def label_figures(
 def judged_figures(
     parameters: AllParameters, sources: list[str], judges: dict[str, Judge], accelerator: Accelerator
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """All that judges say: the part `judge` of quality.json, and their word on every synthetic image.
+    """Compute every figure that needs judges.
 
-    `measured` lists the attributes that are computed from pixels. The table has id, source, and a column in
-    {0, 1} for each attribute.
+    Args:
+        parameters: as params.yaml holds them.
+        sources: the stores of synthetic images.
+        judges: by attribute.
+        accelerator: runs the networks.
+
+    Returns:
+        the part `judge` of quality.json, in which `measured` lists the attributes that are computed from
+        pixels; and the judges' labels of every synthetic image: id, source, and a column in {0, 1} for each
+        attribute.
     """
     attributes = parameters.attributes
     judged = {source: judge_store(source, judges, accelerator) for source in sources}

@@ -1,4 +1,4 @@
-"""Where each stage's output lives: one writer, any number of readers."""
+"""The place of each stage's output: one writer, any number of readers."""
 
 from pathlib import Path
 
@@ -21,4 +21,4 @@ METRICS = Path("metrics.json")
 RESULTS = Path("docs/results.md")
 ABLATIONS = Path("docs/results/ablations.json")
 PRESETS = Path("presets")
-BESIDE = Path("docs/results/beside")  # what other benchmarks found, a file each
+BESIDE = Path("docs/results/beside")  # results of other benchmarks, a file each

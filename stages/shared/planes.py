@@ -1,4 +1,4 @@
-"""out/hyperplanes/metrics.json."""
+"""The schema of out/hyperplanes/metrics.json."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ class PlaneMetrics(Part):
     """How well a hyperplane separates latents that it was not fitted on.
 
     Attributes:
-        group_accuracies, group_n: by group, and how many latents each has.
+        group_accuracies, group_n: the accuracy and the number of latents of each group.
         positives: share of the latents that are labelled 1.
         latents: label -> how many it was fitted on.
     """

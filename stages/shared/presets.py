@@ -22,12 +22,12 @@ import yaml
 from pipeline.errors import UserError
 from stages.shared.paths import PRESETS
 
-BASE = "base"  # the complete file that presets change; no preset itself
+BASE = "base"  # the complete file that presets change, not itself a preset
 EXTENDS = "extends"
 INDENT = "  "
 LINE = re.compile(r"(?P<indent> *)(?P<key>[\w.-]+):(?: +(?P<value>[^#\s].*?))?(?: +(?P<comment>#.*))?")
 PAIR = re.compile(r"\s*(?P<key>[A-Za-z_][\w.-]*): *(?P<value>\S.*?)\s*")
-PART = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,])+""")  # between commas
+PART = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,])+""")  # the text between two commas
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,13 @@ def preset_names(folder: Path = PRESETS) -> list[str]:
 def preset_text(name: str, folder: Path = PRESETS) -> str:
     """Return the complete, commented params.yaml that a preset stands for.
 
+    Args:
+        name: of the preset.
+        folder: of all presets.
+
+    Returns:
+        YAML.
+
     Raises:
         UserError: if there is no such preset, or a line of it is no ``key: value``.
     """
@@ -72,13 +79,13 @@ def preset_text(name: str, folder: Path = PRESETS) -> str:
 
 
 def preset_values(name: str, folder: Path = PRESETS) -> dict[str, Any]:
-    """Return the content of the params.yaml that a preset stands for; raises as `preset_text` does."""
+    """Return the content of the params.yaml that a preset stands for; raises what `preset_text` raises."""
     values: dict[str, Any] = yaml.safe_load(preset_text(name, folder))
     return values
 
 
 def _complete(name: str, folder: Path) -> tuple[list[str], dict[str, Entry]]:
-    """The comment that a preset begins with, and its entries merged with those of what it changes."""
+    """Return the comment that a preset begins with, and its entries merged with those of its base."""
     header, changes = _parsed(folder / f"{name}.yaml")
     if name == BASE:
         return header, changes
@@ -87,7 +94,7 @@ def _complete(name: str, folder: Path) -> tuple[list[str], dict[str, Entry]]:
 
 
 def _parsed(path: Path) -> tuple[list[str], dict[str, Entry]]:
-    """The comment that a parameter file begins with, up to the first other line, and its entries."""
+    """Return the comment that a parameter file begins with, up to its first other line, and its entries."""
     lines = path.read_text(encoding="utf-8").splitlines()
     length = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
     entries: dict[str, Entry] = {}
@@ -111,7 +118,7 @@ def _parsed(path: Path) -> tuple[list[str], dict[str, Entry]]:
 
 
 def _entry(value: str) -> Entry:
-    """What stands behind a colon: a section, if it is in braces and its keys are names."""
+    """Parse the text after a colon: a section if it is in braces and its keys are names, else a value."""
     pairs = [PAIR.fullmatch(part) for part in _parts(value[1:-1])] if value.startswith("{") else []
     found = [pair for pair in pairs if pair is not None]
     if not found or len(found) < len(pairs):
@@ -120,7 +127,7 @@ def _entry(value: str) -> Entry:
 
 
 def _parts(text: str) -> list[str]:
-    """Split a text at its commas, but for those within brackets, braces and quotes."""
+    """Split a text at its commas, except at those within brackets, braces and quotes."""
     parts: list[str] = []
     for part in PART.findall(text):
         if parts and sum(map(parts[-1].count, "[{")) > sum(map(parts[-1].count, "]}")):
@@ -131,7 +138,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _merged(base: Mapping[str, Entry], changes: Mapping[str, Entry]) -> dict[str, Entry]:
-    """The entries of the base with those of a preset in their places, and its further ones after them."""
+    """Return the entries of the base, replaced by those of the preset; new ones come last."""
     merged = dict(base)
     for key, change in changes.items():
         former = base.get(key, Entry(""))

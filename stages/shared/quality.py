@@ -1,4 +1,4 @@
-"""out/quality/quality.json."""
+"""The schema of out/quality/quality.json."""
 
 from stages.shared.files import Part, Share, StageFile
 
@@ -13,7 +13,7 @@ class Distance(Part):
 
 
 class Distances(Part):
-    """All distances, of so many images of each set."""
+    """All distances, each between equal numbers of images."""
 
     images: int
     inception: bool
@@ -25,7 +25,7 @@ class ProbeOfSource(Part):
 
     Attributes:
         apart: whether it separates them beyond chance.
-        group_auc, group_real, group_synthetic: by group, with the numbers of images.
+        group_auc, group_real, group_synthetic: the AUC of each group, and its numbers of images.
     """
 
     auc: float
@@ -37,7 +37,7 @@ class ProbeOfSource(Part):
 
 
 class Agreement(Part):
-    """How often what is said of an attribute is true."""
+    """How often labels of an attribute are true."""
 
     accuracy: Share
     balanced_accuracy: Share
@@ -47,7 +47,7 @@ class Agreement(Part):
 
 
 class JudgedSource(Part):
-    """What a source's images show, and how right classifiers and hyperplanes are on them, by attribute."""
+    """The groups in a source's images, and how accurate classifiers and hyperplanes are, by attribute."""
 
     images: int
     group_n: list[int]
@@ -56,7 +56,7 @@ class JudgedSource(Part):
 
 
 class FlipRates(Part):
-    """What complements that were to flip the same attributes changed, by the judges."""
+    """What changed in complements that were to flip the same attributes, by the judges."""
 
     pairs: int
     changed: dict[str, float]
@@ -67,7 +67,7 @@ class FlipRates(Part):
 
 
 class LabelNoise(Part):
-    """How wrong the labels are that are given to a source's images."""
+    """How wrong the labels of a source's images are."""
 
     images: int
     group_n: list[int]
@@ -78,11 +78,11 @@ class LabelNoise(Part):
 
 
 class Judged(Part):
-    """What the judges say.
+    """All figures by the judges.
 
     Attributes:
         measured: the attributes that are computed from pixels, without a network.
-        real_test: by attribute, how right its judge is on real test images.
+        real_test: by attribute, the accuracy of its judge on real test images.
         sources: by source of images.
         complements: by source, then by the attributes that were to flip, joined by "+".
         labels: by data set, then by source.
@@ -101,7 +101,7 @@ class Quality(StageFile):
     Attributes:
         groups: the names of the groups, [2 n_g].
         probe: by source.
-        judge: null where there is none; then `judge_absent` says why.
+        judge: null if there is no judge; then `judge_absent` says why.
     """
 
     groups: list[str]

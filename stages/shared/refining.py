@@ -1,4 +1,4 @@
-"""What the stage complement refines complements with: the generator and the attributes' classifiers."""
+"""Refinement of complements for the stage complement, by the generator and the attribute classifiers."""
 
 from collections.abc import Callable
 from threading import Lock
@@ -15,18 +15,25 @@ from pipeline.content.tables import join_by_id, read_table
 from stages.parameters import AllParameters
 from stages.shared.paths import ATTRIBUTES, GENERATOR, LABELS, REAL
 
-# Linear complements [n, D], their originals' labels [n, attributes], the mask of what is flipped, and what
-# counts latents that are done: to where they end.
-Refine = Callable[[NDArray[np.float32], NDArray[np.int64], int, Advancing], NDArray[np.float32]]
+# Refines linear complements: maps them, [n, D], their originals' labels, [n, attributes], the mask of the
+# flipped attributes and a callback that counts finished latents to refined complements, [n, D].
+RefineComplements = Callable[[NDArray[np.float32], NDArray[np.int64], int, Advancing], NDArray[np.float32]]
 
 
 def original_labels(
     latents: str, ids: pd.Series, attributes: list[str], start: int, stop: int
 ) -> NDArray[np.int64]:
-    """The attributes' values of originals, [n, attributes]: of z as classified, of real images the truth.
+    """Return the attributes of the originals: of z as classified, of real images the true labels.
 
     Args:
-        start, stop: between which positions the originals' latents stand, and so the labels of z.
+        latents: "z" or "real": what the originals are.
+        ids: of the originals, [n].
+        attributes: the target, then the protected attributes.
+        start: the position of the first original, and so of its labels.
+        stop: the position after the last one.
+
+    Returns:
+        labels in {0, 1}, [n, attributes].
     """
     if latents == "real":
         labels = read_table(REAL / "labels.parquet", ("id", *attributes))
@@ -37,18 +44,21 @@ def original_labels(
 
 
 def wanted_labels(labels: NDArray[np.int64], mask: int) -> NDArray[np.int64]:
-    """What complements are to show, [n, 1 + k]: the labels of their originals, the mask's attributes flipped.
+    """Return the labels that complements should show: those of their originals, with some attributes flipped.
 
     Args:
-        labels: the originals': the target, then k protected attributes, [n, 1 + k].
-        mask: what is flipped; the first protected attribute is the highest of its k bits.
+        labels: of the originals: the target, then k protected attributes, [n, 1 + k].
+        mask: the attributes to flip; the first protected attribute is the highest of its k bits.
+
+    Returns:
+        labels in {0, 1}, [n, 1 + k].
     """
     groups, _ = protected_groups(labels[:, 1:])
     return np.column_stack([labels[:, 0], protected_columns(groups ^ mask, labels.shape[1] - 1)])
 
 
-def new_refiner(parameters: AllParameters) -> Refine:
-    """What refines linear complements, on the device."""
+def new_refiner(parameters: AllParameters) -> RefineComplements:
+    """Return the function that refines linear complements, on the device."""
     from classifiers.labellers import load_labeller
     from generators.networks.loading import load_generator
     from generators.refinement import refine_complements
@@ -76,7 +86,7 @@ def new_refiner(parameters: AllParameters) -> Refine:
 def _classifier(
     network: torch.nn.Module, card: dict[str, float], device: torch.device
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's logits, shifted so that they are positive where its card says that the label is 1."""
+    """Return the network's logits, shifted to be positive where its card's threshold gives label 1."""
     network.to(device).eval().requires_grad_(False)
     cut = float(torch.logit(torch.tensor(card["threshold"], dtype=torch.float64), eps=1e-6))
     return lambda images: network(images) - cut

@@ -1,4 +1,4 @@
-"""What describes a training set: how many images, in which groups, how far from balance."""
+"""Summaries of training sets: how many images, in which groups, how far from balance."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,19 +12,21 @@ from data.balancing import counts_of, marginal_counts
 
 
 def by_group(counts: NDArray[np.integer[Any]]) -> dict[str, int]:
-    """Counts [n_groups] under the groups' keys."""
+    """Return counts [n_groups] by the groups' keys."""
     return {f"group_{group}": int(count) for group, count in enumerate(counts)}
 
 
 def summary_of(rows: pd.DataFrame, protected: Sequence[str]) -> dict[str, Any]:
-    """The size, the group counts, and the KL divergences (nats) of a set's training rows.
-
-    Beside those of the groups (kl_joint from independence, kl_uniform from groups of one size), kl_target and
-    kl_protected (attribute -> KL) say how far an attribute's two values are from a half each.
+    """Compute the size, the group counts, and the KL divergences (nats) of a training set.
 
     Args:
-        rows: target and protected, the number of the protected group.
+        rows: target, and protected: the number of the protected group.
         protected: the names of the protected attributes.
+
+    Returns:
+        the content of `stages.shared.datasheet.Summary`: of the groups, kl_joint (from independence) and
+        kl_uniform (from groups of equal size); of each attribute's two values, kl_target and kl_protected
+        (attribute -> KL), the divergence from half and half.
     """
     counts = counts_of(rows, 2 ** len(protected))
     of_target, *of_protected = (kl_uniform(values) for values in marginal_counts(counts))

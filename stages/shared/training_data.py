@@ -18,7 +18,7 @@ from stages.shared.paths import REAL
 
 
 def manifest_images(manifest: pd.DataFrame, n_protected: int) -> LabelledImages:
-    """The images of a manifest's rows, real and synthetic, with the labels that it gives them."""
+    """Return the images of a manifest's rows, real and synthetic, with the manifest's labels."""
     names = manifest["store"].unique().tolist()
     stores = [Store(Path(name)) for name in names]
     which = manifest["store"].map({name: k for k, name in enumerate(names)}).to_numpy()
@@ -44,13 +44,19 @@ def manifest_images(manifest: pd.DataFrame, n_protected: int) -> LabelledImages:
 
 
 def training_images(data: str, seed: int, parameters: AllParameters, store: Store) -> LabelledImages:
-    """Find the images of an entry of `TRAINING_DATA`.
+    """Return the images of an entry of `TRAINING_DATA`.
 
     Args:
         data: the entry's name.
-        seed: of the run: the images that a control has once more than others are drawn from it.
+        seed: of the run; some controls repeat images that are drawn with it.
         parameters: as params.yaml holds them.
         store: of the real images.
+
+    Returns:
+        the images with their labels.
+
+    Raises:
+        UserError: there is no such entry, or its split has no images.
     """
     if data not in TRAINING_DATA:
         raise UserError(f"{data!r} is no training data; expected one of {', '.join(TRAINING_DATA)}.")
@@ -77,7 +83,7 @@ def real_labels(parameters: AllParameters, split: str) -> pd.DataFrame:
 
 
 def training_labels(data: str, parameters: AllParameters) -> pd.DataFrame:
-    """Read the labels of an entry of `TRAINING_DATA`, image by image: target and protected (an id)."""
+    """Read the labels of an entry of `TRAINING_DATA`, one row per image: target and protected (an id)."""
     entry = TRAINING_DATA[data]
     if entry.manifest is not None:
         manifest = read_table(entry.manifest, ("target", "protected", "split"))
@@ -85,5 +91,7 @@ def training_labels(data: str, parameters: AllParameters) -> pd.DataFrame:
     rows = real_labels(parameters, entry.split)
     if entry.repeat is not None:
         groups = (rows["target"] * parameters.n_protected + rows["protected"]).to_numpy()
-        return rows.iloc[entry.repeat(groups, 2 * parameters.n_protected, 0)]  # of any seed, as many
+        return rows.iloc[
+            entry.repeat(groups, 2 * parameters.n_protected, 0)
+        ]  # every seed repeats equally many
     return rows

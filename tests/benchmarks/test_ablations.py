@@ -184,8 +184,8 @@ def test_without_judges_nothing_is_judged(folder: Path) -> None:
 
 
 def test_one_seed_has_no_deviation() -> None:
-    assert ablations.spread([0.25]) == {"mean": 0.25, "std": None}
-    assert ablations.spread([0.2, 0.4]) == pytest.approx({"mean": 0.3, "std": 0.02**0.5})
+    assert ablations.mean_and_std_over_seeds([0.25]) == {"mean": 0.25, "std": None}
+    assert ablations.mean_and_std_over_seeds([0.2, 0.4]) == pytest.approx({"mean": 0.3, "std": 0.02**0.5})
 
 
 # --- What is kept, and what is run again -----------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_a_record_takes_the_place_of_its_former_in_the_order_of_the_variants() -
     ],
 )
 def test_why_a_run_failed_is_what_its_stage_said(lines: list[str], sentence: str) -> None:
-    assert ablations.sentence_of(lines) == sentence
+    assert ablations.failure_sentence(lines) == sentence
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def names_in_file() -> list[str]:
 
 
 def test_a_variant_trains_on_both_data_sets(repros: list[dict[str, Any]]) -> None:
-    record = ablations.measure("rescored", ["erm"], [0, 1])
+    record = ablations.measure_variant("rescored", ["erm"], [0, 1])
     (asked,) = repros
     assert asked["targets"] == [
         "assess",
@@ -253,7 +253,7 @@ def test_a_variant_trains_on_both_data_sets(repros: list[dict[str, Any]]) -> Non
 
 
 def test_a_failure_is_recorded_without_the_copys_folder(repros: list[dict[str, Any]]) -> None:
-    record = ablations.measure("fill", ["erm"], [0])
+    record = ablations.measure_variant("fill", ["erm"], [0])
     assert record["failed"] == "out/real is broken."
     assert "data" not in record
 
@@ -261,7 +261,7 @@ def test_a_failure_is_recorded_without_the_copys_folder(repros: list[dict[str, A
 def test_a_section_that_is_missing_fails_its_variant_alone(repros: list[dict[str, Any]]) -> None:
     content = {name: of for name, of in AVATARS.items() if name != "complement"}
     PARAMETERS_FILE.write_text(yaml.safe_dump(content))
-    record = ablations.measure("mahalanobis", ["erm"], [0])
+    record = ablations.measure_variant("mahalanobis", ["erm"], [0])
     assert record["failed"] == (
         "params.yaml: complement.metric cannot be changed: there is no section complement."
     )
@@ -297,7 +297,7 @@ def test_what_is_measured_is_not_measured_again_unless_it_is_named(
 def test_other_parameters_are_measured_again_where_they_change_the_figures(
     changes: dict[str, Any], again: bool, repros: list[dict[str, Any]]
 ) -> None:
-    records = [ablations.measure("gated", ["erm"], [0, 1])]
+    records = [ablations.measure_variant("gated", ["erm"], [0, 1])]
     PARAMETERS_FILE.write_text(yaml.safe_dump(changed(AVATARS, changes)))
     assert ablations.is_measured(records, "gated", ["erm"], [0, 1]) is not again
     assert not ablations.is_measured(records, "gated", ["erm"], [0, 2])
@@ -310,14 +310,14 @@ def test_a_stopped_run_keeps_what_it_has(
 ) -> None:
     few = {name: VARIANTS[name] for name in ("gated", "rescored")}
     monkeypatch.setattr(ablations, "VARIANTS", few)
-    measure = ablations.measure
+    measure = ablations.measure_variant
 
     def stopped(name: str, recipes: list[str], seeds: list[int]) -> dict[str, Any]:
         if name == "rescored":
             raise KeyboardInterrupt
         return measure(name, recipes, seeds)
 
-    monkeypatch.setattr(ablations, "measure", stopped)
+    monkeypatch.setattr(ablations, "measure_variant", stopped)
     with pytest.raises(KeyboardInterrupt):
         ablations.main(None, "0,1", "erm")
     assert names_in_file() == ["gated"]

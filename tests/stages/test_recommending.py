@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from stages import evaluate, report
 from stages.reporting import results
 from stages.reporting.plateaus import read_plateaus
-from stages.reporting.recommendation import Recommendation, percent, read_recommendation
+from stages.reporting.recommendation import Recommendation, probability_text, read_recommendation
 from stages.reporting.recommending import (
     ASSUMED_DEVIATION,
     NOTHING,
@@ -369,7 +369,7 @@ def test_what_made_the_synthetic_images_is_in_the_sentence_where_it_is_doubtful(
     [(0.7999, "79 %"), (0.8, "80 %"), (0.29, "29 %"), (0.0, "under 1 %"), (0.01, "1 %"), (1.0, "over 99 %")],
 )
 def test_what_reads_as_80_percent_is_no_less(probability: float, text: str) -> None:
-    assert percent(probability) == text
+    assert probability_text(probability) == text
 
 
 # --- In the pipeline -------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from stages.reporting.measures import (
     runs_table,
     worst_group_of,
 )
-from stages.reporting.pictures import evenly_per_group, groups_of
+from stages.reporting.pictures import evenly_per_group, groups_by_labels
 from stages.reporting.steps import gates, hyperplanes, inversion, quality
 from stages.reporting.tables import FIGURE_SPACE, Cell, Heading, Table, to_html, to_markdown
 from stages.reporting.text import group_headings, spread_text
@@ -216,8 +216,8 @@ def test_many_groups_are_headed_by_their_values_alone() -> None:
 
 def test_groups_are_numbered_by_target_then_the_protected_attributes() -> None:
     labels = pd.DataFrame({"b": [0, 1, 1], "t": [1, 0, 1], "a": [1, 0, 0]})
-    assert groups_of(labels, ["t", "a", "b"]).tolist() == [6, 1, 5]
-    assert groups_of(labels, ["t", "a"]).tolist() == [3, 0, 2]
+    assert groups_by_labels(labels, ["t", "a", "b"]).tolist() == [6, 1, 5]
+    assert groups_by_labels(labels, ["t", "a"]).tolist() == [3, 0, 2]
 
 
 @pytest.mark.parametrize("n_protected", [2, 4, 8])

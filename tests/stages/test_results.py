@@ -14,8 +14,7 @@ from pipeline.content.files import write_json
 from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from stages import evaluate, report
-from stages.reporting import ablation_tables, results, targets
-from stages.reporting import leakage as losses
+from stages.reporting import ablation_tables, leakage, results, targets
 from stages.reporting.measures import group_columns, overview, runs_table
 from stages.reporting.tables import markdown_rows
 from stages.shared.datasheet import Summary
@@ -179,8 +178,8 @@ def test_complements_come_into_a_group_from_the_one_beside_it() -> None:
     nothing = [None] * 4
     of = flips([0, 0, 50, 9], [None, None, 0.3, 0.9],
                Male=[None, None, 0.8, 0.1], Blond_Hair=[None, None, 0.6, 0.1])  # fmt: skip
-    assert losses.moves_into({"Male": of}, 3, ATTRIBUTES) == losses.Moves(50, 0.8, 0.4, 0.3)
-    assert losses.moves_into({"Male": flips([0] * 4, nothing, Male=nothing)}, 3, ATTRIBUTES) is None
+    assert leakage.moves_into({"Male": of}, 3, ATTRIBUTES) == leakage.Moves(50, 0.8, 0.4, 0.3)
+    assert leakage.moves_into({"Male": flips([0] * 4, nothing, Male=nothing)}, 3, ATTRIBUTES) is None
 
 
 def test_of_two_attributes_every_subset_leads_into_a_group() -> None:
@@ -194,7 +193,7 @@ def test_of_two_attributes_every_subset_leads_into_a_group() -> None:
         "Male": from_group(5, 10, 0.5), "Eyeglasses": from_group(6, 30, 0.1),
         "Male+Eyeglasses": from_group(4, 60, 1.0),
     }  # fmt: skip
-    moves = losses.moves_into(by_flips, 7, names)
+    moves = leakage.moves_into(by_flips, 7, names)
     assert moves is not None
     assert moves.pairs == 100
     assert moves.flipped == pytest.approx(0.68)
@@ -207,13 +206,15 @@ def test_wrong_labels_are_of_the_given_group_over_all_sources() -> None:
         "z": LabelNoise.model_construct(confusion=[*confusion, [0, 0, 1, 9]]),
         "z_prime": LabelNoise.model_construct(confusion=[*confusion, [0, 20, 25, 45]]),
     }
-    assert losses.label_noise(labels, 3) == pytest.approx(0.46)
-    assert losses.label_noise({"z": LabelNoise.model_construct(confusion=[[0] * 4] * 4)}, 3) is None
+    assert leakage.wrongly_labelled_share(labels, 3) == pytest.approx(0.46)
+    assert (
+        leakage.wrongly_labelled_share({"z": LabelNoise.model_construct(confusion=[[0] * 4] * 4)}, 3) is None
+    )
 
 
 def test_the_rarest_group_and_its_share() -> None:
-    assert losses.rarest_group({"group_0": 5, "group_1": 9, "group_2": 3, "group_3": 3}) == 2
-    assert losses.coverage(JudgedSource.model_construct(group_n=[50, 30, 19, 1]), 3) == 0.01
+    assert leakage.rarest_group({"group_0": 5, "group_1": 9, "group_2": 3, "group_3": 3}) == 2
+    assert leakage.coverage(JudgedSource.model_construct(group_n=[50, 30, 19, 1]), 3) == 0.01
 
 
 def quality_of_four() -> Quality:
@@ -241,7 +242,7 @@ def quality_of_four() -> Quality:
 def test_every_loss_of_the_rarest_group_and_the_largest() -> None:
     counts = {"group_0": 700, "group_1": 200, "group_2": 91, "group_3": 9}
     sheet = Summary.model_construct(images=1000, group_counts=counts)
-    found = losses.losses(quality_of_four(), sheet, runs_of(), ATTRIBUTES)
+    found = leakage.leaks(quality_of_four(), sheet, runs_of(), ATTRIBUTES)
     figures = {loss.place: loss.figure for loss in found}
     assert (found[0].figure, found[0].beside) == ("2.0 %", "0.9 % of training images")
     assert figures["Accuracy of f for Blond_Hair, on its G(z)"] == "55.0 %"
@@ -249,21 +250,21 @@ def test_every_loss_of_the_rarest_group_and_the_largest() -> None:
     assert figures["Leakage: Blond_Hair stayed, G(z′)"] == "40.0 %"
     assert figures["Wrong labels among its images, augmented"] == "30.0 %"
     assert figures["Shortcut: G(z) told from real images"] == "AUC 93.0 %"
-    largest = losses.largest_loss(found)
+    largest = leakage.largest_leak(found)
     assert largest is not None
     assert largest.place == "Both, and nothing else changed, G(z′)"
     assert largest.lost == pytest.approx(0.8)
-    leakage = next(loss for loss in found if loss.place == "Leakage: Blond_Hair stayed, G(z′)")
-    assert leakage.lost == pytest.approx(0.6)
+    stayed = next(loss for loss in found if loss.place == "Leakage: Blond_Hair stayed, G(z′)")
+    assert stayed.lost == pytest.approx(0.6)
 
 
 def test_without_judges_there_is_the_shortcut_alone() -> None:
     runs = pd.concat([runs_of(), pd.DataFrame(run("augmented", "erm_balanced", 0.7)),
                       pd.DataFrame(run("augmented", "source_balanced", 0.72))])  # fmt: skip
     sheet = Summary.model_construct(images=9, group_counts={f"group_{k}": 1 for k in range(4)})
-    found = losses.losses(Quality.model_construct(probe={}, judge=None), sheet, runs, ATTRIBUTES)
+    found = leakage.leaks(Quality.model_construct(probe={}, judge=None), sheet, runs, ATTRIBUTES)
     assert [loss.beside for loss in found] == ["70.0 ± 1.0 % with erm_balanced: +2.0 points ± 1.4"]
-    assert losses.largest_loss(found) is None
+    assert leakage.largest_leak(found) is None
 
 
 # --- Ablations -------------------------------------------------------------------------------------------

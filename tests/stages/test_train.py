@@ -23,7 +23,7 @@ from stages import train, train_attribute
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.paths import ATTRIBUTES, BALANCED, REAL, RUNS
 from stages.shared.training_data import training_images
-from stages.train_attribute import SELECTIONS, group_accuracies, validation_metrics
+from stages.train_attribute import SELECTIONS, group_accuracies_at, labeller_metrics
 from tests.balanced import expected_images, make_project
 
 TWO = ("Blond_Hair", "Male")
@@ -168,8 +168,8 @@ def test_the_selections_by_hand():
     assert SELECTIONS["average_precision"][1](SCORES, RARE) == 0.3
     assert SELECTIONS["worst_group_accuracy"][1](SCORES, RARE) == pytest.approx(0.25)
     assert SELECTIONS["worst_group_accuracy"][0](SCORES, RARE) == pytest.approx(4 / 5)
-    np.testing.assert_array_equal(group_accuracies(SCORES, RARE, 0.3, 4), [0.8, np.nan, 1, 1])
-    np.testing.assert_array_equal(group_accuracies(SCORES, RARE, 0.4, 4), [1, np.nan, 1, 0.5])
+    np.testing.assert_array_equal(group_accuracies_at(SCORES, RARE, 0.3, 4), [0.8, np.nan, 1, 1])
+    np.testing.assert_array_equal(group_accuracies_at(SCORES, RARE, 0.4, 4), [1, np.nan, 1, 0.5])
 
 
 def test_a_fair_threshold_is_another_than_the_best_f1():
@@ -200,15 +200,15 @@ def test_no_threshold_has_a_better_worst_group():
         groups, targets = random.integers(0, 8, 60), random.integers(0, 2, 60)
         scores = np.round(0.3 * targets + random.random(60), 1)  # with ties
         images = images_with(groups.tolist(), targets.tolist())
-        worst = {cut: np.nanmin(group_accuracies(scores, images, cut, 8)) for cut in np.unique(scores)}
+        worst = {cut: np.nanmin(group_accuracies_at(scores, images, cut, 8)) for cut in np.unique(scores)}
         best = max(worst.values())
         assert SELECTIONS["worst_group_accuracy"][0](scores, images) == pytest.approx(best)
         chosen = SELECTIONS["worst_group_accuracy"][1](scores, images)
-        assert np.nanmin(group_accuracies(scores, images, chosen, 8)) == best
+        assert np.nanmin(group_accuracies_at(scores, images, chosen, 8)) == best
 
 
 def test_metrics_of_a_group_without_images_are_null():
-    metrics = validation_metrics(SCORES, RARE, 0.4, 4)
+    metrics = labeller_metrics(SCORES, RARE, 0.4, 4)
     assert metrics["group_1_accuracy"] is None
     assert [metrics[f"group_{group}_n"] for group in range(4)] == [5, 0, 4, 2]
     assert metrics["accuracy"] == pytest.approx(10 / 11)
@@ -245,7 +245,7 @@ def test_an_attributes_weights_and_threshold_go_together(selection, tmp_path, mo
         assert figure(alone, validation) == pytest.approx(best, abs=1e-6)
     metrics = json.loads((ATTRIBUTES / "Eyeglasses/metrics.json").read_text())
     for place, (column, threshold) in enumerate(zip(scores.T, card["thresholds"], strict=True)):
-        accuracies = group_accuracies(column, validation, threshold, 8)
+        accuracies = group_accuracies_at(column, validation, threshold, 8)
         prefix = f"checker_{place - 1}_" if place else ""
         given = [metrics[f"{prefix}group_{group}_accuracy"] for group in range(8)]
         np.testing.assert_allclose([np.nan if value is None else value for value in given], accuracies)
@@ -257,11 +257,11 @@ def test_an_attributes_weights_and_threshold_go_together(selection, tmp_path, mo
 def test_a_checker_sees_one_half_of_the_images(tmp_path, monkeypatch):
     parameters = project(tmp_path, monkeypatch, TWO)
     images = train_attribute.real_images(parameters, "train", Store(REAL), "Male")
-    parts = [train_attribute.training_of(images, half, 0) for half in (0, 1)]
+    parts = [train_attribute.training_part(images, half, 0) for half in (0, 1)]
     assert not set(parts[0].ids) & set(parts[1].ids)
     assert set(parts[0].ids) | set(parts[1].ids) == set(images.ids)
     assert parts[1].ids.tolist() == images.ids[half_of_each(images.groups, 0) == 1].tolist()
-    assert train_attribute.training_of(images, None, 0) is images
+    assert train_attribute.training_part(images, None, 0) is images
 
 
 def test_a_useless_labeller_stops_with_its_sentence(tmp_path, monkeypatch):

@@ -2,9 +2,9 @@
 
 The packages `data`, `pipeline`, `generators`, `classifiers` and `stages` have plain names, which other
 people's code may use too: a script that imports zprime may stand beside a folder `data` of its own. zprime
-must not take that folder for its own, nor its owner find zprime's under this name. So the files are loaded
-here as `zprime.packages.data` and so on, and what they import from one another as `data` is found here as
-well. Nothing else in the process changes.
+must not take that folder for its own, and that script must not find zprime's package under the plain name. So
+the files are loaded here as `zprime.packages.data` and so on, and when one of them imports `data`, it gets
+`zprime.packages.data`. Nothing else in the process changes.
 
 In a wheel the packages lie in this folder; in a clone they lie beside the folder `zprime`.
 """
@@ -34,9 +34,12 @@ def _import(
     fromlist: Sequence[str] | None = (),
     level: int = 0,
 ) -> Any:
-    """Do what an import statement asks for, with zprime's own packages found below `zprime.packages`.
+    """Execute an import statement, with zprime's own packages found below `zprime.packages`.
 
-    The arguments are those of `builtins.__import__`.
+    The arguments are those of `builtins.__import__`, and so is the result.
+
+    Returns:
+        the imported module or package.
     """
     if level or name.partition(".")[0] not in NAMES:
         return builtins.__import__(name, globals, locals, fromlist or (), level)
@@ -47,7 +50,7 @@ def _import(
 
 
 class _Loader(SourceFileLoader):
-    """Loads a file of zprime's; its import statements, late ones too, go through `_import`."""
+    """Loads a file of zprime; its import statements, late ones too, go through `_import`."""
 
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
@@ -55,12 +58,12 @@ class _Loader(SourceFileLoader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds `zprime.packages.NAME` and what is below it."""
+    """Finds `zprime.packages.NAME` and the modules below it."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The place of a module below `zprime.packages`; None for any other."""
+        """Return the spec of a module below `zprime.packages`; None for any other."""
         if not fullname.startswith(f"{__name__}."):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
