@@ -2,13 +2,8 @@
 
 from setuptools import find_packages, setup
 
-NAMES = (
-    "classifiers",
-    "data",
-    "generators",
-    "pipeline",
-    "stages",
-)  # as in zprime/packages, not importable here
+# As in zprime/packages, which cannot be imported here.
+NAMES = ("classifiers", "data", "generators", "pipeline", "stages")
 INNER = find_packages(include=[pattern for name in NAMES for pattern in (name, f"{name}.*")])
 
 setup(
