@@ -8,7 +8,7 @@ from pydantic import (
 )
 
 from classifiers.networks.parameters import Backbone
-from classifiers.training.methods import AnyMethodSettings
+from classifiers.training.method_settings import AnyMethodSettings
 from classifiers.training.samplers import SamplerName
 from pipeline.parameters import Parameters
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Look, Part, Phase
+from classifiers.training.method_settings import new_method
 from classifiers.training.methods.base import Context, SumOverProcesses
 from classifiers.training.parameters import Recipe, Training
 from classifiers.training.samplers import SAMPLERS, Sampler, SourceShareSampler
@@ -50,7 +51,7 @@ def phases_of(
         ]
 
     def part_of(images: LabelledImages, look: Look) -> Part:
-        method = recipe.method.build(Context(images.group_counts(n_groups), total))
+        method = new_method(recipe.method, Context(images.group_counts(n_groups), total))
         return Part(images, method, _sampler(recipe, settings, images))
 
     return [Phase(steps, partial(part_of, images)) for images, steps in parts]

@@ -16,7 +16,7 @@ from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import copy_of_weights, train_classifier
-from classifiers.training.methods import ERMSettings, GroupDROSettings
+from classifiers.training.method_settings import ERMSettings, GroupDROSettings
 from classifiers.training.methods.base import one_process
 from classifiers.training.parameters import Optimizer, Recipe, Training
 from classifiers.training.recipes import phases_of

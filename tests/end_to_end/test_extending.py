@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -56,7 +57,7 @@ sampler = SAMPLERS["root"](np.array([0] * 90 + [1] * 10), 4000, 0)
 print((sampler(0) >= 90).mean())
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("extending")]
+pytestmark = pytest.mark.slow
 
 
 class Step(NamedTuple):
@@ -139,6 +140,11 @@ def test_a_block_that_says_not_where_it_goes_is_found() -> None:
 def test_the_code_of_the_page_is_in_the_projects_style(extended: Path) -> None:
     checked(extended, "ruff", "check", ".")
     checked(extended, "ruff", "format", "--check", ".")
+
+
+def test_no_stage_has_to_list_what_was_added(extended: Path) -> None:
+    test = "test_an_entry_lists_every_module_that_its_stage_can_run_and_no_other"
+    checked(extended, sys.executable, "-m", "pytest", f"tests/stages/test_declaration.py::{test}")
 
 
 def test_a_dataset_and_a_generator_are_used(extended: Path) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from stages.reporting.reference import DISCRIMINATOR
 from tests.support import PROJECT
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
+FILES = ("csv", "json", "md", "npz", "parquet", "py", "safetensors", "yaml")  # what file names end in
 
 
 def anchors(page: Path) -> set[str]:
@@ -34,3 +36,19 @@ def test_the_readme_links_to_every_page() -> None:
     linked = {path for path, _ in LINK.findall(PAGES[0].read_text(encoding="utf-8"))}
 
     assert {f"docs/{page.name}" for page in PAGES[1:]} <= linked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_parameters_that_are_named_exist(page: Path) -> None:
+    listed = (PROJECT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"^\| `([\w.]+)` \|", listed, flags=re.MULTILINE))
+    sections = {key.split(".")[0] for key in known}
+    text = re.sub(r"```python.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = re.findall(r"(?<![\w/.])([a-z_]+(?:\.[a-zA-Z_]+)+)(?![\w/(])", text)
+
+    for key in named:
+        section, name = key.split(".")[0], key.rpartition(".")[2]
+        if section not in sections or name in FILES or name == DISCRIMINATOR:
+            continue
+        definition = re.sub(r"^train\.definitions\.\w+", "train.definitions.NAME", key)
+        assert definition in known | {"train.definitions.NAME"}, f"{page.name} names {key}, which is none"

@@ -165,6 +165,13 @@ def test_the_keys_that_are_described_are_those_of_the_schemas() -> None:
         assert listed <= set(file.schemas[""].model_fields), file.name
 
 
+def test_every_parameter_has_a_meaning() -> None:
+    rows = [line for line in pages()[PARAMETERS_PAGE].splitlines() if line.startswith("| `")]
+
+    assert len(rows) > 150
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
 def test_every_parameter_has_a_row() -> None:
     page = pages()[PARAMETERS_PAGE]
     sections = {name: parts_of(field.annotation) for name, field in AllParameters.model_fields.items()}
