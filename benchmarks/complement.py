@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measuring import Result, compare, peak_bytes, seconds
-from generators.complements import Constraints, complement, flips_of
+from generators.complements import Constraints, complement, subset_flips
 from generators.hyperplanes import Hyperplane, Planes
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.stores import Store, commit_shard, finish_store, shard_sizes
@@ -51,7 +51,7 @@ def speedup() -> Result:
     """Compare one product for all latents with a loop over them."""
     latents = np.random.default_rng(1).standard_normal((VECTORS, DIM), dtype=np.float32)
     moved = np.empty_like(latents)
-    (of,) = flips_of("complement", random_planes(DIM))[0].by_domain
+    (of,) = subset_flips("complement", random_planes(DIM))[0].by_domain
     complement(latents, of, out=moved)
     np.testing.assert_allclose(moved[:100], one_by_one(latents[:100], of), atol=1e-5)
     ratio, theirs, ours = compare(lambda: one_by_one(latents, of), lambda: complement(latents, of, out=moved))
@@ -112,7 +112,7 @@ def stream(count: int) -> None:
         )
         finish_store(labels, len(sizes))
         planes = random_planes(STREAMED_DIM)
-        flips = flips_of("complement", planes)
+        flips = subset_flips("complement", planes)
         chosen = first_of_each_group(NAMES, int(PER_GROUP * count))
         on_sphere, normalises = False, True
         set_up = partial(

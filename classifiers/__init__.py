@@ -1,1 +1,1 @@
-"""Networks, their training, and what only measures."""
+"""Classifier networks, their training, and the code that only measures."""

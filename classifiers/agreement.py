@@ -1,30 +1,37 @@
-"""How often what is said of images is true: pure functions of columns in {0, 1}.
+"""Computes how often labels that a classifier gives are true: pure functions of columns in {0, 1}.
 
-What trains a judge tells its accuracy with these; `classifiers.measures.judging` has what judges then find. A
-share of an empty group is None, which JSON writes as null.
+A stage that trains a judge reports its accuracy with these; `classifiers.measures.judging` has the figures
+that judges then find. A share of an empty group is None, which JSON writes as null.
 """
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from pipeline.content.arrays import BoolArray, IntArray
+
 Shares = list[float | None]
 
 
-def shares_by_group(events: NDArray[np.bool_], groups: IntArray, n_groups: int) -> Shares:
-    """In what share of each group's samples [n] the event happened: n_groups of them."""
+def shares_by_group(events: BoolArray, groups: IntArray, n_groups: int) -> Shares:
+    """Average a boolean over each group: events, groups [n] -> [n_groups]; None for an empty group."""
     n = np.bincount(groups, minlength=n_groups)
     happened = np.bincount(groups, weights=events, minlength=n_groups)
     return [float(h / m) if m else None for h, m in zip(happened, n, strict=True)]
 
 
 def agreement(truth: IntArray, said: IntArray, groups: IntArray, n_groups: int) -> dict[str, Any]:
-    """How often what is said of an attribute is true: truth, said [n] in {0, 1}, and the true groups [n].
+    """Compare given labels of an attribute with the true ones.
 
-    Gives accuracy; balanced_accuracy, (TPR + TNR) / 2, None where only one value is true;
-    worst_group_accuracy, of the groups that there are; group_accuracies and group_n, n_groups each.
+    Args:
+        truth: the true labels, [n] in {0, 1}.
+        said: the given labels, [n] in {0, 1}.
+        groups: the true groups, [n].
+        n_groups: how many groups there are.
+
+    Returns:
+        accuracy; balanced_accuracy, (TPR + TNR) / 2, None if only one label occurs in `truth`;
+        worst_group_accuracy, of the groups that are not empty; group_accuracies and group_n, [n_groups] each.
     """
     right = said == truth
     by_class = [share for share in shares_by_group(right, truth, 2) if share is not None]

@@ -1,23 +1,17 @@
-"""Whether classifiers may be trusted: judgements of trainings, labellers, labels and the probe.
+"""Judges whether labellers, and the labels that they give to synthetic images, may be trusted.
 
-Pure functions of figures; `pipeline.content.trust` says what becomes of a judgement.
+Pure functions of figures; `pipeline.content.trust` says what follows from a judgement.
 """
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from classifiers.selection import log_odds
 from classifiers.training.plateau import PLATEAU
+from pipeline.content.arrays import FloatArray
 from pipeline.content.trust import Judgement, Level
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-# --- Trainings -------------------------------------------------------------------------------------------
-
 
 # --- Labellers -------------------------------------------------------------------------------------------
 
@@ -27,10 +21,10 @@ CONFIDENCE = 0.95
 
 
 def interval_of(correct: int, n: int) -> tuple[float, float]:
-    """Where a share of `correct` of n lies with 95 % confidence: Wilson's interval; [0, 1] for n = 0."""
+    """Return Wilson's 95 % confidence interval of the share correct / n; [0, 1] for n = 0."""
     if not n:
         return 0.0, 1.0
-    from scipy.stats import binomtest  # half a second to import
+    from scipy.stats import binomtest  # lazy: slow import
 
     found = binomtest(correct, n).proportion_ci(CONFIDENCE, "wilson")
     return float(found.low), float(found.high)
@@ -39,16 +33,20 @@ def interval_of(correct: int, n: int) -> tuple[float, float]:
 def labeller_judgement(
     attribute: str, accuracies: FloatArray, counts: Sequence[int], names: Sequence[str], separation: float
 ) -> Judgement:
-    """Whether the classifier of an attribute may label: its worst group on validation, against chance.
+    """Judge whether the classifier of an attribute may label, by its worst group on validation.
 
-    A group that it gets wrong as often as right will be filled with images of another, so the worst group
-    decides, not the average.
+    A group that the classifier gets wrong as often as right will be filled with images of another group, so
+    the worst group, compared with chance, decides, not the average.
 
     Args:
-        accuracies: of every group of real validation images, [n_groups]; NaN without images.
-        counts: how many images these are, [n_groups].
-        names: of the groups.
+        attribute: the attribute's name.
+        accuracies: the accuracy in every group of real validation images, [n_groups]; NaN without images.
+        counts: how many images each group has, [n_groups].
+        names: the groups' names, [n_groups].
         separation: the lowest of the last separations of the networks that label.
+
+    Returns:
+        The judgement.
     """
     worst = int(np.nanargmin(accuracies))
     accuracy, n = float(accuracies[worst]), counts[worst]
@@ -86,16 +84,22 @@ FEWEST = 20  # images with the rarer label: a hyperplane in 64 dimensions has no
 
 
 def share_judgement(attribute: str, real: float, n_positive: int, n: int) -> Judgement:
-    """Whether the labels of an attribute among G(z) are about as frequent as among real images.
+    """Judge whether the labels of an attribute are about as frequent among G(z) as among real images.
 
-    A generator learns what is frequent: where nearly all its images get one label, the labeller is wrong.
+    A generator learns the frequencies of its data: if nearly all its images get one label, the labeller is
+    wrong.
 
     Args:
+        attribute: the attribute's name.
         real: the share of positives among real training images, in (0, 1).
         n_positive: how many of n images G(z) are labelled 1.
+        n: the number of images.
+
+    Returns:
+        The judgement.
     """
     share = n_positive / n
-    known = min(max(real, 0.5 / n), 1 - 0.5 / n)  # finer than n images can tell is nothing
+    known = min(max(real, 0.5 / n), 1 - 0.5 / n)  # n images cannot tell smaller shares from 0
     distance = abs(float(log_odds((n_positive + 0.5) / (n + 1)) - log_odds(known)))
     level: Level = "fine"
     if distance > ANOTHER or min(n_positive, n - n_positive) < FEWEST:
@@ -112,6 +116,3 @@ def share_judgement(attribute: str, real: float, n_positive: int, n: int) -> Jud
         remedy=f"Look at the labeller of {attribute} and at the generator's images (out/generator/samples).",
         figures={"share": share, "real_share": real, "log_odds_distance": distance},
     )
-
-
-# --- Probe -----------------------------------------------------------------------------------------------

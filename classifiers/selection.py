@@ -1,33 +1,41 @@
-"""What weights and thresholds are selected by: accuracies, average precision, thresholds of scores."""
+"""Figures that weights and thresholds are selected by: accuracies, average precision, thresholds."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.counts import FloatArray, IntArray, ratio
+from classifiers.counts import ratio
+from pipeline.content.arrays import FloatArray, IntArray
 
-SATURATED = 1e-7  # shares nearer to 0 or 1 than this are taken to it: their log odds are finite
-
-
-HALF = 0.5  # the score from which on 1 is predicted, wherever no other threshold is named
+SATURATED = 1e-7  # shares nearer to 0 or 1 are set to this distance, so that log odds are finite
 
 
-CACHE_BYTES = 2**20  # of an array that is gone over again and again
+HALF = 0.5  # the threshold unless another is named: scores from it on are predicted 1
+
+
+CACHE_BYTES = 2**20  # size of an array that is read again and again
 
 
 def log_odds(shares: FloatArray | float) -> FloatArray:
-    """ln(p / (1 - p)) of shares or scores in [0, 1], of any shape: within ± ln(1 / `SATURATED`), 16.1."""
+    """Compute ln(p / (1 - p)) of p in [0, 1], of any shape: clipped to ± ln(1 / `SATURATED`), 16.1."""
     p = np.clip(np.asarray(shares, dtype=np.float64), SATURATED, 1 - SATURATED)
     return np.log(p / (1 - p))
 
 
 def f1_threshold(scores: FloatArray, targets: IntArray) -> float:
-    """The score from which on to predict 1 for the best F1: scores, targets [n]; one of the scores.
+    """Find the threshold with the best F1.
 
     Source: METHODS 1 (Ramaswamy et al., 2021, choose the thresholds of their classifiers so).
+
+    Args:
+        scores: [n].
+        targets: [n] in {0, 1}.
+
+    Returns:
+        One of the scores: samples with this score or more are predicted 1.
     """
-    from sklearn.metrics import precision_recall_curve  # a second to import, and most stages do without
+    from sklearn.metrics import precision_recall_curve  # lazy: slow import
 
     precision, recall, thresholds = precision_recall_curve(targets, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
@@ -35,11 +43,19 @@ def f1_threshold(scores: FloatArray, targets: IntArray) -> float:
 
 
 def worst_group_threshold(scores: FloatArray, targets: IntArray, groups: IntArray) -> float:
-    """The score from which on to predict 1 for the best worst-group accuracy: all are [n].
+    """Find the threshold with the best worst-group accuracy.
 
-    Half way between two scores that follow one another, or the lowest score. Of equally good ones the nearest
-    to 0.5: what labels other images than these is not to stand at the edge of what is good. Source: this
-    project's own, for the figure of Sagawa et al., 2020.
+    Of equally good thresholds it is the nearest to 0.5: a labeller of further images should not work at the
+    edge of the good range. Source: this project's own, for the figure of Sagawa et al., 2020.
+
+    Args:
+        scores: [n].
+        targets: [n] in {0, 1}.
+        groups: [n].
+
+    Returns:
+        The middle between two successive scores, or the lowest score: samples with this score or more are
+        predicted 1.
     """
     values = np.unique(scores)
     between = (values[:-1] + values[1:]) / 2
@@ -57,9 +73,15 @@ def worst_group_threshold(scores: FloatArray, targets: IntArray, groups: IntArra
 
 
 def group_accuracies(counts: FloatArray) -> FloatArray:
-    """The accuracy of each group t * n_g + g: [..., 2 n_g], in [0, 1]; NaN for a group without samples.
+    """Compute the accuracy of each group t * n_g + g.
 
     Source: Sagawa et al., 2020.
+
+    Args:
+        counts: [..., 2, n_g, 2], see `classifiers.counts.count_table`.
+
+    Returns:
+        [..., 2 n_g], in [0, 1]; NaN for a group without samples.
     """
     correct = np.stack([counts[..., 0, :, 0], counts[..., 1, :, 1]], axis=-2)
     accuracy = ratio(correct, counts.sum(axis=-1))
@@ -67,13 +89,13 @@ def group_accuracies(counts: FloatArray) -> FloatArray:
 
 
 def worst_group_accuracy(counts: FloatArray) -> FloatArray:
-    """The lowest accuracy of the groups that have samples: [...], in [0, 1]. Source: Sagawa et al., 2020."""
-    worst: FloatArray = np.fmin.reduce(group_accuracies(counts), axis=-1)  # which ignores NaN
+    """Compute the lowest accuracy of groups with samples: [...] in [0, 1]. Source: Sagawa et al., 2020."""
+    worst: FloatArray = np.fmin.reduce(group_accuracies(counts), axis=-1)  # fmin ignores NaN
     return worst
 
 
 def accuracy(counts: FloatArray) -> FloatArray:
-    """The share of correct predictions: [...], in [0, 1]. Source: Sagawa et al., 2020 (average accuracy)."""
+    """Compute the share of correct predictions: [...] in [0, 1]. Source: Sagawa et al., 2020."""
     correct = counts[..., 0, :, 0].sum(axis=-1) + counts[..., 1, :, 1].sum(axis=-1)
     return ratio(correct, counts.sum(axis=(-3, -2, -1)))
 
@@ -81,18 +103,22 @@ def accuracy(counts: FloatArray) -> FloatArray:
 def average_precision(
     scores: FloatArray, targets: IntArray, weights: NDArray[Any] | None = None
 ) -> FloatArray:
-    """AP = Σ (R_k - R_{k-1}) P_k over the distinct scores: [...], in [0, 1]; NaN without positives.
+    """Compute AP = Σ (R_k - R_{k-1}) P_k over the distinct scores.
+
+    Source: as scikit-learn's `average_precision_score`, which computed the published values.
 
     Args:
-        scores, targets: [n].
-        weights: how often each sample counts, [..., n].
+        scores: [n].
+        targets: [n] in {0, 1}.
+        weights: how often each sample counts, [..., n]; None for once.
 
-    Source: as scikit-learn's `average_precision_score`, with which the published values were computed.
+    Returns:
+        [...], in [0, 1]; NaN without positives.
     """
     if weights is None:
         weights = np.ones(len(scores))
     order = np.argsort(-scores, kind="stable")
-    # Equal scores are predicted together: each run of them is one point of the curve.
+    # Samples with equal scores are predicted together: each run of them is one point of the curve.
     starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
     rows = weights.reshape(-1, len(scores))
     block = max(1, CACHE_BYTES // (8 * len(scores)))
@@ -104,11 +130,20 @@ def average_precision(
 
 
 def _average_precision(weights: NDArray[Any], targets: IntArray, starts: IntArray) -> FloatArray:
-    """AP of samples in falling order of their scores: weights [r, n], the starts of equal scores -> [r]."""
+    """Compute AP of samples in falling order of their scores.
+
+    Args:
+        weights: how often each sample counts, [r, n].
+        targets: [n] in {0, 1}.
+        starts: where each run of equal scores begins.
+
+    Returns:
+        [r].
+    """
     gained, drawn = weights * targets.astype(np.float64), weights.astype(np.float64)
     if len(starts) < len(targets):
         gained, drawn = np.add.reduceat(gained, starts, axis=1), np.add.reduceat(drawn, starts, axis=1)
     positives, predicted = np.cumsum(gained, axis=1), np.cumsum(drawn, axis=1)
-    # Where nothing has been predicted yet, nothing is gained either.
+    # `predicted` is 0 only where `positives` is 0: their precision is then 0.
     precision = positives / np.maximum(predicted, np.finfo(np.float64).tiny)
     return ratio(np.einsum("rk,rk->r", gained, precision), positives[:, -1])

@@ -1,4 +1,4 @@
-"""Sources of images, the balanced manifest, exports."""
+"""Data: sources of images, the balanced manifest, and exports."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["BalancedDataset"]
 
 
 def __getattr__(name: str) -> Any:
-    """`BalancedDataset`, when somebody asks for it: torch takes seconds to import, and most do without."""
+    """Import `BalancedDataset` when it is asked for: torch takes seconds to import, and few need it."""
     if name == "BalancedDataset":
         from data.dataset import BalancedDataset
 

@@ -1,8 +1,9 @@
 """Balancing: which synthetic images join the real ones, and with which labels.
 
-Pure functions of tables. A pair is an original and its complement: z and z', or a real image and the
-complement of its inversion. The sides that may be added are candidates; a policy chooses among them, and a
-cap on the rows of every group keeps the data from becoming less balanced than the real images are.
+The functions are pure: tables in, tables out. A pair is an original and its complement: z and z', or a real
+image and the complement of its inversion. The images of pairs that may be added are candidates. A policy
+chooses among them, and a cap on the rows of every group keeps the data from becoming less balanced than the
+real images are.
 """
 
 import math
@@ -16,27 +17,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data.controls import sampled_rows
-from data.gates import BoolArray
 from data.names import SPLITS, manifest_columns
+from pipeline.content.arrays import AnyIntArray, BoolArray
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
 
-# Two KL divergences, in nats, that differ by less are the same: a sum of a few terms p log p is off by 1e-16.
+# nats: a smaller difference of two KL divergences is rounding. A sum of a few terms p log p is off by 1e-16.
 KL_ROUNDING = 1e-12
-CAPS_AT_ONCE = 1 << 16  # of `largest_cap`, in memory at the same time
+CAPS_AT_ONCE = 1 << 16  # caps that `largest_cap` tries at the same time, in memory
 
-IntArray = NDArray[np.integer[Any]]
 CutBy = Literal["nothing", "limit", "marginals"]
 
 
 def real_rows(labels: pd.DataFrame, attributes: Sequence[str], store: str) -> pd.DataFrame:
-    """The manifest's rows of the real images of `SPLITS`: the oracle's and the judges' are no user's.
+    """Make the manifest's rows of the real images in `SPLITS`; the splits of oracle and judges are left out.
 
     Args:
         labels: id, split and the attributes of every real image.
         attributes: the target, then the protected ones.
         store: the path of their image store.
+
+    Returns:
+        The rows, with the columns of the manifest.
     """
     kept = with_groups(labels[labels["split"].isin(SPLITS)], attributes)
     scores = {f"{name}_score": np.nan for name in attributes}
@@ -45,18 +48,23 @@ def real_rows(labels: pd.DataFrame, attributes: Sequence[str], store: str) -> pd
 
 
 def with_groups(labels: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
-    """The table with columns `target` and `protected`, the number of the protected group."""
+    """Add the columns `target` and `protected`, the number of the protected group, to a table of labels."""
     target, *protected = attributes
     numbers, _ = protected_groups(labels[protected].to_numpy(np.int64))
     return labels.assign(target=labels[target].to_numpy(np.int64), protected=numbers)
 
 
 def synthetic_rows(table: pd.DataFrame, attributes: Sequence[str], source: str, store: str) -> pd.DataFrame:
-    """The manifest's rows of synthetic images.
+    """Make the manifest's rows of synthetic images.
 
     Args:
         table: id, pair_id, target, protected, and each attribute's score.
+        attributes: the target, then the protected ones.
         source: one of `SYNTHETIC_SOURCES`.
+        store: the path of their image store.
+
+    Returns:
+        The rows, with the columns of the manifest.
     """
     rows = table.assign(store=store, split="train", source=source)
     return rows[manifest_columns(attributes)].reset_index(drop=True)
@@ -71,16 +79,20 @@ def candidates_of(
     dropped: str,
     stores: Mapping[str, str],
 ) -> pd.DataFrame:
-    """The manifest's rows of all synthetic images that may be used, an original before its complements.
+    """Make the manifest's rows of all synthetic images that may be used.
 
     Args:
         z: id, and each attribute's label and score by the classifiers.
-        complements: of each source of complements, what `data.gates.judged_complements` gives.
-        kept: of each such source, which complements passed the gates: [n].
+        complements: what `data.gates.judged_complements` returns, for each source of complements.
+        kept: which complements passed the gates, for each such source: [n].
         attributes: the target, then the protected ones.
-        sources: those of `SYNTHETIC_SOURCES` that may be used; "z" goes with "z_prime".
-        dropped: what a gate drops: `pair` (a z without a complement that passed goes too), `complement`.
+        sources: the sources of `SYNTHETIC_SOURCES` that may be used; "z" goes with "z_prime".
+        dropped: what a gate drops: `pair` (a z without a complement that passed is dropped, too) or
+            `complement`.
         stores: the path of each source's image store.
+
+    Returns:
+        The rows, an original before its complements.
     """
     tables = []
     if "z" in sources:
@@ -93,29 +105,38 @@ def candidates_of(
     return pd.concat(tables).sort_values(["pair_id", "source", "id"]).reset_index(drop=True)
 
 
-def groups_of(rows: pd.DataFrame, n_protected: int) -> NDArray[np.int64]:
-    """The group target * n_protected + protected of each row: [n]."""
+def manifest_groups(rows: pd.DataFrame, n_protected: int) -> NDArray[np.int64]:
+    """Return the group target * n_protected + protected of each row: [n]."""
     return (rows["target"] * n_protected + rows["protected"]).to_numpy(np.int64)
 
 
 def counts_of(rows: pd.DataFrame, n_protected: int) -> "np.ndarray[Any, np.dtype[np.int_]]":
-    """How many rows each group has: [2 n_protected]."""
-    return np.bincount(groups_of(rows, n_protected), minlength=2 * n_protected)
+    """Count the rows of each group: [2 n_protected]."""
+    return np.bincount(manifest_groups(rows, n_protected), minlength=2 * n_protected)
 
 
 def take_all(real: pd.DataFrame, candidates: pd.DataFrame, n_protected: int, seed: int) -> pd.DataFrame:
-    """The paper's policy, `pairs`: every candidate."""
+    """Take every candidate: the paper's policy, `pairs`."""
     return candidates
 
 
 def fill_groups(real: pd.DataFrame, candidates: pd.DataFrame, n_protected: int, seed: int) -> pd.DataFrame:
-    """Just what makes every group of the training images as large as the largest.
+    """Take just as many candidates as make every group of the training images as large as the largest.
 
-    The candidates of a group are taken in a random order from `seed`; where a group has too few of
-    them all are taken, and the datasheet shows what is missing.
+    The candidates of a group are taken in a random order. If a group has too few of them, all are taken, and
+    the datasheet shows how many are missing.
+
+    Args:
+        real: the manifest's rows of real images.
+        candidates: the manifest's rows of synthetic images.
+        n_protected: how many protected groups there are.
+        seed: of the random order.
+
+    Returns:
+        The rows taken, in the order of the candidates.
     """
     counts = counts_of(real[real["split"] == "train"], n_protected)
-    groups = groups_of(candidates, n_protected)
+    groups = manifest_groups(candidates, n_protected)
     order = generator_for(seed, "fill").permutation(len(candidates))
     chosen: list[int] = []
     for group, missing in enumerate(counts.max() - counts):
@@ -132,11 +153,14 @@ POLICIES: dict[str, Policy] = {"pairs": take_all, "fill": fill_groups}
 # --- The cap on every group's synthetic rows ----------------------------------------------------------------
 
 
-def marginal_counts(counts: IntArray) -> NDArray[np.int64]:
-    """How many rows have each attribute at 0 and at 1: [..., 1 + k, 2], the target first.
+def marginal_counts(counts: AnyIntArray) -> NDArray[np.int64]:
+    """Count the rows that have each attribute at 0 and at 1.
 
     Args:
         counts: of the groups target * 2^k + protected, of k protected attributes: [..., 2^(1 + k)].
+
+    Returns:
+        The counts of both values, the target first: [..., 1 + k, 2].
     """
     n_groups = counts.shape[-1]
     is_one = protected_columns(np.arange(n_groups), n_groups.bit_length() - 1)
@@ -144,15 +168,18 @@ def marginal_counts(counts: IntArray) -> NDArray[np.int64]:
     return np.stack([counts.sum(axis=-1, keepdims=True) - ones, ones], axis=-1)
 
 
-def is_less_balanced(before: IntArray, after: IntArray) -> BoolArray:
-    """Whether any KL divergence to uniform is larger after than before: [...].
+def is_less_balanced(before: AnyIntArray, after: AnyIntArray) -> BoolArray:
+    """Tell whether any KL divergence to uniform is larger after than before.
 
-    The divergences are that of all groups together, of the target's marginal, and of the marginal of each
+    The divergences are those of all groups together, of the target's marginal, and of the marginal of each
     protected attribute.
 
     Args:
         before: images of each group, not all 0: [2^(1 + k)].
         after: the same, of any number of cases: [..., 2^(1 + k)].
+
+    Returns:
+        One answer for each case, bool [...].
     """
     old, new = marginal_counts(before), marginal_counts(after)
     # Of two values, the KL to uniform grows with |a - b| / (a + b), which whole numbers compare exactly.
@@ -161,16 +188,16 @@ def is_less_balanced(before: IntArray, after: IntArray) -> BoolArray:
     return worse | (_kl_to_uniform(after) > _kl_to_uniform(before) + KL_ROUNDING)
 
 
-def _kl_to_uniform(counts: IntArray) -> NDArray[np.float64]:
-    """D(p || uniform) in nats of the shares p that counts [..., G] make: [...]."""
+def _kl_to_uniform(counts: AnyIntArray) -> NDArray[np.float64]:
+    """Compute D(p || uniform) in nats for the shares p that counts [..., G] make: [...]."""
     shares = counts / counts.sum(axis=-1, keepdims=True)
     terms = shares * np.log(np.where(shares > 0, shares, 1.0) * counts.shape[-1])
     divergence: NDArray[np.float64] = terms.sum(axis=-1)
     return divergence
 
 
-def largest_cap(real: IntArray, candidates: IntArray, synthetic_per_real: float | None) -> int:
-    """The largest cap on every group's synthetic rows that leaves the data as balanced as they were.
+def largest_cap(real: AnyIntArray, candidates: AnyIntArray, synthetic_per_real: float | None) -> int:
+    """Find the largest cap on every group's synthetic rows that leaves the data as balanced as they were.
 
     Under a cap c a group with n candidates gets min(n, c) of them. The cap is the largest, up to the size of
     the largest group of candidates, under which
@@ -179,16 +206,17 @@ def largest_cap(real: IntArray, candidates: IntArray, synthetic_per_real: float 
       (`is_less_balanced`), and
     - there are at most `synthetic_per_real` synthetic rows for each real one.
 
-    The size of the smallest group of candidates satisfies the first condition always: it adds as many rows to
-    every group, and a mixture with the uniform distribution is no further from it. Larger caps satisfy it or
-    not in any order (one group overshoots, and another catches up), so that they are tried one by one.
+    The size of the smallest group of candidates always satisfies the first condition: it adds as many rows to
+    every group, and a mixture with the uniform distribution is no further from it. Larger caps may satisfy it
+    or not in any order (one group overshoots, and another catches up), so that they are tried one by one.
 
     Args:
         real: real training images of each group, not all 0: [2^(1 + k)].
         candidates: synthetic rows of each group that could be added: [2^(1 + k)].
         synthetic_per_real: None for any number.
 
-    Gives 0 where nothing can be added.
+    Returns:
+        The cap; 0 if nothing can be added.
     """
     for last in range(_cap_of_limit(real, candidates, synthetic_per_real), 0, -CAPS_AT_ONCE):
         caps = np.arange(last, max(last - CAPS_AT_ONCE, 0), -1)
@@ -198,12 +226,12 @@ def largest_cap(real: IntArray, candidates: IntArray, synthetic_per_real: float 
     return 0
 
 
-def _cap_of_limit(real: IntArray, candidates: IntArray, synthetic_per_real: float | None) -> int:
-    """The largest cap, up to the largest group of candidates, under which there are not too many rows."""
+def _cap_of_limit(real: AnyIntArray, candidates: AnyIntArray, synthetic_per_real: float | None) -> int:
+    """Find the largest cap, up to the largest group of candidates, that keeps to `synthetic_per_real`."""
     largest = int(candidates.max())
     if synthetic_per_real is None:
         return largest
-    limit = math.floor(synthetic_per_real * int(real.sum()) + 1e-6)  # 0.29 of 100 is 29
+    limit = math.floor(synthetic_per_real * int(real.sum()) + 1e-6)  # 0.29 * 100 must give 29, not 28
 
     def rows_under(cap: int) -> int:
         return int(np.minimum(candidates, cap).sum())
@@ -212,22 +240,31 @@ def _cap_of_limit(real: IntArray, candidates: IntArray, synthetic_per_real: floa
 
 
 def capped_rows(rows: pd.DataFrame, cap: int, n_protected: int, seed: int) -> pd.DataFrame:
-    """At most `cap` rows of each group, in the order that they have.
+    """Keep at most `cap` rows of each group.
 
-    The rows are taken in a random order of the pairs from `seed`, all rows of a pair one after another: a
-    pair stays whole unless one of its groups is full before another.
+    The rows are taken in a random order of the pairs, all rows of a pair one after another: a pair stays
+    whole unless one of its groups is full before the other.
+
+    Args:
+        rows: the manifest's rows of synthetic images.
+        cap: rows of a group, at most.
+        n_protected: how many protected groups there are.
+        seed: of the random order.
+
+    Returns:
+        The rows that are kept, in the order that they had.
     """
     _, pairs = np.unique(rows["pair_id"].to_numpy(dtype=str), return_inverse=True)
     places = generator_for(seed, "cap").permutation(pairs.max(initial=-1) + 1)
     order = np.argsort(places[pairs], kind="stable")
-    groups = groups_of(rows, n_protected)[order]
+    groups = manifest_groups(rows, n_protected)[order]
     kept = [order[groups == group][:cap] for group in range(2 * n_protected)]
     return rows.iloc[np.sort(np.concatenate(kept))].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
 class Added:
-    """The synthetic rows that join the real ones.
+    """Holds the synthetic rows that join the real ones.
 
     Attributes:
         rows: of the manifest.
@@ -236,13 +273,13 @@ class Added:
         cut_by: what keeps the cap from being larger: nothing (no row is dropped), limit
             (balance.synthetic_per_real), marginals (with a larger one the groups, or an attribute's marginal,
             would be less balanced).
-        why_none: where there are no rows, the reason; else empty.
-        remedy: where there are no rows, what to do; else empty.
+        why_none: the reason if there are no rows; else empty.
+        remedy: what to do if there are no rows; else empty.
     """
 
     rows: pd.DataFrame
     cap: int
-    dropped: IntArray
+    dropped: AnyIntArray
     cut_by: CutBy
     why_none: str = ""
     remedy: str = ""
@@ -256,13 +293,18 @@ def added_rows(
     n_protected: int,
     seed: int,
 ) -> Added:
-    """The synthetic rows that the policy chooses and the cap leaves.
+    """Choose synthetic rows by the policy, and cap every group.
 
     Args:
         real: the manifest's rows of real images, of all splits; some are of train.
         candidates: the manifest's rows of synthetic images.
         policy: one of `POLICIES`.
-        synthetic_per_real: at most so many synthetic rows for each real training image; None for any number.
+        synthetic_per_real: synthetic rows for each real training image, at most; None for any number.
+        n_protected: how many protected groups there are.
+        seed: of what is drawn.
+
+    Returns:
+        The rows that the policy chose and the cap left, and what limits their number.
     """
     chosen = POLICIES[policy](real, candidates, n_protected, seed)
     counts, found = (counts_of(r, n_protected) for r in (real[real["split"] == "train"], chosen))
@@ -294,9 +336,17 @@ def added_rows(
 
 
 def manifest_of(real: pd.DataFrame, added: Added) -> pd.DataFrame:
-    """The balanced manifest: the real rows, then the synthetic ones.
+    """Make the balanced manifest: the real rows, then the synthetic ones.
 
-    Raises `UserError` where there are none.
+    Args:
+        real: the manifest's rows of real images.
+        added: the synthetic rows that join them.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: there are no synthetic rows.
     """
     if added.rows.empty:
         raise UserError(f"balance: no synthetic image is left to add; {added.why_none}: {added.remedy}.")
@@ -306,15 +356,21 @@ def manifest_of(real: pd.DataFrame, added: Added) -> pd.DataFrame:
 def sampled_manifest_of(
     real: pd.DataFrame, z: pd.DataFrame, quota: NDArray[np.int_], n_protected: int, seed: int
 ) -> pd.DataFrame:
-    """The manifest of the control `sampled`: the real rows, then each group's quota of z rows.
-
-    Args:
-        z: the manifest's rows of all plain images G(z).
-        quota: the synthetic images of the balanced manifest by group: [2 n_protected].
+    """Make the manifest of the control `sampled`: the real rows, then each group's quota of z rows.
 
     See `data.controls.sampled_rows`; a z that is repeated has as many rows.
+
+    Args:
+        real: the manifest's rows of real images.
+        z: the manifest's rows of all plain images G(z).
+        quota: the synthetic images of the balanced manifest by group: [2 n_protected].
+        n_protected: how many protected groups there are.
+        seed: of the draw.
+
+    Returns:
+        The manifest.
     """
-    return _joined(real, z.iloc[sampled_rows(groups_of(z, n_protected), quota, seed)])
+    return _joined(real, z.iloc[sampled_rows(manifest_groups(z, n_protected), quota, seed)])
 
 
 def _joined(real: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:

@@ -1,48 +1,56 @@
-"""Control data sets: how much of an augmentation's gain is there without any complement.
+"""Control data sets: they show how much of an augmentation's gain is there without any complement.
 
 `duplicated` repeats the real images of the smaller groups; `sampled` fills the augmented set's synthetic
-quota from plain G(z). Pure functions of group numbers, in a module of their own: what trains on real images
+quota from plain G(z). The functions are pure, and in a module of their own, so that a training on real images
 alone depends on nothing else of the balancing.
 """
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.content.arrays import AnyIntArray
 from pipeline.content.seeds import generator_for
 
-IntArray = NDArray[np.integer[Any]]
 
+def duplicated_rows(groups: AnyIntArray, n_groups: int, seed: int) -> NDArray[np.int64]:
+    """Choose the rows of the control `duplicated`: every group as often as the largest.
 
-def duplicated_rows(groups: IntArray, n_groups: int, seed: int) -> NDArray[np.int64]:
-    """The rows of the control `duplicated`: every group as often as the largest, in ascending order: [m].
+    All images of a group are repeated equally often, as far as whole repetitions go; the remainder is drawn
+    without replacement. A group without images stays empty.
 
     Args:
         groups: of the real training images, in 0 ... n_groups - 1: [n].
+        n_groups: how many groups there are.
+        seed: of the draw.
 
-    A group is repeated as a whole as often as that goes, and what then is missing is drawn from `seed`
-    without replacement. A group without images stays empty.
+    Returns:
+        The rows, in ascending order: [m].
     """
     counts = np.bincount(groups, minlength=n_groups)
     return _repeated_rows(groups, np.full(n_groups, counts.max()), generator_for(seed, "duplicated"))
 
 
-def sampled_rows(groups: IntArray, quota: IntArray, seed: int) -> NDArray[np.int64]:
-    """The rows of the control `sampled`, each group as often as its quota, in ascending order: [quota.sum()].
+def sampled_rows(groups: AnyIntArray, quota: AnyIntArray, seed: int) -> NDArray[np.int64]:
+    """Choose the rows of the control `sampled`: each group as often as its quota.
+
+    The images drawn are distinct. A group with fewer images than its quota repeats them evenly: no image
+    occurs more than once more often than another. A group without images stays empty.
 
     Args:
         groups: of the images G(z) by the classifiers' labels: [n].
-        quota: how many rows each group is to have: [n_groups].
+        quota: how many rows each group should have: [n_groups].
+        seed: of the draw.
 
-    Distinct images, drawn from `seed`; a group with fewer images than its quota repeats them evenly: no image
-    stands there more than once more often than another. A group without images stays empty.
+    Returns:
+        The rows, in ascending order: [quota.sum()], or fewer if a group is empty.
     """
     return _repeated_rows(groups, quota, generator_for(seed, "sampled"))
 
 
-def _repeated_rows(groups: IntArray, wanted: IntArray, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Rows of which wanted[g] are of group g: whole copies of the group, then a random remainder."""
+def _repeated_rows(
+    groups: AnyIntArray, wanted: AnyIntArray, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Choose wanted[g] rows of each group g: whole copies of the group, then a random remainder."""
     chosen = [np.empty(0, dtype=np.int64)]
     for group, count in enumerate(wanted):
         members = np.flatnonzero(groups == group)

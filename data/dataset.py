@@ -18,10 +18,10 @@ LABELS = ("y", "a", "group")
 
 
 class BalancedDataset(Dataset[dict[str, Any]]):
-    """Map-style: item i is {"image", "y", "a", "group", "source"} of row i of `to_pandas()`.
+    """Reads the balanced images: item i is {"image", "y", "a", "group", "source"} of row i of `to_pandas()`.
 
-    `image` is what `transform` makes of the PIL image; without one, a float tensor [3, H, W] in [0, 1].
-    y, a and group = y * n_a + a are integers; of several protected attributes `a` is the number of their
+    `image` is the result of `transform` on the PIL image; without one, a float tensor [3, H, W] in [0, 1]. y,
+    a and group = y * n_a + a are integers; with several protected attributes `a` is the number of their
     combination, the first attribute its highest binary digit. source is "real", "z", "z_prime" or
     "real_prime".
 
@@ -31,6 +31,7 @@ class BalancedDataset(Dataset[dict[str, Any]]):
         folder: out/balanced; the stores that it names stay where they are, beside it in out/.
         split: train, validation or test; None: all.
         source: real, synthetic, z, z_prime or real_prime; None: all.
+        transform: of the PIL images; None: to tensors.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class BalancedDataset(Dataset[dict[str, Any]]):
         manifest = read_manifest(Path(folder))
         self._table = manifest.rows(split, source)
         located = manifest.located(self._table)
-        # Plain arrays: a row of a data frame takes longer to get at than an image.
+        # Plain arrays: getting a row of a data frame takes longer than reading an image.
         self._columns = {name: located[name].to_numpy() for name in (*LABELS, "source", "store", "position")}
         self._root = manifest.root
         self.transform = transform
@@ -70,18 +71,21 @@ class BalancedDataset(Dataset[dict[str, Any]]):
         return {**self.__dict__, "_stores": {}}  # memory maps would be copied whole
 
     def to_pandas(self) -> pd.DataFrame:
-        """The rows: id, store, y, a, a column per protected attribute, group, split, source, pair_id, and
-        each attribute's score ("Male_score").
+        """Return the rows as a table.
+
+        Returns:
+            The columns id, store, y, a, a column per protected attribute, group, split, source, pair_id, and
+            each attribute's score ("Male_score").
         """
         return self._table.copy()
 
     def as_dask(self) -> Any:
-        """The same rows as a Dask dataframe."""
+        """Return the same rows as a Dask dataframe."""
         import dask.dataframe
 
         return dask.dataframe.from_pandas(self._table, chunksize=65_536)
 
 
 def _to_tensor(image: Image.Image) -> Tensor:
-    """float [3, H, W] in [0, 1]."""
+    """Convert an image to a float tensor [3, H, W] in [0, 1]."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255

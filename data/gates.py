@@ -1,8 +1,8 @@
-"""The quality of complements: what each one promises, what is said of it, and the gates that it has to pass.
+"""The quality of complements: whether each one is what it promises, and the gates that it has to pass.
 
-A complement promises the labels of its original with the attributes in `flips` flipped. Whether its image has
-them the classifiers say (METHODS 1.6: the published label is "assumed and never checked; check it"), whether
-its latent has crossed the hyperplanes the column `flipped` of its store. Pure functions of tables.
+A complement promises the labels of its original with the attributes in `flips` flipped. The classifiers say
+whether its image has them (METHODS 1.6: the published label is "assumed and never checked; check it"); the
+column `flipped` of its store says whether its latent has crossed the hyperplanes. The functions are pure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data.parameters import Gates
+from pipeline.content.arrays import BoolArray
 from pipeline.content.groups import protected_groups
 from pipeline.content.tables import join_by_id
 from pipeline.errors import UserError
 
-BoolArray = NDArray[np.bool_]
-
-# Of `judged_complements`, what the classifiers (agreement) and the hyperplanes say.
+# Columns of `judged_complements`: what the classifiers (gate `agreement`) and the hyperplanes find.
 SAID = {
     "agreement": {"target": "target_kept", "protected": "protected_flipped"},
     "hyperplane": {"target": "hyperplane_target_kept", "protected": "hyperplane_flipped"},
 }
 
 
-def flips_of(flips: pd.Series, protected: Sequence[str]) -> BoolArray:
-    """Which protected attributes each complement was to flip: [n, k], of names joined by "+" [n].
+def flip_masks(flips: pd.Series, protected: Sequence[str]) -> BoolArray:
+    """Tell which protected attributes each complement was to flip.
 
-    Raises `UserError` for a name that is none of `protected`.
+    Args:
+        flips: the attributes' names joined by "+", [n].
+        protected: the names of the k protected attributes.
+
+    Returns:
+        bool [n, k].
+
+    Raises:
+        UserError: a name is none of `protected`.
     """
     kinds, which = np.unique(flips.to_numpy(dtype=str), return_inverse=True)
     unknown = [name for kind in kinds for name in kind.split("+") if name not in protected]
@@ -49,26 +56,29 @@ def judged_complements(
     label: str,
     labeller_accuracies: NDArray[np.float64],
 ) -> pd.DataFrame:
-    """The complements with their labels and what is said of them, in their order.
+    """Label complements, and tell what the classifiers and the hyperplanes find of their promises.
 
     Args:
         complements: id, pair_id (the id of its original), flips, move_length, flipped (whether the latent,
             as a normalised input is rendered, changed sides), target_stayed (whether it stayed on its side of
             the target's hyperplane), and each attribute's label and score by the classifiers ("Male",
             "Male_score").
-        originals: id and each attribute's label: of z by the classifiers, of real images the true one.
+        originals: id and each attribute's label: for z by the classifiers, for real images the true one.
         attributes: the target, then the protected ones.
         label: `inherited` (what the complement promises) or `rescored` (what the classifiers say of it).
         labeller_accuracies: how often the target of originals is right, by their group: [n_groups].
 
-    Gives id, pair_id, flips, move_length, every score, and
-        target, protected: the label; `protected` is the number of the protected group.
-        group: the group that it promises, target * n_protected + protected.
-        NAME_as_promised: the classifier of this attribute says what the complement promises (bool).
-        target_kept, protected_flipped: the same of the target, and of all protected attributes together.
-        hyperplane_flipped, hyperplane_target_kept: the columns `flipped` and `target_stayed`.
-        labeller_accuracy: how often the target is right in the original's group.
-        confidence: the lowest score that a classifier gives the label, over the attributes, in [0, 1].
+    Returns:
+        The complements in their order, with id, pair_id, flips, move_length, every score, and the columns
+
+        - `target` and `protected`: the label; `protected` is the number of the protected group.
+        - `group`: the group that it promises, target * n_protected + protected.
+        - `NAME_as_promised`: whether this attribute's classifier says what the complement promises (bool).
+        - `target_kept`, `protected_flipped`: the same for the target, and for all protected attributes
+          together.
+        - `hyperplane_flipped`, `hyperplane_target_kept`: the columns `flipped` and `target_stayed`.
+        - `labeller_accuracy`: how often the target is right in the original's group.
+        - `confidence`: the lowest score that a classifier gives the label, over the attributes, in [0, 1].
     """
     names = list(attributes)
     pairs = complements[["pair_id"]].rename(columns={"pair_id": "id"})
@@ -76,7 +86,7 @@ def judged_complements(
     promised = of_originals[names].to_numpy(np.int64, copy=True)
     original_protected, n_protected = protected_groups(promised[:, 1:])
     original_groups = promised[:, 0] * n_protected + original_protected
-    promised[:, 1:] ^= flips_of(complements["flips"], names[1:])
+    promised[:, 1:] ^= flip_masks(complements["flips"], names[1:])
     said = complements[names].to_numpy(np.int64)
     as_promised = said == promised
     labels = promised if label == "inherited" else said
@@ -98,7 +108,7 @@ def judged_complements(
 
 
 def passed_gates(judged: pd.DataFrame, gates: Gates) -> dict[str, BoolArray]:
-    """Which complements each gate that is on lets through: its parameter's name -> [n]."""
+    """Tell which complements each gate that is on lets through: its parameter's name -> bool [n]."""
     passed: dict[str, BoolArray] = {}
     for gate, asked in (("agreement", gates.agreement), ("hyperplane", gates.hyperplane)):
         if asked != "none":
@@ -115,7 +125,7 @@ def passed_gates(judged: pd.DataFrame, gates: Gates) -> dict[str, BoolArray]:
 
 
 def kept_by(passed: Mapping[str, BoolArray], n: int) -> BoolArray:
-    """Which of n complements pass every gate: [n]."""
+    """Tell which of n complements pass every gate: bool [n]."""
     kept: BoolArray = np.logical_and.reduce([np.ones(n, dtype=bool), *passed.values()])
     return kept
 
@@ -123,7 +133,16 @@ def kept_by(passed: Mapping[str, BoolArray], n: int) -> BoolArray:
 def dropped_counts(
     judged: pd.DataFrame, passed: Mapping[str, BoolArray], n_groups: int
 ) -> dict[str, dict[str, int]]:
-    """How many complements each gate drops, in all and of each promised group; one may fail several gates."""
+    """Count the complements that each gate drops; one complement may fail several gates.
+
+    Args:
+        judged: as `judged_complements` returns them.
+        passed: which complements each gate lets through, as `passed_gates` returns it.
+        n_groups: how many groups there are.
+
+    Returns:
+        For each gate, `all` and, by the group that is promised, `group_0`, `group_1`, ...
+    """
     counts = {}
     for gate, passes in passed.items():
         by_group = np.bincount(judged["group"].to_numpy()[~passes], minlength=n_groups)
@@ -135,14 +154,19 @@ def dropped_counts(
 
 
 def shares_of(judged: pd.DataFrame, attributes: Sequence[str]) -> dict[str, Any]:
-    """Shares of the complements that are as they promise.
+    """Compute the shares of the complements that are as they promise.
 
-    The names of `SAID` are those of `judged_complements`; `attributes` has
-    for each attribute `flipped`, of the complements that were to flip it, and `kept`, of the others. None
-    where there are none.
+    Args:
+        judged: as `judged_complements` returns them.
+        attributes: the target, then the protected ones.
+
+    Returns:
+        A share in [0, 1] for each column named in `SAID`; and `attributes`, with two shares for each
+        attribute: `flipped`, of the complements that were to flip it, and `kept`, of the others. None
+        replaces the share of no complements.
     """
     flips = np.zeros((len(judged), len(attributes)), dtype=bool)
-    flips[:, 1:] = flips_of(judged["flips"], attributes[1:])
+    flips[:, 1:] = flip_masks(judged["flips"], attributes[1:])
     by_attribute = {
         name: {
             "flipped": _share(judged[f"{name}_as_promised"][flips[:, column]]),

@@ -1,4 +1,4 @@
-"""The balanced manifest as others read it: labels named y, a and group, and where each image stands."""
+"""The balanced manifest for readers outside the pipeline: labels y, a and group, and each image's place."""
 
 import json
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from pipeline.content.stores import Store
 from pipeline.content.tables import check_table, read_table
 from pipeline.errors import UserError
 
-# What may be asked for by origin: the name, and the values of the column `source` that it stands for.
+# Origin that may be asked for -> the values of the column `source` that it stands for.
 ORIGINS = {
     "real": ("real",),
     "synthetic": SYNTHETIC_SOURCES,
     **{source: (source,) for source in SYNTHETIC_SOURCES},
 }
 
-# Columns of what others read: no protected attribute can have a column of such a name.
+# Columns of the balanced data: no protected attribute can have one of these names.
 RESERVED = {
     "id", "image", "store", "position", "key", "file", "y", "a", "group", "split", "source", "pair_id",
 }  # fmt: skip
@@ -28,7 +28,7 @@ RESERVED = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """out/balanced, and what its numbers mean.
+    """Describes out/balanced: where its table is, and what its numbers mean.
 
     Attributes:
         path: of the table, manifest.parquet.
@@ -47,7 +47,7 @@ class Manifest:
 
     @property
     def n_a(self) -> int:
-        """How many protected groups there are."""
+        """The number of protected groups."""
         return int(2 ** len(self.protected))
 
     @property
@@ -57,14 +57,16 @@ class Manifest:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per image: id, store, y (target), a (number of the protected group), the protected
-        attributes by name (0 or 1), group = y * n_a + a, split, source, pair_id (missing for real images),
-        and every attribute's score, as in "Male_score" (NaN for real images).
+        """The table, one row per image.
+
+        Its columns are id, store, y (target), a (number of the protected group), the protected attributes by
+        name (0 or 1), group = y * n_a + a, split, source, pair_id (missing for real images), and every
+        attribute's score, as in "Male_score" (NaN for real images).
         """
         return self.labelled(read_table(self.path))
 
     def labelled(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Rows of manifest.parquet, with the labels that `table` has."""
+        """Rename and add to rows of manifest.parquet the labels that `table` has."""
         table = table.rename(columns={"target": "y", "protected": "a"})
         values = protected_columns(table["a"].to_numpy(), len(self.protected))
         return table.assign(
@@ -73,11 +75,11 @@ class Manifest:
         )
 
     def rows(self, split: str | None = None, origin: str | None = None) -> pd.DataFrame:
-        """The rows of a split and of an origin (a key of `ORIGINS`); `UserError` where there is none."""
+        """Select the rows of a split and of an origin (a key of `ORIGINS`); `UserError` if there is none."""
         return selected(self.table, split, origin)
 
     def located(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows, with the `position` of each image in its store."""
+        """Add to rows the `position` of each image in its store."""
         positions = pd.Series(0, index=rows.index, name="position")
         for name, members in rows.groupby("store"):
             positions.loc[members.index] = Store(self.root / str(name)).positions(members["id"])
@@ -85,8 +87,18 @@ class Manifest:
 
 
 def selected(table: pd.DataFrame, split: str | None, origin: str | None) -> pd.DataFrame:
-    """The rows of a table, with columns split and source, that are of a split and of an origin (a key of
-    `ORIGINS`); `UserError` where there is none.
+    """Select the rows of a split and of an origin.
+
+    Args:
+        table: with columns split and source.
+        split: one of `SPLITS`; None: all.
+        origin: a key of `ORIGINS`; None: all.
+
+    Returns:
+        The rows, numbered from 0.
+
+    Raises:
+        UserError: there is no such split or origin, or no such row.
     """
     for name, value, known in (("split", split, SPLITS), ("source", origin, tuple(ORIGINS))):
         if value is not None and value not in known:
@@ -102,9 +114,16 @@ def selected(table: pd.DataFrame, split: str | None, origin: str | None) -> pd.D
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What out/balanced is about, wherever the project's folder is; `UserError` where it is not one.
+    """Describe out/balanced, wherever the project's folder is; rows are read when they are asked for.
 
-    The rows are read when they are asked for.
+    Args:
+        folder: out/balanced.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: the folder is none with a balanced manifest, or a protected attribute has a reserved name.
     """
     path = folder / "manifest.parquet"
     columns = check_table(path, BASE_COLUMNS)
@@ -112,7 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{folder}/datasheet.json is missing: run `dvc repro` to make it.")
     datasheet = json.loads((folder / "datasheet.json").read_text())
     target, protected = datasheet["attributes"]["target"], datasheet["attributes"]["protected"]
-    # Of one attribute `a` is the attribute itself, so that it may be called so.
+    # With one protected attribute, `a` is that attribute, so that it may be called "a".
     taken = sorted(set(protected) & (RESERVED - ({"a"} if len(protected) == 1 else set())))
     if taken:
         raise UserError(
@@ -122,5 +141,5 @@ def read_manifest(folder: Path) -> Manifest:
     missing = [name for name in manifest_columns([target, *protected]) if name not in columns]
     if missing:
         raise UserError(f"{path} has no column {missing[0]!r}, which its datasheet names.")
-    root = folder.absolute().parents[1]  # stages name stores as seen from the folder that has out/
+    root = folder.absolute().parents[1]  # the manifest names stores relative to the folder that has out/
     return Manifest(path, columns, target, protected, root)

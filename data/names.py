@@ -11,5 +11,5 @@ BASE_COLUMNS = ("id", "store", "target", "protected", "split", "source", "pair_i
 
 
 def manifest_columns(attributes: Sequence[str]) -> list[str]:
-    """The manifest's columns: `BASE_COLUMNS`, and each attribute's score (NaN in the rows of real images)."""
+    """List the manifest's columns: `BASE_COLUMNS`, and each attribute's score (NaN for real images)."""
     return [*BASE_COLUMNS, *(f"{name}_score" for name in attributes)]

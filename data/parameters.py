@@ -11,6 +11,8 @@ from pipeline.parameters import Parameters
 
 
 class Prepare(Parameters):
+    """Says which images are prepared, and how they are stored."""
+
     resolution: int = Field(32, ge=4, le=1024)  # px, of the square images in the store
     on_bad_image: Literal["stop", "skip"] = "stop"
     shard_size: int = Field(2048, ge=1)  # images
@@ -18,7 +20,7 @@ class Prepare(Parameters):
 
 
 class Gates(Parameters):
-    """What a complement must pass to be used; see data/gates.py."""
+    """Says what a complement must pass to be used; see data/gates.py."""
 
     agreement: Literal["none", "protected", "target", "both"] = "both"  # what f must confirm of the promise
     hyperplane: Literal["none", "protected", "target", "both"] = "none"  # what h must confirm of it
@@ -30,6 +32,8 @@ class Gates(Parameters):
 
 
 class Balance(Parameters):
+    """Says which synthetic images join the real ones."""
+
     policy: Literal["pairs", "fill"] = "pairs"
     sources: list[Literal["z", "z_prime", "real_prime"]] = ["z", "z_prime"]  # of the synthetic images
     label: Literal["inherited", "rescored"] = "inherited"  # of complements
@@ -55,6 +59,8 @@ class Balance(Parameters):
 
 
 class Export(Parameters):
+    """Says which rows are exported, and in which formats."""
+
     formats: list[
         Literal["hf-parquet", "webdataset", "imagefolder", "waterbirds", "celeba", "stylegan-zip"]
     ] = []

@@ -1,9 +1,9 @@
 """Whether the balanced data may be trusted: judgements of the complements and of the balanced set.
 
-Pure functions of tables and summaries. Complements are judged by classifiers that did not label them: beside
-its networks that label, every labeller has checkers, trained on one half of the images each. What those of
-one half say of z is the promise, what those of the other half say of z' the check, and the other way round.
-So no mistake confirms itself.
+The functions are pure: tables and summaries in, judgements out. Complements are judged by classifiers that
+did not label them. Besides its networks that label, every labeller has checkers, each trained on one half of
+the images. The labels of z by the checkers of one half are the promise; the labels of z' by the checkers of
+the other half are the check; and the other way round. So no mistake confirms itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,20 +13,21 @@ import numpy as np
 import pandas as pd
 
 from data.balancing import Added
-from data.gates import BoolArray, flips_of
+from data.gates import flip_masks
+from pipeline.content.arrays import BoolArray
 from pipeline.content.groups import protected_groups
 from pipeline.content.tables import join_by_id
 from pipeline.content.trust import Judgement, Level
 
-HALVES = (0, 1)  # of the images: the labels by their checkers stand in the columns NAME_0 and NAME_1
+HALVES = (0, 1)  # of the images; the labels by their checkers are in the columns NAME_0 and NAME_1
 # Shares of the complements whose target stays, and whose protected attributes flip.
-USELESS_SHARE = 0.6  # at most: a coin gives 0.5
-DOUBTFUL_SHARE = 0.85  # below: with both shares there, more than a quarter of the labels may be wrong
-DOUBTFUL_GROUP_SHARE = 0.5  # below: of the complements that promise a group, most are of another one
-# Of a checker in its worst group of real images, below: a complement that it does not confirm may be right.
+USELESS_SHARE = 0.6  # at most this: a coin gives 0.5
+DOUBTFUL_SHARE = 0.85  # below this: if both shares are as low, more than a quarter of the labels may be wrong
+DOUBTFUL_GROUP_SHARE = 0.5  # below this: most complements that promise a group belong to another one
+# If a checker's accuracy in its worst group of real images is below this, it may reject right complements.
 FIT_TO_CHECK = 0.6
-DOUBTFUL_RATIO = 0.1  # of the smallest group to the largest, below
-KL_TOLERANCE = 1e-9  # nats: what is smaller is rounding
+DOUBTFUL_RATIO = 0.1  # of the smallest group to the largest; below this
+KL_TOLERANCE = 1e-9  # nats: smaller differences are rounding
 
 SAID_BY = {
     "checkers": "By classifiers that did not label them",
@@ -35,37 +36,37 @@ SAID_BY = {
 
 
 def has_halves(labels: pd.DataFrame, attributes: Sequence[str]) -> bool:
-    """Whether a table of labels has those by the checkers of both halves, of every attribute."""
+    """Tell whether a table of labels has, for every attribute, the labels by the checkers of both halves."""
     return all(_column(name, half) in labels for name in attributes for half in HALVES)
 
 
 def _column(attribute: str, half: int | None) -> str:
-    """The column of an attribute's labels by the checkers of a half; None: by the labeller, or the truth."""
+    """Name the column of an attribute's labels by the checkers of a half (None: by the labeller, or true)."""
     return attribute if half is None else f"{attribute}_{half}"
 
 
 def cross_checks(
     complements: pd.DataFrame, originals: pd.DataFrame, attributes: Sequence[str], true_originals: bool
 ) -> tuple[pd.DataFrame, bool]:
-    """What each complement promises, and whether the classifiers that did not promise it confirm it.
+    """Check every complement's promise by classifiers that did not make it.
+
+    Every complement is checked twice: half 0 promises and half 1 checks, and the other way round. True labels
+    are promised to both. If there are no labels by checkers, the labeller checks its own promise, once.
 
     Args:
         complements: pair_id (the id of the original), flips, and each attribute's labels: by the labeller
-            (NAME), and by the checkers of each half (NAME_0 and NAME_1), where there are any.
+            (NAME), and by the checkers of each half (NAME_0 and NAME_1), if there are any.
         originals: id and each attribute's labels.
         attributes: the target, then the protected ones.
-        true_originals: the originals' labels NAME are the truth, as those of real images are.
+        true_originals: whether the originals' labels NAME are the truth, as those of real images are.
 
-    Gives two things: a table of checks, and whether they are by checkers. A check has
+    Returns:
+        A table of checks, and whether they are by checkers. The table's columns are
 
-        complement: the complement's position in the table.
-        group: the group that is promised, target * n_protected + protected.
-        kept: whether the target is as promised.
-        flipped: whether all protected attributes are as promised.
-
-    Every complement is checked twice: half 0 promises and half 1 checks, and the other way round. True labels
-    are promised to both. Where there are no labels by checkers, the labeller checks what it promised itself,
-    once.
+        - `complement`: the complement's position in `complements`.
+        - `group`: the group that is promised, target * n_protected + protected.
+        - `kept`: whether the target is as promised.
+        - `flipped`: whether all protected attributes are as promised.
     """
     names = list(attributes)
     by_checkers = has_halves(complements, names) and (true_originals or has_halves(originals, names))
@@ -73,7 +74,7 @@ def cross_checks(
     if by_checkers:
         sides = [(None if true_originals else half, 1 - half) for half in HALVES]
     ids = complements[["pair_id"]].rename(columns={"pair_id": "id"})
-    flips = flips_of(complements["flips"], names[1:])
+    flips = flip_masks(complements["flips"], names[1:])
     checks = []
     for promising, checking in sides:
         columns = [_column(name, promising) for name in names]
@@ -105,22 +106,26 @@ def complements_judgement(
     inherited: bool,
     checker_accuracy: float | None = None,
 ) -> Judgement:
-    """Whether the complements are what they promise: the same target, other protected attributes.
+    """Judge whether the complements are what they promise: the same target, other protected attributes.
+
+    The judgement is by the complements that passed the gates. Checkers have seen the same images as the
+    networks that the gates ask, and share some mistakes with them: what passed looks a little better than it
+    is.
 
     Args:
-        step: what heads the judgement.
-        checks: as `cross_checks` gives them.
-        by_checkers: the same.
+        step: the judgement's heading.
+        checks: the table that `cross_checks` returns.
+        by_checkers: whether the checks are by checkers, as `cross_checks` returns it.
         passed: which complements passed the gates, and may be used: [n].
         groups: the names of the groups, [2 n_protected].
-        inherited: the complements' labels are what they promise. Otherwise they are the classifiers' own,
-            which a broken promise does not make wrong: the judgement is doubtful at worst.
+        inherited: whether the complements' labels are what they promise. Otherwise they are the classifiers'
+            own, which a broken promise does not make wrong: the judgement is doubtful at worst.
         checker_accuracy: of the checkers on real validation images, in the group, of the attribute and the
-            half where it is the lowest; None where it is not known. Where few images are rare, half of
-            them may be too few to learn from: such checkers call nothing useless.
+            half where it is the lowest; None if it is not known. If a group is rare, half of its images may
+            be too few to learn from: checkers that are unfit in it call nothing useless.
 
-    It is by the complements that passed the gates. Checkers share some mistakes with the networks that the
-    gates ask, having seen the same images: what passed looks a little better than it is.
+    Returns:
+        The judgement, with the figures it rests on.
     """
     used = checks[passed[checks["complement"].to_numpy(dtype=np.int64)]]
     kept, flipped = _share(used["kept"]), _share(used["flipped"])
@@ -171,7 +176,7 @@ def complements_judgement(
 
 
 def _level_of_shares(lower: float, worst_group: float) -> Level:
-    """The level of the lower one of the shares kept and flipped, and of the worst group's share."""
+    """Choose the level by the lower one of the shares kept and flipped, and by the worst group's share."""
     if lower <= USELESS_SHARE:
         return "useless"
     return "doubtful" if lower < DOUBTFUL_SHARE or worst_group < DOUBTFUL_GROUP_SHARE else "fine"
@@ -180,15 +185,18 @@ def _level_of_shares(lower: float, worst_group: float) -> Level:
 def balance_judgement(
     before: Mapping[str, Any], after: Mapping[str, Any], added: Added, target: str
 ) -> Judgement:
-    """Whether the training data are better balanced than the real images alone.
+    """Judge whether the training data are better balanced than the real images alone.
 
     Args:
         before: of the real training images: images, group_counts (group_0, ... -> images), and the KL
             divergences in nats, as the datasheet has them: kl_joint, kl_uniform, kl_target, and kl_protected
             (attribute -> KL).
         after: the same with the synthetic images.
-        added: the synthetic images, and what cut their number.
+        added: the synthetic images, and what limits their number.
         target: the target's name.
+
+    Returns:
+        The judgement, with the figures it rests on.
     """
     sizes = {name: list(of["group_counts"].values()) for name, of in (("before", before), ("after", after))}
     figures: dict[str, float | None] = {"cap": float(added.cap), "synthetic": float(len(added.rows))}
@@ -240,7 +248,7 @@ def balance_judgement(
 
 
 def _cut(added: Added) -> str:
-    """What the cap dropped, and why, as a clause; empty where it dropped nothing."""
+    """Write the clause on what the cap dropped, and why; empty if it dropped nothing."""
     why = {
         "nothing": "",
         "limit": "as balance.synthetic_per_real says",
@@ -263,7 +271,7 @@ def _percent(share: float | None) -> str:
 
 
 def _sizes(counts: Sequence[int]) -> str:
-    """'507 / 35 / 27 / 531'."""
+    """Write counts as '507 / 35 / 27 / 531'."""
     return " / ".join(f"{count:,}" for count in counts)
 
 

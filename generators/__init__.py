@@ -1,1 +1,1 @@
-"""GANs, their training and loading; latents, hyperplanes, complements, synthesis."""
+"""Generators: their networks, training and loading; latents, hyperplanes, complements and rendering."""

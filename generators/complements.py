@@ -1,13 +1,14 @@
 """Complements: the smallest move of a latent that meets linear constraints exactly.
 
-With k hyperplanes stacked, W [k, D] and b [k], and D = diag(+1 keep, -1 flip, 0 move onto):
+Stack k hyperplanes as W [k, D] and b [k], and let D = diag(+1 keep, -1 flip, 0 move onto). Then
 
     z' = z + Σ Wᵀ (W Σ Wᵀ)⁻¹ (D (V z + c) - (W z + b))
 
-V and c are the hyperplanes that z's own distances are measured from: W and b themselves, but for the target
-where it has a hyperplane in each domain. Then V has the one of z's domain, W the one of the domain that z'
-is moved to. Σ is the identity for the smallest Euclidean move, the latents' covariance for the smallest in
-the data's own metric. Source: METHODS 1.4; Ramaswamy, Kim, Russakovsky, CVPR 2021.
+V and c are the hyperplanes that the distances of z are measured from. They equal W and b, unless the target
+has a hyperplane of its own in each domain: then V holds the target's plane in the domain of z, and W its
+plane in the domain that z' is moved to. Σ is the identity for the smallest Euclidean move, or the latents'
+covariance for the smallest move in the data's own metric. Source: METHODS 1.4; Ramaswamy, Kim, Russakovsky,
+CVPR 2021.
 
 Of k protected attributes every non-empty subset is flipped: 2^k - 1 complements per latent.
 """
@@ -30,9 +31,9 @@ from pipeline.errors import UserError
 
 KEEP, FLIP, ONTO = 1.0, -1.0, 0.0
 
-# For each variant: what becomes of the target's distance (None: it is no constraint), and of the distance of
-# a protected attribute that is in the subset. Those that are not keep theirs in every variant, so that z' is
-# in the group that it is made for; the perpendicular variants differ in the target alone.
+# Variant -> (factor of the target's distance, factor of the distances of the protected attributes in the
+# subset); None: the target is not constrained. Protected attributes outside of the subset keep their
+# distances in every variant, so that z' is in the group that it is made for.
 VARIANTS: dict[str, tuple[float | None, float]] = {
     "complement": (KEEP, FLIP),
     "on_hyperplane": (KEEP, ONTO),
@@ -40,19 +41,21 @@ VARIANTS: dict[str, tuple[float | None, float]] = {
     "perpendicular_on_hyperplane": (None, ONTO),
 }
 
-CHUNK = 256  # latents: of 512 dimensions they and their complements take 1 MB
-LARGEST_CONDITION = 1e6  # of W Σ Wᵀ, beyond which a move is noise
+CHUNK = 256  # latents: with 512 dimensions, they and their complements take 1 MB
+LARGEST_CONDITION = 1e6  # condition number of W Σ Wᵀ, scaled to a unit diagonal; beyond it a move is noise
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """k constraints on z': its signed distances W z' + b are to be D (V z + c).
+    """Holds k constraints on z': its signed distances W z' + b must equal D (V z + c).
 
     Attributes:
-        attributes: the names of the hyperplanes that z' is measured from.
-        normals: W, [k, D]; offsets: b, [k].
+        attributes: the names of the hyperplanes that z' is measured from, k of them.
+        normals: W, [k, D].
+        offsets: b, [k].
         factors: the diagonal of D, [k]: what each signed distance is multiplied by.
-        own_normals: V, [k, D]; own_offsets: c, [k].
+        own_normals: V, [k, D].
+        own_offsets: c, [k].
     """
 
     attributes: tuple[str, ...]
@@ -65,13 +68,13 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Flip:
-    """How latents move for one subset of the protected attributes.
+    """Says how latents move to flip one subset of the protected attributes.
 
     Attributes:
         mask: the subset as a binary number, the first protected attribute the highest digit: a latent of
             domain a is moved to domain a XOR mask.
         attributes: the subset's names, in the order of the protected attributes.
-        by_domain: the constraints for latents of each of the 2^k domains, or one for all.
+        by_domain: the constraints for the latents of each of the 2^k domains, or one entry for all domains.
     """
 
     mask: int
@@ -80,12 +83,20 @@ class Flip:
 
     @property
     def name(self) -> str:
-        """The rows of complements have it as `flips`: "Male+Eyeglasses", for instance."""
+        """The subset's name, such as "Male+Eyeglasses": the column `flips` of complements has it."""
         return "+".join(self.attributes)
 
 
-def flips_of(variant: str, planes: Planes) -> list[Flip]:
-    """The 2^k - 1 subsets of the protected attributes and how each is flipped, in the order of the masks."""
+def subset_flips(variant: str, planes: Planes) -> list[Flip]:
+    """List the 2^k - 1 non-empty subsets of the protected attributes and how each is flipped.
+
+    Args:
+        variant: a key of `VARIANTS`.
+        planes: the hyperplanes of the target and of the k protected attributes.
+
+    Returns:
+        One `Flip` for each subset, in the order of their masks, 1 to 2^k - 1.
+    """
     k = len(planes.protected)
     flips = []
     for mask in range(1, 2**k):
@@ -107,12 +118,18 @@ def constraints_of(
     protected: Sequence[Hyperplane],
     flipped: Sequence[bool],
 ) -> Constraints:
-    """The constraints of a published variant for one subset of the protected attributes.
+    """Build the constraints of a published variant for one subset of the protected attributes.
 
     Args:
-        own_target: the target's hyperplane where z is; target: where z' will be. The same, unless each
-            domain has its own. Of a z' moved onto a hyperplane, between two domains, it is the other one's.
+        variant: a key of `VARIANTS`.
+        own_target: the target's hyperplane in the domain of z.
+        target: the target's hyperplane in the domain of z'. It is the same one, unless each domain has its
+            own. If z' is moved onto a hyperplane between two domains, it is the plane of the domain beyond.
+        protected: the hyperplanes of the protected attributes, k of them.
         flipped: which of the protected attributes the subset has, [k].
+
+    Returns:
+        One constraint for each protected attribute, after one for the target if the variant constrains it.
     """
     target_factor, protected_factor = VARIANTS[variant]
     rows = [
@@ -131,15 +148,21 @@ def constraints_of(
 
 
 def condition_number(constraints: Constraints) -> float:
-    """The condition number of W: 1 for perpendicular hyperplanes, infinite for parallel ones."""
+    """Compute the condition number of W: 1 for perpendicular hyperplanes, infinite for parallel ones."""
     return float(np.linalg.cond(constraints.normals))
 
 
 def angle_to_what_is_kept(constraints: Constraints) -> float | None:
-    """θ, degrees, 0 to 90: the smallest angle between the normals kept and those flipped or moved onto.
+    """Compute the smallest angle between the normals that are kept and those flipped or moved onto.
 
-    Of one target and one protected attribute the angle between the lines along both normals: the move grows
-    as 1 / sin θ. None where nothing is kept.
+    With one target and one protected attribute it is the angle θ between the lines along the two normals: the
+    move is 1 / sin θ times as long as at a right angle.
+
+    Args:
+        constraints: the constraints of one subset.
+
+    Returns:
+        The angle in degrees, 0 to 90; None if no distance is kept.
     """
     kept = constraints.factors == KEEP
     if not kept.any():
@@ -153,20 +176,27 @@ def complement(
     covariance: NDArray[np.float64] | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """The complement z' of every latent z: float32 [n, D].
+    """Compute the complement z' of every latent z.
 
-    A rank-one update per constraint that changes, of so many latents at once as stay in a core's cache:
-    nearly as quick as copying them. Distances are computed in float32: constraints are met to 1e-5.
+    It is a rank-one update for each constraint that changes a distance, on as many latents at once as fit
+    into a core's cache: nearly as fast as copying them. Distances are computed in float32, so that
+    constraints are met to 1e-5. If the hyperplanes are parallel or linearly dependent, no move meets the
+    constraints, and a `UserError` says so.
 
     Args:
         latents: z, [n, D].
+        constraints: what z' must satisfy.
         covariance: Σ, [D, D], symmetric positive definite; None for the identity.
-        out: where to write z', float32 [n, D], contiguous; None for a new array.
+        out: the array to write z' to, float32 [n, D], contiguous; None for a new one.
 
-    Raises `UserError` where the hyperplanes are parallel, so that no move can meet the constraints.
+    Returns:
+        z', float32 [n, D]: `out` if it is given.
+
+    Raises:
+        ValueError: `out` is not contiguous, not float32, or not of the latents' shape.
     """
     directions = _directions(constraints, covariance)
-    # What each distance changes by is linear in z: u·z + o.
+    # The change of each distance is linear in z: u·z + o.
     changes = constraints.factors[:, None] * constraints.own_normals - constraints.normals
     offsets = constraints.factors * constraints.own_offsets - constraints.offsets
     moves = [
@@ -177,7 +207,7 @@ def complement(
     moved = np.empty(latents.shape, dtype=np.float32) if out is None else out
     if not (moved.flags.c_contiguous and moved.dtype == np.float32 and moved.shape == latents.shape):
         raise ValueError("out is to be contiguous, float32, and of the latents' shape")
-    with _threads().limit(limits=1, user_api="blas"):  # more than memory can feed wait for one another
+    with _threads().limit(limits=1, user_api="blas"):  # memory cannot feed more threads
         for start in range(0, len(latents), CHUNK):
             z = latents[start : start + CHUNK].astype(np.float32, copy=False)
             z_prime = moved[start : start + CHUNK]
@@ -189,22 +219,25 @@ def complement(
 
 @cache
 def _threads() -> ThreadpoolController:
-    """The control of the libraries' threads; finding the libraries takes a tenth of a large product."""
+    """Return the control of the libraries' threads, cached: finding them takes a tenth of a large product."""
     return ThreadpoolController()
 
 
 def complement_on_sphere(latents: NDArray[np.floating[Any]], constraints: Constraints) -> NDArray[np.float32]:
-    """The nearest points to latents z on the sphere of radius √D that meet the constraints: float32 [n, D].
+    """Find the points on the sphere of radius √D that meet the constraints and are nearest to the latents.
 
-    For generators that normalise their input, so that what is rendered has the distances asked for
-    (METHODS 1.5). The constraints fix the part of z' in the span of W, of length p; the rest of z keeps its
-    direction and gets the length √(D - p²). Where p > √D no point of the sphere will do: z' is then where
-    the sphere comes nearest to the constraints.
+    They are for generators that normalise their input: the rendered latent then has the distances asked for
+    (METHODS 1.5). The constraints fix the part of z' in the span of W, of length p. The rest of z keeps its
+    direction and gets the length √(D - p²). If p > √D, no point of the sphere meets the constraints: z' is
+    then the point of the sphere that comes nearest to them. If the hyperplanes are parallel or linearly
+    dependent, a `UserError` says so.
 
     Args:
         latents: z, [n, D], on the sphere.
+        constraints: what z' must satisfy.
 
-    Raises `UserError` where the hyperplanes are parallel.
+    Returns:
+        z', float32 [n, D], on the sphere.
     """
     directions = _directions(constraints, None)
     z = latents.astype(np.float64)
@@ -225,14 +258,21 @@ def complement_by_domain(
     on_sphere: bool = False,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """The complement of every latent, as the constraints of its domain want it: float32 [n, D].
+    """Compute the complement of every latent under the constraints of its own domain.
+
+    If the hyperplanes are parallel or linearly dependent, a `UserError` says so.
 
     Args:
-        latents: z, [n, D]; on the sphere where `on_sphere`.
-        domains: of the latents, [n]: `Planes.domains_of`. No matter where one set of constraints is for all.
-        covariance, out: as `complement` takes them; on the sphere there is no covariance.
+        latents: z, [n, D]; on the sphere if `on_sphere`.
+        domains: the domain of each latent, [n], from `Planes.domains_of`; not used if `flip` has one set of
+            constraints for all domains.
+        flip: the subset to flip, and its constraints.
+        covariance: Σ, as `complement` takes it; not used on the sphere.
+        on_sphere: whether to move on the sphere of radius √D (`complement_on_sphere`).
+        out: the array to write z' to, float32 [n, D], contiguous; None for a new one.
 
-    Raises `UserError` where the hyperplanes are parallel.
+    Returns:
+        z', float32 [n, D]: `out` if it is given.
     """
     moved = np.empty(latents.shape, dtype=np.float32) if out is None else out
     if len(flip.by_domain) == 1 and not on_sphere:
@@ -247,25 +287,36 @@ def complement_by_domain(
 
 
 def require_independent(constraints: Constraints, covariance: NDArray[np.float64] | None = None) -> None:
-    """Raise `UserError` where the hyperplanes are parallel, or linearly dependent: it names them."""
+    """Raise `UserError`, which names the hyperplanes, if they are parallel or linearly dependent."""
     _directions(constraints, covariance)
 
 
 def _directions(constraints: Constraints, covariance: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """(W Σ Wᵀ)⁻¹ W Σ, [k, D]: the smallest moves that change one signed distance by 1 and keep the others."""
+    """Compute (W Σ Wᵀ)⁻¹ W Σ: the smallest moves that change one signed distance by 1 and keep the others.
+
+    Args:
+        constraints: W, of k constraints.
+        covariance: Σ, [D, D]; None for the identity.
+
+    Returns:
+        The moves, float64 [k, D].
+
+    Raises:
+        UserError: the hyperplanes are parallel or linearly dependent.
+    """
     W = constraints.normals
-    spread: NDArray[np.float64] = W if covariance is None else W @ covariance  # W Σ, [k, D]
-    gram = spread @ W.T  # W Σ Wᵀ, [k, k]
-    lengths = np.sqrt(np.diag(gram))  # of the normals in the data's metric: no matter of their angles
+    covaried: NDArray[np.float64] = W if covariance is None else W @ covariance  # W Σ, [k, D]
+    gram = covaried @ W.T  # W Σ Wᵀ, [k, k]
+    lengths = np.sqrt(np.diag(gram))  # of the normals in the data's metric, which do not change their angles
     cosines = gram / np.outer(lengths, lengths)
     condition = float(np.linalg.cond(cosines))
     if not condition < LARGEST_CONDITION:
         raise UserError(_dependence(constraints.attributes, cosines, condition))
-    return np.linalg.solve(gram, spread).astype(np.float64, copy=False)
+    return np.linalg.solve(gram, covaried).astype(np.float64, copy=False)
 
 
 def _dependence(attributes: tuple[str, ...], cosines: NDArray[np.float64], condition: float) -> str:
-    """Which hyperplanes are parallel or, where no two are, that all together are dependent; what to do."""
+    """Say which two hyperplanes are parallel, or else that all are linearly dependent, and what to do."""
     pairs = [(i, j) for i, j in combinations(range(len(attributes)), 2)
              if not np.linalg.cond(cosines[np.ix_([i, j], [i, j])]) < LARGEST_CONDITION]  # fmt: skip
     if pairs:

@@ -1,35 +1,33 @@
 """Linear directions of attributes in latent space: s(z) = w·z + b with a unit normal w.
 
-A domain is a protected group a in 0 ... 2^k - 1: one combination of the k protected attributes' values
-(pipeline/content/groups.py). Of labelled latents the labels say which; of any latent the signs of the
-protected hyperplanes' distances do, so that a move is a function of the latent alone.
+A domain is a protected group a in 0 ... 2^k - 1: one combination of the values of the k protected attributes
+(pipeline/content/groups.py). For labelled latents it is known from their labels. For any latent it is read
+from the signs of its distances to the protected hyperplanes, so that a move depends on the latent alone.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.content.arrays import AnyFloatArray
 from pipeline.content.files import write_json
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
 
-FloatArray = NDArray[np.floating[Any]]
-
-FEWEST = 20  # latents, as which a group of fewer counts
+FEWEST = 20  # latents: those of a smaller group weigh as those of a group of this size
 
 
 @dataclass(frozen=True)
 class Hyperplane:
-    """An attribute's hyperplane: positive where the attribute is 1.
+    """Represents an attribute's hyperplane: distances are positive where the attribute is 1.
 
     Attributes:
-        attribute: its name; of the target's plane in a domain one of `domain_names`.
+        attribute: the attribute's name; for the target's plane in one domain, one of `domain_names`.
         normal: w, unit length, [D].
         offset: b.
     """
@@ -38,31 +36,32 @@ class Hyperplane:
     normal: NDArray[np.float64]
     offset: float
 
-    def distance(self, latents: FloatArray) -> NDArray[np.float64]:
-        """The signed distance s(z) of latents [n, D]: [n], in units of the latent space."""
+    def distance(self, latents: AnyFloatArray) -> NDArray[np.float64]:
+        """Compute the signed distances s(z) of latents [n, D]: [n], in units of the latent space."""
         return latents @ self.normal + self.offset
 
 
 @dataclass(frozen=True)
 class Planes:
-    """The hyperplanes that complements are made of.
+    """Holds the hyperplanes that complements are computed from.
 
     Attributes:
-        protected: of the k protected attributes, in their order.
-        by_domain: the target's in each of the 2^k domains, or in none of them.
+        target: the target's plane, fitted over all domains.
+        protected: the planes of the k protected attributes, in their order.
+        by_domain: the target's plane in each of the 2^k domains; empty if none were fitted.
     """
 
     target: Hyperplane
     protected: tuple[Hyperplane, ...]
     by_domain: tuple[Hyperplane, ...] = ()
 
-    def domains_of(self, latents: FloatArray) -> NDArray[np.int64]:
-        """The domain of each latent [n, D], by the sides of the protected hyperplanes that it is on: [n]."""
+    def domains_of(self, latents: AnyFloatArray) -> NDArray[np.int64]:
+        """Find the domain of each latent [n, D] from its sides of the protected hyperplanes: [n]."""
         sides = np.stack([plane.distance(latents) > 0 for plane in self.protected], axis=1)
         return protected_groups(sides.astype(np.int64))[0]
 
-    def target_sides_of(self, latents: FloatArray) -> NDArray[np.bool_]:
-        """Whether latents [n, D] are on the positive side of the target's plane, or their domain's: [n]."""
+    def target_sides_of(self, latents: AnyFloatArray) -> NDArray[np.bool_]:
+        """Tell which latents [n, D] are on the positive side of the target's plane (in their domain): [n]."""
         if not self.by_domain:
             return self.target.distance(latents) > 0
         distances = np.stack([plane.distance(latents) for plane in self.by_domain])
@@ -71,38 +70,54 @@ class Planes:
 
 
 def domain_names(target: str, protected: Sequence[str]) -> list[str]:
-    """The names of the target's plane in each domain: "Blond_Hair in Male=0, Eyeglasses=1"; [2^k]."""
+    """List the names of the target's plane in each domain, [2^k]: "Blond_Hair in Male=0, Eyeglasses=1"."""
     values = protected_columns(np.arange(2 ** len(protected)), len(protected))
     settings = (", ".join(f"{n}={v}" for n, v in zip(protected, row, strict=True)) for row in values)
     return [f"{target} in {setting}" for setting in settings]
 
 
 def planes_of(planes: Mapping[str, Hyperplane], target: str, protected: Sequence[str]) -> Planes:
-    """What `load_hyperplanes` read, as complements use it: with a plane per domain where they were fitted."""
+    """Collect the planes that complements use, with one per domain if they were fitted.
+
+    Args:
+        planes: as `load_hyperplanes` returns them.
+        target: the target's name.
+        protected: the protected attributes' names.
+
+    Returns:
+        The planes of the target and of the protected attributes.
+    """
     by_domain = tuple(planes[name] for name in domain_names(target, protected) if name in planes)
     return Planes(planes[target], tuple(planes[name] for name in protected), by_domain)
 
 
-def confident(scores: FloatArray, confidence: float) -> NDArray[np.bool_]:
-    """Which scores [n] in [0, 1] are at least `confidence` (0.5 to 1) or at most 1 - `confidence`: [n]."""
+def confident(scores: AnyFloatArray, confidence: float) -> NDArray[np.bool_]:
+    """Tell which scores [n] are at least `confidence` (0.5 to 1) or at most 1 - `confidence`: bool [n]."""
     return (scores >= confidence) | (scores <= 1.0 - confidence)
 
 
 def with_rare_share(name: str, labels: NDArray[np.int_], share: float, seed: int) -> NDArray[np.int64]:
-    """Positions, ascending, of labels [n] in {0, 1} among which the rarer label has this share: [m].
+    """Select latents such that the rarer label has a given share among them.
 
-    Labels of one kind, drawn without replacement, are left out, as few as do. Which label is the rarer is as
-    it was. The share is met to within what one latent makes. Source: Ramaswamy et al., 2021 (ablations).
+    Latents of one label, drawn without replacement, are left out, as few as possible. The rarer label stays
+    the rarer one. The share is met up to the effect of one latent. Source: Ramaswamy et al., 2021
+    (ablations).
 
     Args:
-        name: of the hyperplane; the draw depends on it and on the seed.
-        share: in (0, 0.5].
+        name: the hyperplane's name; the draw depends on it and on the seed.
+        labels: [n] in {0, 1}.
+        share: of the rarer label, in (0, 0.5].
+        seed: of the draw.
 
-    Raises `UserError` where not one of the rarer label would be left; it says which share can be had.
+    Returns:
+        The positions of the latents to keep, ascending, int64 [m].
+
+    Raises:
+        UserError: no latent of the rarer label would be left; the sentence says which share is possible.
     """
     rarer = int(np.bincount(labels, minlength=2).argmin())
     if not (labels == rarer).any():
-        return np.arange(len(labels))  # nothing to fit with: `fit_hyperplane` says so
+        return np.arange(len(labels))  # `fit_hyperplane` raises the error: there is only one label
     rare, common = np.flatnonzero(labels == rarer), np.flatnonzero(labels != rarer)
     random = generator_for(seed, "rare_share", name)
     n_common = round(len(rare) * (1.0 - share) / share)
@@ -120,23 +135,38 @@ def with_rare_share(name: str, labels: NDArray[np.int_], share: float, seed: int
     return np.sort(np.concatenate([rare, common])).astype(np.int64)
 
 
-def group_weights(groups: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Weights of latents, [n], by which every group [n] that occurs counts the same; 1 on the average.
+def group_balancing_weights(groups: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Weigh latents so that every group that occurs counts the same.
 
-    Where the attributes of the images go together, a plane that is to tell one of them would otherwise lean
-    towards the other: it is right about most images by telling that. A group of fewer than `FEWEST` latents
-    counts as that many do: one latent alone, labelled by mistake, is not to decide about a plane.
+    If two attributes of the images are correlated, a plane that is to separate one of them would otherwise
+    lean towards the other: it is right about most images by separating the other. A latent of a group of
+    fewer than `FEWEST` weighs as much as one of a group of `FEWEST`: a single mislabelled latent must not
+    decide where the plane lies.
+
+    Args:
+        groups: the group of each latent, [n].
+
+    Returns:
+        The weights, float64 [n]; 1 on average.
     """
     counts = np.bincount(groups)
     weights = 1.0 / np.maximum(counts, FEWEST)[groups]
     return np.asarray(weights * len(groups) / max(weights.sum(), 1e-12), dtype=np.float64)
 
 
-def with_both_labels(labels: NDArray[np.int_], scores: FloatArray) -> NDArray[np.int64]:
-    """The labels [n] as they are, or, where all are the same, 1 for the upper half of the scores [n].
+def with_both_labels(labels: NDArray[np.int_], scores: AnyFloatArray) -> NDArray[np.int64]:
+    """Return the labels, or, if all are the same, 1 for the upper half of the scores and 0 for the lower.
 
-    A plane through labels of one kind does not exist. One between lower and higher scores says at least which
-    latents the labeller finds more like it; who fits it has to say that it is no more (`plane_trust`).
+    No plane separates labels of one kind. A plane between lower and higher scores at least shows which
+    latents the labeller finds more like the attribute; the caller has to say that it shows no more
+    (`plane_trust`).
+
+    Args:
+        labels: [n] in {0, 1}.
+        scores: of the labeller, [n] in [0, 1].
+
+    Returns:
+        Labels, int64 [n] in {0, 1}.
     """
     if len(np.unique(labels)) != 1:
         return labels.astype(np.int64)
@@ -146,27 +176,36 @@ def with_both_labels(labels: NDArray[np.int_], scores: FloatArray) -> NDArray[np
 
 def fit_hyperplane(
     name: str,
-    latents: FloatArray,
+    latents: AnyFloatArray,
     labels: NDArray[np.int_],
     C: float,
     seed: int,
     weights: NDArray[np.float64] | None = None,
 ) -> Hyperplane:
-    """Fit a linear SVM to latents [n, D] and hard labels [n] in {0, 1}; normalised by ||w||.
+    """Fit a linear SVM to latents and hard labels, normalised by ||w||.
+
+    Source: METHODS 1.3 (Ramaswamy et al., 2021).
 
     Args:
-        name: the attribute's, or of the target's plane in a domain one of `domain_names`.
+        name: the attribute's, or of the target's plane in one domain one of `domain_names`.
+        latents: z, [n, D].
+        labels: [n] in {0, 1}.
         C: the SVM's inverse regularisation.
-        weights: of the latents, [n]; None: either label weighs the same.
+        seed: of the solver.
+        weights: of the latents, [n]; None: both labels have the same total weight.
 
-    Raises `UserError` where only one label occurs, or none. Source: METHODS 1.3 (Ramaswamy et al., 2021).
+    Returns:
+        The hyperplane, with a unit normal.
+
+    Raises:
+        UserError: only one label occurs, or there are no latents.
     """
-    from sklearn.svm import LinearSVC  # a second to import, and most stages do without
+    from sklearn.svm import LinearSVC  # lazy: slow import
 
     counts = np.bincount(labels, minlength=2)
     if counts.min() == 0:
         raise UserError(_one_label(name, counts))
-    # Attributes may be rare: each class weighs the same, or the plane would leave the data.
+    # Attributes may be rare: both classes get the same total weight, or the plane would leave the data.
     class_weight = "balanced" if weights is None else None
     dual = len(labels) < latents.shape[1]
     machine = LinearSVC(C=C, class_weight=class_weight, dual=dual, random_state=seed)
@@ -177,7 +216,7 @@ def fit_hyperplane(
 
 
 def _one_label(name: str, counts: NDArray[np.int_]) -> str:
-    """Why no plane can be fitted to labels of which there are so many [2], and what to do."""
+    """Say why no plane can be fitted to labels that occur so often, counts [2], and what to do."""
     attribute, _, domain = name.partition(" in ")
     where = f" of the domain {domain}" if domain else ""
     remedy = "a longer GAN training, more latents or a lower fit_hyperplanes.confidence may help"
@@ -192,8 +231,8 @@ def _one_label(name: str, counts: NDArray[np.int_]) -> str:
     )
 
 
-def balanced_accuracy(plane: Hyperplane, latents: FloatArray, labels: NDArray[np.int_]) -> float:
-    """(TPR + TNR) / 2 of the plane's sign against labels [n]; NaN where a label does not occur."""
+def plane_balanced_accuracy(plane: Hyperplane, latents: AnyFloatArray, labels: NDArray[np.int_]) -> float:
+    """Compute (TPR + TNR) / 2 of the plane's sign against labels [n]; NaN if a label does not occur."""
     from sklearn.metrics import balanced_accuracy_score
 
     if np.bincount(labels, minlength=2).min() == 0:
@@ -202,12 +241,12 @@ def balanced_accuracy(plane: Hyperplane, latents: FloatArray, labels: NDArray[np
 
 
 def angle_between(first: Hyperplane, second: Hyperplane) -> float:
-    """The angle θ between two normals, in degrees: 0 to 180."""
+    """Compute the angle θ between two normals, in degrees: 0 to 180."""
     return float(np.degrees(np.arccos(np.clip(first.normal @ second.normal, -1.0, 1.0))))
 
 
 def save_hyperplanes(path: Path, planes: list[Hyperplane]) -> None:
-    """Write hyperplanes as JSON: attribute, or name of the target's plane in a domain -> normal, offset."""
+    """Write hyperplanes as JSON: attribute (or name of the target's plane in a domain) -> normal, offset."""
     write_json(path, {p.attribute: {"normal": p.normal.tolist(), "offset": p.offset} for p in planes})
 
 

@@ -1,4 +1,4 @@
-"""Latents: z ~ N(0, I), each from (seed, number); where a generator that normalises its input sees them."""
+"""Latents: z ~ N(0, I), each from (seed, number), and their projections for generators that normalise z."""
 
 import math
 from typing import TYPE_CHECKING
@@ -8,16 +8,26 @@ from numpy.typing import NDArray
 
 from pipeline.content.seeds import derived_seed
 
-if TYPE_CHECKING:  # torch takes seconds to import, and most that import this do without
+if TYPE_CHECKING:  # lazy: slow import
     from torch import Tensor
 
 BLOCK = 1024  # latents drawn from one seed; part of the definition: it must never change
 
 
 def sample_latents(seed: int, purpose: str, start: int, count: int, latent_dim: int) -> NDArray[np.float32]:
-    """Latents number `start` to `start + count - 1`: float32 [count, latent_dim], N(0, I).
+    """Draw the latents with the numbers `start` to `start + count - 1` from N(0, I).
 
-    A latent depends on (seed, purpose, its number) only: any split of a range gives the same latents.
+    A latent depends only on (seed, purpose, its number): any split of a range gives the same latents.
+
+    Args:
+        seed: of the draw.
+        purpose: what the latents are for; other purposes get other latents.
+        start: the number of the first latent.
+        count: how many latents.
+        latent_dim: D.
+
+    Returns:
+        z, float32 [count, latent_dim].
     """
     blocks = []
     for block in range(start // BLOCK, (start + count - 1) // BLOCK + 1):
@@ -28,13 +38,13 @@ def sample_latents(seed: int, purpose: str, start: int, count: int, latent_dim: 
 
 
 def to_sphere(latents: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Latents [n, D] projected to the sphere of radius √D: what pixel normalisation renders."""
+    """Project latents [n, D] to the sphere of radius √D: pixel normalisation renders these projections."""
     norms = np.linalg.norm(latents, axis=1, keepdims=True)
     scaled: NDArray[np.float32] = latents * (math.sqrt(latents.shape[1]) / norms)
     return scaled
 
 
 def project(latents: "Tensor") -> "Tensor":
-    """As `to_sphere`, of tensors [n, D], and differentiable."""
+    """Project tensors [n, D] to the sphere of radius √D, as `to_sphere` does; differentiable."""
     projected: Tensor = latents * (math.sqrt(latents.shape[1]) / latents.norm(dim=1, keepdim=True))
     return projected

@@ -10,6 +10,8 @@ from pipeline.parameters import Parameters
 
 
 class Sample(Parameters):
+    """Says how many latents are drawn, and from which seed."""
+
     fit: int = Field(8000, ge=2)  # latents to fit the hyperplanes with
     validation: int = Field(2000, ge=1)  # latents to validate them with
     pair: int = Field(30000, ge=1)  # latents to complement
@@ -17,13 +19,17 @@ class Sample(Parameters):
 
 
 class Synthesize(Parameters):
+    """Says in which portions latents are rendered and stored."""
+
     batch_size: int = Field(256, ge=1)  # images; not in the result
     shard_size: int = Field(8192, ge=1)  # images
 
 
 class FitHyperplanes(Parameters):
+    """Says how hyperplanes are fitted to latents and their labels."""
+
     C: float = Field(1.0, gt=0)  # of the linear SVM
-    # Every group of latents counts the same: else a plane leans to what goes together with its attribute.
+    # Every group of latents counts the same: otherwise a plane leans towards correlated attributes.
     group_balanced: bool = True
     domain_dependent: bool = False  # the target has a hyperplane of its own in every protected group
     latents: int | None = Field(None, ge=2)  # of sample.fit, how many are used: the first; null: all
@@ -32,8 +38,8 @@ class FitHyperplanes(Parameters):
     seed: int = Field(0, ge=0, lt=2**32)  # scikit-learn's range
 
 
-class Refinement(Parameters):
-    """Gradient steps from each linear complement: `generators.refinement`."""
+class ComplementRefinement(Parameters):
+    """Says how linear complements are refined by gradient steps (`generators.refinement`)."""
 
     steps: int = Field(0, ge=0)  # 0: the linear complement as it is
     learning_rate: float = Field(0.1, gt=0)  # of Adam, in units of the latent space
@@ -41,10 +47,12 @@ class Refinement(Parameters):
 
 
 class Complement(Parameters):
+    """Says how complements are made."""
+
     variant: Literal["complement", "on_hyperplane", "perpendicular", "perpendicular_on_hyperplane"] = (
         "complement"
     )
     metric: Literal["euclidean", "mahalanobis"] = "euclidean"  # of the smallest move
     # Latents to pair of each group that f sees, at most: rare groups get as many pairs; null: all.
     per_group: int | None = Field(3000, ge=1)
-    refine: Refinement = Refinement()
+    refine: ComplementRefinement = ComplementRefinement()

@@ -1,6 +1,7 @@
-"""Whether hyperplanes may be trusted: how often each is right, of every group, and the angles between them.
+"""Whether hyperplanes may be trusted: how often each is right, in every group, and the angles between them.
 
-Apart from `generators.trust`, so that a threshold here trains no generator again. Pure functions of figures.
+It is a module apart from `generators.trust`, so that a changed threshold here trains no generator again. The
+functions are pure: figures in, judgements out.
 """
 
 import math
@@ -9,18 +10,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.hyperplanes import FloatArray, Hyperplane
+from generators.hyperplanes import Hyperplane
+from pipeline.content.arrays import AnyFloatArray, IntArray
 from pipeline.content.trust import Judgement, Level
 
-IntArray = NDArray[np.int64]
-
-# Balanced accuracies, where chance is 0.5. A move across a plane that is right 6 times in 10 moves noise. At
+# Balanced accuracies, where chance is 0.5. A move across a plane that is right 6 times in 10 is noise. At
 # 0.8, one complement in five starts on the wrong side, so that the move does not change its attribute.
 USELESS_ACCURACY, DOUBTFUL_ACCURACY = 0.6, 0.8
-FEWEST = 20  # latents, for a share of them to say anything
-# Between normals, in degrees from parallel. A move that keeps one attribute and flips the other is 1 / sin of
-# the angle times as long as at a right angle: twice at 30°, and 3.9 times at 15°, which leaves what the
-# generator knows.
+FEWEST = 20  # latents: a share of fewer says nothing
+# Angles between normals, in degrees from parallel. A move that keeps one attribute and flips the other is
+# 1 / sin(angle) times as long as at a right angle: twice at 30°, and 3.9 times at 15°, which leads to latents
+# that the generator was not trained on.
 USELESS_ANGLE, DOUBTFUL_ANGLE = 15.0, 30.0
 REMEDY = (
     "Look at the labels of G(z) (out/labels/z) and at their labeller first; then more latents (sample.fit) "
@@ -28,18 +28,21 @@ REMEDY = (
 )
 
 
-def group_accuracies(
-    plane: Hyperplane, latents: FloatArray, labels: IntArray, groups: IntArray, n_groups: int
+def plane_group_accuracies(
+    plane: Hyperplane, latents: AnyFloatArray, labels: IntArray, groups: IntArray, n_groups: int
 ) -> tuple[NDArray[np.float64], IntArray]:
-    """How often the sign of a plane agrees with the labels, of every group.
+    """Compute how often the sign of a plane agrees with the labels, in every group.
 
     Args:
+        plane: the hyperplane.
         latents: [n, D].
         labels: of the plane's attribute, in {0, 1}, [n].
         groups: of the latents, by the labels of all attributes, in 0 ... n_groups - 1, [n].
+        n_groups: how many groups there are.
 
     Returns:
-        The accuracies, [n_groups], NaN of groups without latents; and how many these are, [n_groups].
+        The accuracies, [n_groups], NaN for groups without latents; and the groups' numbers of latents,
+        [n_groups].
     """
     right = (plane.distance(latents) > 0) == (labels == 1)
     counts = np.bincount(groups, minlength=n_groups)
@@ -52,24 +55,27 @@ def plane_judgement(
     name: str,
     balanced_accuracy: float,
     label_counts: Sequence[int],
-    accuracies: FloatArray,
+    accuracies: AnyFloatArray,
     counts: IntArray,
     names: Sequence[str],
     crossed: bool = True,
 ) -> Judgement:
-    """Whether a hyperplane tells its attribute, on latents that it was not fitted on.
+    """Judge whether a hyperplane separates its attribute, on latents that it was not fitted to.
 
-    One that is only to be kept, the target's, is never useless while both labels occur: a target that no
-    plane can tell is kept as well as the move is short, and how often it is the complements show.
+    A plane whose attribute is only kept, the target's, is never useless as long as both labels occur: even if
+    no plane separates the target, a short move keeps it, and the complements show how often.
 
     Args:
         name: the plane's: an attribute, or the target in a domain.
-        balanced_accuracy: NaN where only one label occurs.
+        balanced_accuracy: in [0, 1]; NaN if only one label occurs.
         label_counts: how many latents are labelled 0 and 1.
-        accuracies: of every group, [n_groups]; NaN without latents.
-        counts: of latents, [n_groups].
-        names: of the groups.
-        crossed: whether complements are to cross it, as they do a protected attribute's.
+        accuracies: of every group, [n_groups]; NaN for groups without latents.
+        counts: the groups' numbers of latents, [n_groups].
+        names: of the groups, [n_groups].
+        crossed: whether complements cross the plane, as they do a protected attribute's.
+
+    Returns:
+        The judgement, with the figures it rests on.
     """
     step = f"hyperplane of {name}"
     enough = counts >= FEWEST
@@ -109,10 +115,18 @@ def plane_judgement(
 
 
 def one_label_judgement(name: str, label: int, n: int) -> Judgement:
-    """Of a hyperplane that all n latents to fit it with have the same label for: useless.
+    """Judge a hyperplane useless because all latents to fit it with have the same label.
 
-    It stands between lower and higher scores (`hyperplanes.with_both_labels`), so that a run that goes on has
-    something to go on with.
+    Such a plane lies between lower and higher scores (`hyperplanes.with_both_labels`), so that a run that is
+    told to go on has a plane to go on with.
+
+    Args:
+        name: the plane's.
+        label: the one label that occurs, 0 or 1.
+        n: how many latents there are.
+
+    Returns:
+        A judgement of the level useless.
     """
     sentence = (
         f"all {n:,} latents to fit it with are labelled {label}: the generator makes none of the other kind, "
@@ -128,10 +142,13 @@ def one_label_judgement(name: str, label: int, n: int) -> Judgement:
 
 
 def angle_judgement(angles: Mapping[tuple[str, str], float]) -> Judgement:
-    """Whether hyperplanes are far enough from parallel for a move to flip one attribute and keep the other.
+    """Judge whether hyperplanes are far enough from parallel to flip one attribute and keep the other.
 
     Args:
         angles: between the normals of two attributes that a move holds apart, in degrees, 0 to 180.
+
+    Returns:
+        The judgement of the pair that is nearest to parallel.
     """
     (first, second), angle = min(angles.items(), key=lambda item: min(item[1], 180.0 - item[1]))
     from_parallel = min(angle, 180.0 - angle)
@@ -156,5 +173,5 @@ def angle_judgement(angles: Mapping[tuple[str, str], float]) -> Judgement:
 
 
 def _percent(share: float) -> str:
-    """'95 %' of 0.95."""
+    """Write 0.95 as '95 %'."""
     return f"{100 * share:.0f} %"

@@ -17,10 +17,20 @@ def render(
     accelerator: Accelerator,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> NDArray[np.uint8]:
-    """The images G(z) of latents [n, D]: uint8 [n, H, W, 3], [-1, 1] mapped to [0, 255].
+    """Render the images G(z) of latents, [-1, 1] mapped to [0, 255].
 
-    They turn uint8 on the device, and leave a GPU while the next batch renders. A batch that memory does
-    not suffice for is halved.
+    The images become uint8 on the device, and leave a GPU while the next batch renders. A batch for which the
+    memory does not suffice is halved.
+
+    Args:
+        generator: z [b, D] to images [b, 3, H, W] in [-1, 1].
+        latents: z, float32 [n, D].
+        batch_size: latents to render at once, at most.
+        accelerator: the device and the precision.
+        on_batch: called with the number of images of each batch that is done.
+
+    Returns:
+        The images, uint8 [n, H, W, 3].
     """
     images = ImagesToHost(len(latents), accelerator.device)
     z = torch.from_numpy(latents).to(accelerator.device)

@@ -1,12 +1,12 @@
-"""Whether a generator may be trusted: how well its images cover the real ones, how varied they are, and
-whether they are copies.
+"""Whether a generator may be trusted: coverage of the real images, variety, and whether it copies them.
 
-Images are compared as such, shrunk to 8 x 8 px: no classifier is asked, as one trained on biased data would
-share the bias. Pure functions of arrays; `pipeline.content.trust` says what becomes of a judgement.
+Images are compared by their pixels, shrunk to 8 x 8 px. No classifier is asked, as one trained on biased data
+would share the bias. The functions are pure; `pipeline.content.trust` says what follows from a judgement.
 
-The thresholds below were set by these generators (coverage, the lowest of a group that can be told, nearest,
-diversity: see `Figures`), whose data were 10,000 avatars, groups of 4401, 4108, 1406 and 85, and 1,100 digits
-of two colours, groups of 521, 27, 28 and 524. A perfect generator's coverage is 0.97.
+The thresholds below were chosen by the figures of these generators: coverage, the lowest coverage of a group
+that can be told from the others, nearest and diversity (see `Figures`). The data were 10,000 avatars, with
+groups of 4401, 4108, 1406 and 85, and 1,100 digits of two colours, with groups of 521, 27, 28 and 524. The
+coverage of a perfect generator is 0.97.
 
                                         avatars                     digits
     held-out real images                0.96  0.95  0.99  1.00      0.92  0.90  0.97  1.00
@@ -25,8 +25,8 @@ of two colours, groups of 521, 27, 28 and 524. A perfect generator's coverage is
     blurred noise                       0.00  0.00  1.71  0.78      0.00  0.00  4.47  1.19
     real images inverted                0.09  0.02  1.58  1.01      0.00  0.00  7.85  1.00
 
-Of the rare groups nothing can be told: the real images of all other groups cover 0.95 of 85 avatars, and 0.85
-and 0.89 of the digits' 27 and 28, as the nearest images of so few are of other groups.
+The coverage of the rare groups tells nothing: the nearest images of so few belong to other groups, so that
+the real images of all other groups cover 0.95 of the 85 avatars, and 0.85 and 0.89 of the 27 and 28 digits.
 """
 
 import math
@@ -40,46 +40,44 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from generators.latents import sample_latents
+from pipeline.content.arrays import AnyFloatArray, BoolArray, IntArray
 from pipeline.content.seeds import generator_for
 from pipeline.content.trust import Judgement
 
-FloatArray = NDArray[np.floating[Any]]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
-
-SIDE = 8  # px, of the images that are compared
+SIDE = 8  # px: images are compared at this size
 NEIGHBOURS = 5  # k of the coverage, as in Naeem et al.
-LATENTS = 4000  # whose images are judged, at most
+LATENTS = 4000  # latents whose images are judged, at most
 PER_GROUP = 300  # real images of each group that are looked for among the generated ones, at most
-PAIRED = 1000  # images, at most, of medians of distances
-PART = 128  # images in memory at a time: of 1024 px, 2 GB
-ROWS = 512  # of distances in memory at a time
+PAIRED = 1000  # images whose distances the medians are of, at most
+PART = 128  # images in memory at a time: 2 GB at 1024 px
+ROWS = 512  # rows of distances in memory at a time
 
 FEWEST = 20  # real images: halves of fewer have no 5 neighbours
 FEW = 10  # real images of a group: a share of fewer says nothing
 
-# The coverage c of images near which a generator makes r times as many images as it should is 1 - (1 + r)^-5:
-# 0.97 for r = 1; 0.48, half of that, for r = 0.14; 0.1 for r = 0.02.
-USELESS_COVERAGE = 0.1  # of what a perfect generator covers
-DOUBTFUL_COVERAGE = 0.5
-TOLD = 0.3  # by how much a perfect generator's coverage of a group is above that of all other groups' images
-USELESS_DIVERSITY = 0.2  # of real images': one image and its shades
-COPIES = 0.5  # of the distance between real images
-ELSEWHERE = 1.5  # of that distance
+# If a generator makes r times as many images near some real images as it should, their coverage is
+# 1 - (1 + r)^-5: 0.97 for r = 1; 0.48, half of that, for r = 0.14; 0.1 for r = 0.02.
+USELESS_COVERAGE = 0.1  # below; as a share of a perfect generator's coverage
+DOUBTFUL_COVERAGE = 0.5  # below; likewise
+# A group can be told apart if a perfect generator covers it by this much more than images of other groups do.
+TOLD = 0.3
+USELESS_DIVERSITY = 0.2  # below; as a share of the real images' diversity: one image and its shades
+COPIES = 0.5  # below; nearest distance, as a share of that between real images
+ELSEWHERE = 1.5  # above; the same share
 
 
 # --- Distances -------------------------------------------------------------------------------------------
 
 
 def compact(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Images uint8 [n, H, W, 3] as the numbers that are compared: 8 x 8 averages, [n, 192], 0 to 255."""
+    """Shrink images uint8 [n, H, W, 3] to 8 x 8 averages, by which they are compared: [n, 192], 0 to 255."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     shrunk: NDArray[np.float32] = F.adaptive_avg_pool2d(pixels, SIDE).flatten(1).numpy()
     return shrunk
 
 
-def distances_between(these: FloatArray, those: FloatArray) -> NDArray[np.float64]:
-    """The Euclidean distances of points [n, d] from points [m, d]: [n, m]."""
+def distances_between(these: AnyFloatArray, those: AnyFloatArray) -> NDArray[np.float64]:
+    """Compute the Euclidean distances of points [n, d] from points [m, d]: [n, m]."""
     a, b = these.astype(np.float64), those.astype(np.float64)
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T
     distances: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))
@@ -87,12 +85,18 @@ def distances_between(these: FloatArray, those: FloatArray) -> NDArray[np.float6
 
 
 def nearest_distances(
-    points: FloatArray, among: FloatArray, k: int = 1, own: IntArray | None = None
+    points: AnyFloatArray, among: AnyFloatArray, k: int = 1, own: IntArray | None = None
 ) -> NDArray[np.float64]:
-    """The distance of each point [n, d] from the k-th nearest of points [m, d]: [n]; inf of fewer.
+    """Compute the distance of each point from its k-th nearest neighbour.
 
     Args:
-        own: the position of each point itself among those, which does not count; -1 where it is none of them.
+        points: [n, d].
+        among: the possible neighbours, [m, d].
+        k: which neighbour; 1 is the nearest.
+        own: for each point its own position in `among`, which does not count; -1 if it is not in there, [n].
+
+    Returns:
+        The distances, [n]; infinite if there are fewer than k neighbours.
     """
     found = np.full(len(points), math.inf)
     for start in range(0, len(points), ROWS):
@@ -110,20 +114,21 @@ def nearest_distances(
 
 
 def covered(
-    points: FloatArray, own: IntArray, real: FloatArray, generated: FloatArray, k: int = NEIGHBOURS
+    points: AnyFloatArray, own: IntArray, real: AnyFloatArray, generated: AnyFloatArray, k: int = NEIGHBOURS
 ) -> BoolArray:
-    """Whether the ball around each real image holds a generated one.
+    """Tell for each real image whether the ball around it holds a generated image.
 
     Source: "coverage" of Naeem et al., Reliable Fidelity and Diversity Metrics, ICML 2020.
 
     Args:
         points: the real images that are looked for, [n, d].
         own: the position of each among `real`, or -1, [n].
-        real: those whose k-th nearest gives the ball's radius, the image itself left out, [m, d].
-        generated: [l, d].
+        real: the images whose k-th nearest gives the ball's radius, the image itself left out, [m, d].
+        generated: the generated images, [l, d].
+        k: which neighbour gives the radius.
 
     Returns:
-        [n].
+        Whether each image is covered, bool [n].
     """
     radii = nearest_distances(points, real, k, own)
     inside: BoolArray = nearest_distances(points, generated) <= radii
@@ -131,26 +136,34 @@ def covered(
 
 
 def expected_coverage(n_real: int, n_generated: int, k: int = NEIGHBOURS) -> float:
-    """The coverage by a perfect generator: of any image, and so of any group, whatever the data.
+    """Compute the coverage that a perfect generator has: of any image, so of any group, whatever the data.
 
-    Real and generated images are then exchangeable: an image is not covered where the k nearest of all
-    n_real + n_generated are real ones.
+    Real and generated images are then exchangeable: an image is not covered if the k nearest of all
+    n_real + n_generated images are real ones.
+
+    Args:
+        n_real: real images in which neighbours are looked for.
+        n_generated: generated images.
+        k: which neighbour gives the radius of a ball (`covered`).
+
+    Returns:
+        The coverage, in [0, 1].
     """
     draws = np.arange(min(k, n_real))
     return 1.0 - float(np.prod((n_real - draws) / (n_real + n_generated - draws)))
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Which real images are compared: two halves, each of which stands for held-out images to the other.
+class RealSample:
+    """Names the real images that are compared: two halves, each held out from the other.
 
     Attributes:
         positions: of the images, ascending, [n].
         half: 0 or 1, [n].
-        typical: drawn from all images alike, so that they come in the data's proportions, [n].
-        sought: looked for among the generated images: the same number of every group, as far as it has as
-            many, [n].
-        shuffled: which of the n are typical, in random order.
+        typical: whether an image was drawn from all images alike; these come in the data's proportions, [n].
+        sought: whether an image is looked for among the generated images: the same number from every group,
+            as far as it has as many, [n].
+        shuffled: the places among the n of the typical images, in random order.
     """
 
     positions: IntArray
@@ -160,8 +173,16 @@ class Sample:
     shuffled: IntArray
 
 
-def draw_sample(groups: IntArray, seed: int) -> Sample:
-    """Draw real images by their groups [N]: of all up to 2 x 4,000, and of every group up to 300."""
+def draw_sample(groups: IntArray, seed: int) -> RealSample:
+    """Draw real images: up to 2 x 4,000 from all, and up to 300 from every group.
+
+    Args:
+        groups: the group of every real image, [N].
+        seed: of the draw.
+
+    Returns:
+        The sample of n images.
+    """
     random = generator_for(seed, "trust", "real images")
     order = random.permutation(len(groups))
     typical = np.zeros(len(groups), dtype=bool)
@@ -174,24 +195,24 @@ def draw_sample(groups: IntArray, seed: int) -> Sample:
         sought[members[:PER_GROUP]] = True
     positions = np.flatnonzero(typical | sought)
     shuffled = np.searchsorted(positions, order[: 2 * LATENTS])
-    return Sample(positions, half[positions], typical[positions], sought[positions], shuffled)
+    return RealSample(positions, half[positions], typical[positions], sought[positions], shuffled)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the judgements are made of; shares in [0, 1].
+    """Holds the figures that a generator is judged by; shares are in [0, 1].
 
     Attributes:
         coverage: the share of the real images that is covered, groups weighted by their sizes.
-        expected: of that, by a perfect generator.
+        expected: the coverage that a perfect generator has.
         groups: the coverage of every group, [n_groups]; NaN without images.
-        others: the coverage of every group by real images of all other groups, [n_groups]: what a generator
-            that makes none of the group has, too; NaN without images.
+        others: the coverage of every group by real images of all other groups, [n_groups]: a generator that
+            makes none of the group reaches it, too; NaN without images.
         sizes: how many images of every group were looked for, [n_groups].
-        nearest: the median distance of generated images from the nearest real one, as a share of that of real
-            images from the nearest other; NaN where most real images have a double.
-        diversity: the median distance between two generated images, as a share of that between two real ones;
-            NaN where most of those are alike.
+        nearest: the median distance of generated images from the nearest real one, as a share of the median
+            distance of real images from the nearest other; NaN if most real images have a double.
+        diversity: the median distance between two generated images, as a share of the median distance between
+            two real ones; NaN if most real images are alike.
     """
 
     coverage: float
@@ -203,16 +224,20 @@ class Figures:
     diversity: float
 
 
-def measure(
-    real: FloatArray, groups: IntArray, sample: Sample, generated: FloatArray, shares: FloatArray
+def measure_generated(
+    real: AnyFloatArray, groups: IntArray, sample: RealSample, generated: AnyFloatArray, shares: AnyFloatArray
 ) -> Figures:
     """Measure how generated images lie among real ones.
 
     Args:
-        real: as `compact` gives them, the images of the sample, [n, d].
-        groups: of these, [n].
-        generated: [m, d], as many as half of the typical images, or more.
+        real: the images of the sample, as `compact` returns them, [n, d].
+        groups: the group of each, [n].
+        sample: which real images these are, and what each is for.
+        generated: as `compact` returns them, [m, d]; at least as many as half of the typical images.
         shares: of every group among all real images, [n_groups].
+
+    Returns:
+        The figures.
     """
     is_covered, by_others = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
     expected = []
@@ -248,14 +273,14 @@ def measure(
     )
 
 
-def _ratio(these: FloatArray, those: FloatArray) -> float:
-    """The ratio of two medians; NaN where the second is 0."""
+def _ratio(these: AnyFloatArray, those: AnyFloatArray) -> float:
+    """Return the ratio of two medians; NaN if the second is 0."""
     of = float(np.median(those))
     return float(np.median(these)) / of if of else math.nan
 
 
-def _between_pairs(points: FloatArray) -> FloatArray:
-    """The distances of the first half of points [n, d] from the second, [n / 2, n / 2]."""
+def _between_pairs(points: AnyFloatArray) -> AnyFloatArray:
+    """Compute the distances of the first half of points [n, d] from the second, [n / 2, n / 2]."""
     half = len(points) // 2
     return distances_between(points[:half], points[half : 2 * half])
 
@@ -279,10 +304,15 @@ def judge_generator(
     """Judge a generator by the images of up to 4,000 latents that are used for nothing else.
 
     Args:
-        read: gives the real training images at positions [n]: uint8 [n, H, W, 3].
-        groups: of all of these, [N].
+        read: returns the real training images at positions [n]: uint8 [n, H, W, 3].
+        groups: the group of every real training image, [N].
         names: of the groups, [n_groups].
-        render: gives the images of latents [n, latent_dim]: uint8 [n, H, W, 3].
+        render: returns the images of latents [n, latent_dim]: uint8 [n, H, W, 3].
+        latent_dim: D.
+        seed: of the real images and latents that are drawn.
+
+    Returns:
+        The judgements of variety and of copies; one judgement, doubtful, if there are too few real images.
     """
     if len(groups) < FEWEST:
         sentence = f"{len(groups)} real training images are too few to tell how varied its images are."
@@ -292,25 +322,30 @@ def judge_generator(
     real = _compact_in_parts(read, sample.positions)
     generated = _compact_in_parts(render, sample_latents(seed, "trust", 0, count, latent_dim))
     shares = np.bincount(groups, minlength=len(names)) / len(groups)
-    figures = measure(real, groups[sample.positions], sample, generated, shares)
+    figures = measure_generated(real, groups[sample.positions], sample, generated, shares)
     return [variety_judgement(figures, names), copies_judgement(figures)]
 
 
 def _compact_in_parts(
     images: Callable[[Any], NDArray[np.uint8]], of: NDArray[np.generic]
 ) -> NDArray[np.float32]:
-    """The images of so many positions or latents [n, ...], as they are compared: [n, d]."""
+    """Read or render the images of positions or latents [n, ...], and shrink them (`compact`): [n, d]."""
     return np.concatenate([compact(images(of[start : start + PART])) for start in range(0, len(of), PART)])
 
 
 def variety_judgement(figures: Figures, names: Sequence[str]) -> Judgement:
-    """Whether a generator makes what the real images show, of every group that can be told from the others.
+    """Judge whether a generator makes what the real images show, in every group that can be told apart.
 
-    A group can be told where the images of all others leave enough of it uncovered. It is covered well enough
-    where the generator does better than half-way from these to a perfect generator.
+    A group can be told apart if the images of all other groups leave enough of it uncovered. It is covered
+    well enough if the generator gets more than half of the way from their coverage of it to the coverage of a
+    perfect generator.
 
     Args:
+        figures: the measured figures.
         names: of the groups, [n_groups].
+
+    Returns:
+        The judgement, with the figures it rests on.
     """
     kept = _rounded(
         {
@@ -357,7 +392,7 @@ def variety_judgement(figures: Figures, names: Sequence[str]) -> Judgement:
 
 
 def _untold(names: Sequence[str]) -> str:
-    """What a sentence says of groups of which nothing can be told, if any."""
+    """Return the clause on groups of which the figures tell nothing; empty if there are none."""
     if not names:
         return ""
     of = names[0] if len(names) == 1 else f"{len(names)} groups"
@@ -365,7 +400,7 @@ def _untold(names: Sequence[str]) -> str:
 
 
 def copies_judgement(figures: Figures) -> Judgement:
-    """Whether a generator's images are about as near to real ones as real ones are to each other."""
+    """Judge whether a generator's images are about as near to real ones as real ones are to each other."""
     kept = _rounded({"nearest": figures.nearest})
     if math.isnan(figures.nearest):
         sentence = "most real training images are there twice, so that nobody can tell copies of them."
@@ -382,10 +417,10 @@ def copies_judgement(figures: Figures) -> Judgement:
 
 
 def _rounded(figures: dict[str, float]) -> dict[str, float | None]:
-    """Figures to four places, as machines differ in the last ones; None of what cannot be told."""
+    """Round figures to four places, as machines differ in the last ones; None replaces NaN."""
     return {name: None if math.isnan(value) else round(value, 4) for name, value in figures.items()}
 
 
 def _percent(share: float) -> str:
-    """'95 %' of 0.95."""
+    """Write 0.95 as '95 %'."""
     return f"{100 * share:.0f} %"

@@ -1,8 +1,8 @@
 """Checkpoints of facebookresearch/pytorch_GAN_zoo (PGAN and DCGAN), read into zprime's own networks.
 
 A checkpoint is a `torch.save` file of a dict: `config`, an object of the class `CONFIG_CLASS`; `netG`, `netD`
-and mostly `avgG` (the average of netG), state dicts; at times `tmp`. It is read as tensors only, and what the
-config says of the network is checked against them.
+and mostly `avgG` (the average of netG), state dicts; sometimes `tmp`. The file is read as tensors only, and
+what its config says of the network is checked against them.
 
 Source: models/ of the repository, in particular networks/progressive_conv_net.py, networks/custom_layers.py
 and networks/DCGAN_nets.py.
@@ -26,21 +26,21 @@ from pipeline.parameters import sentence_of
 
 CONFIG_CLASS = "models.utils.config.BaseConfig"
 
-# What zprime's PGAN is built for; pytorch_GAN_zoo takes these values too where a config has none.
+# The values that zprime's PGAN is built for; they are also pytorch_GAN_zoo's defaults.
 PGAN_VALUES = {
     "perChannelNormalization": True,
     "leakyReluLeak": 0.2,
-    "alpha": 0,  # of the fade-in: 0 when it is over
+    "alpha": 0,  # of the fade-in: 0 after it has ended
     "dimOutput": 3,  # RGB
     "lossCriterion": "WGANGP",  # the other losses put a tanh behind the last layer
 }
-DCGAN_TANH = {"DCGAN": True, "MSE": True, "WGANGP": False}  # by lossCriterion
+DCGAN_TANH = {"DCGAN": True, "MSE": True, "WGANGP": False}  # by lossCriterion: is there a tanh?
 
 Size = Annotated[int, Field(ge=1, le=2**16, strict=True)]
 
 
 class _Config(BaseModel):
-    """The part of a config that gives the network's shape, under the names that the checkpoint has for it."""
+    """Describes the part of a config that gives the network's shape, under the names that checkpoints use."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -49,23 +49,33 @@ class _Config(BaseModel):
 
 
 class PGANConfig(_Config):
+    """Describes the config of a progressive GAN."""
+
     first_width: Size = Field(alias="depthScale0")  # channels at 4 px
     other_widths: list[Size] = Field(alias="depthOtherScales", max_length=8)  # at 8 px, 16 px ... 1024 px
     equalized: bool = Field(True, alias="equalizedlR", strict=True)
 
 
 class DCGANConfig(_Config):
+    """Describes the config of a DCGAN."""
+
     width: Size = Field(alias="dimG")
     depth: int = Field(alias="depth", ge=0, le=7, strict=True)
 
 
 def import_checkpoint(section: GANZoo, folder: Path, device: torch.device) -> dict[str, Any]:
-    """Write a checkpoint's generator into `folder` as one of zprime's networks; what the card must say of it.
+    """Write a checkpoint's generator into `folder` as one of zprime's networks.
 
     Args:
+        section: the checkpoint's path and sha256, and which of its networks to take.
+        folder: where to write the weights.
         device: not used, as weights go from file to file.
 
-    Raises `UserError` where the file is not the expected one, cannot be read, or holds no such network.
+    Returns:
+        What the generator's card must say.
+
+    Raises:
+        UserError: the file is not the expected one, cannot be read, or holds no such network.
     """
     path = section.path
     refuse_another_file(path, section.sha256)
@@ -89,7 +99,17 @@ def import_checkpoint(section: GANZoo, folder: Path, device: torch.device) -> di
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint: tensors, plain values, and a `Record` for its config."""
+    """Read a checkpoint as tensors, plain values, and a `Record` for its config.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The checkpoint's content.
+
+    Raises:
+        UserError: the file cannot be read as tensors only, or has no config.
+    """
     checkpoint = read_tensors(path, CONFIG_CLASS)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), Record):
         raise UserError(f"load_gan.path: {path} is no checkpoint of pytorch_GAN_zoo: it has no config.")
@@ -97,11 +117,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class _State:
-    """A state dict of the checkpoint, from which a network's tensors are taken one by one.
+    """Holds a state dict of the checkpoint, from which a network's tensors are taken one by one.
 
     Args:
-        tensors: by name; "module" in it is a wrapper's (DataParallel, an equalised layer) and left out.
-        name: what the sentences call it.
+        tensors: by name; the part "module" of a name is a wrapper's (DataParallel, an equalised layer) and is
+            left out.
+        name: what error sentences call it.
     """
 
     def __init__(self, tensors: Mapping[Any, Any], name: str) -> None:
@@ -109,9 +130,9 @@ class _State:
         self._left = {_without_wrappers(str(key)): value for key, value in tensors.items()}
 
     def take(self, key: str, shape: torch.Size) -> Tensor:
-        """The tensor of this name as float32; `UserError` unless it has the shape that the config implies."""
+        """Take out the tensor of this name as float32; `UserError` unless it has the shape given."""
         tensor = self._left.pop(key, None)
-        # On the CPU: a checkpoint can also hold tensors without data.
+        # A tensor that is not on the CPU may have no data (device meta).
         if not isinstance(tensor, Tensor) or tensor.device.type != "cpu" or not tensor.is_floating_point():
             raise UserError(f"{self.name} has no tensor {key} of floats.")
         if tensor.shape != shape:
@@ -121,7 +142,7 @@ class _State:
         return tensor.float()
 
     def finish(self) -> None:
-        """Raise `UserError` where tensors are left: then the network is another one."""
+        """Raise `UserError` if tensors are left: then the checkpoint holds another network."""
         left = [key for key in self._left if not key.endswith(".num_batches_tracked")]
         if left:
             raise UserError(f"{self.name} has a tensor that its config does not imply: {left[0]}.")
@@ -151,9 +172,20 @@ def _refuse_conditional(shape: _Config, state: _State) -> None:
 
 
 def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str, Any]]:
-    """The progressive GAN as zprime's `Generator`, and what the card says of it.
+    """Build the progressive GAN as zprime's `Generator`.
 
-    Layers that are not equalised get weights and biases that their scale makes the file's again.
+    zprime's layers multiply weights and biases by a scale. If the checkpoint's layers are not equalised, its
+    values are divided by that scale first.
+
+    Args:
+        config: the checkpoint's.
+        state: the network's tensors.
+
+    Returns:
+        The network, and what the card says of it.
+
+    Raises:
+        UserError: the config has values that zprime's network is not built for, or does not fit the tensors.
     """
     for key, wanted in PGAN_VALUES.items():
         value = config.get(key, wanted)
@@ -166,7 +198,7 @@ def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str
     widths = [shape.first_width, *shape.other_widths]
     resolution = 4 * 2 ** len(shape.other_widths)
     channels = dict(zip(resolutions_up_to(resolution), widths, strict=True))
-    with torch.device("meta"):  # sizes alone: the weights are the file's
+    with torch.device("meta"):  # shapes alone: the weights come from the file
         network = Generator(shape.latent_dim, resolution, channels, scales_bias=True)
     for key, layer in _pgan_layers(network):
         weight = state.take(f"{key}.weight", layer.weight.shape)
@@ -185,7 +217,7 @@ def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str
 
 
 def _pgan_layers(network: Generator) -> Iterator[tuple[str, EqualizedConv2d | EqualizedLinear]]:
-    """Every layer of the network, by its name in pytorch_GAN_zoo."""
+    """Yield every layer of the network with its name in pytorch_GAN_zoo."""
     yield "formatLayer", network.first
     yield "groupScale0.0", network.first_conv
     for k, block in enumerate(network.blocks):
@@ -196,7 +228,18 @@ def _pgan_layers(network: Generator) -> Iterator[tuple[str, EqualizedConv2d | Eq
 
 
 def _dcgan(config: Mapping[str, Any], state: _State) -> tuple[DCGANGenerator, dict[str, Any]]:
-    """The DCGAN as zprime's `DCGANGenerator`, and what the card says of it."""
+    """Build the DCGAN as zprime's `DCGANGenerator`.
+
+    Args:
+        config: the checkpoint's.
+        state: the network's tensors.
+
+    Returns:
+        The network, and what the card says of it.
+
+    Raises:
+        UserError: the config has values that zprime's network is not built for, or does not fit the tensors.
+    """
     loss, channels = config.get("lossCriterion"), config.get("dimOutput", 3)
     if not isinstance(loss, str) or loss not in DCGAN_TANH:
         raise UserError(
@@ -215,7 +258,7 @@ def _dcgan(config: Mapping[str, Any], state: _State) -> tuple[DCGANGenerator, di
         "depth": shape.depth,
         "tanh": DCGAN_TANH[loss],
     }
-    with torch.device("meta"):  # sizes alone: the weights are the file's
+    with torch.device("meta"):  # shapes alone: the weights come from the file
         network = DCGANGenerator(**architecture)
     expected = network.state_dict()
     tensors = {key: state.take(name, expected[key].shape) for key, name in _dcgan_names(shape.depth)}
@@ -225,7 +268,7 @@ def _dcgan(config: Mapping[str, Any], state: _State) -> tuple[DCGANGenerator, di
 
 
 def _dcgan_names(depth: int) -> Iterator[tuple[str, str]]:
-    """Of every tensor, its name in zprime's network and in pytorch_GAN_zoo's."""
+    """Yield, for every tensor, its name in zprime's network and its name in pytorch_GAN_zoo's."""
     yield "convolutions.0.weight", "formatLayer.weight"
     for k in range(1, depth + 1):
         yield f"convolutions.{k}.weight", f"main.convTranspose{k}.weight"
@@ -236,6 +279,6 @@ def _dcgan_names(depth: int) -> Iterator[tuple[str, str]]:
 
 
 def _short(value: Any) -> str:
-    """A value of a foreign config, as short as a sentence can bear."""
+    """Write a value of a foreign config, at most 40 characters of it."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,7 +1,8 @@
 """Makes the shards of a store: in this process, on local processes, or on a running Dask scheduler.
 
-A task is a shard's number; a worker (`pipeline.worker`) commits the shard to disk and gives its small record
-back. So completion lives on disk: a lost worker costs the shard that it was making, no more.
+A task is a shard's number; a worker (`pipeline.worker`) commits the shard to disk and returns its small
+record. So a shard is finished when its record is on disk: a lost worker costs the shard that it was making,
+no more.
 """
 
 import threading
@@ -28,26 +29,36 @@ def make_shards(
     unit: str = "images",
     runtime: Runtime | None = None,
 ) -> dict[int, Record]:
-    """Make every shard of the store in `folder` that is not committed there; the records of all, by number.
+    """Make every shard of the store in `folder` that is not committed there.
+
+    A shard that fails does not stop the others: all are tried before the error is raised.
 
     Args:
+        description: what the shards are, as progress and errors name it.
+        folder: the folder of the unfinished store.
         sizes: the number of items in each shard, for the progress.
-        set_up: gives a worker its function, once; it runs where the function will.
-        runtime: what the workers compute on; None where that is no matter of torch. On a GPU a worker makes
-            `AT_ONCE_ON_GPU` shards, and local workers are one per GPU, or a single one where the device has
-            a number.
+        set_up: called once in each worker's process; returns the function that makes a shard there.
+        cluster: where the shards are made, and on how many workers.
+        unit: what the progress counts.
+        runtime: the device that the workers compute on; None if the shards do not use torch. On a GPU a
+            worker makes `AT_ONCE_ON_GPU` shards at a time. Local workers are one per GPU, or a single one if
+            the device has a number.
 
-    A shard that fails does not stop the others: a `UserError` names it at the end.
+    Returns:
+        The records of all shards, by shard number.
+
+    Raises:
+        UserError: a shard failed; it says which, why, and how many shards were made.
     """
     records = committed_shards(folder)
     missing = [shard for shard in range(len(sizes)) if shard not in records]
     if not missing:
         return records
-    # Here: a worker that made it would do so where another run has published the store.
+    # Made here, not by a worker: a late worker would make the folder again after the store was published.
     (folder / RECORDS).mkdir(parents=True, exist_ok=True)
-    # What a scheduler's workers have is no matter of this machine.
+    # This machine's GPUs say nothing of those that a scheduler's workers have.
     gpus = gpus_of(runtime) if cluster.mode != "scheduler" and runtime is not None else 0
-    # One shard is quicker made here than local workers are started.
+    # Making one shard here takes less time than starting local workers.
     inline = cluster.mode == "inline" or (cluster.mode == "local" and len(missing) == 1)
     worker = Worker(folder, set_up)
     failures: dict[int, BaseException] = {}
@@ -57,7 +68,7 @@ def make_shards(
         if inline:
             outcomes = _run_inline(missing, worker, gpus > 0, shown.at)
         else:
-            from pipeline.dask_cluster import run  # a second to import, and most runs do without
+            from pipeline.dask_cluster import run  # lazy: slow import
 
             outcomes = run(missing, worker, cluster, gpus, shown.at)
         for shard, outcome in outcomes:
@@ -67,13 +78,13 @@ def make_shards(
                 records[shard] = outcome
                 shown.at(shard, sizes[shard])
     if failures:
-        raise _error_of(description, failures, len(missing)) from failures[min(failures)]
+        raise UserError(_sentence_of(description, failures, len(missing))) from failures[min(failures)]
     return records
 
 
 def gpus_of(runtime: Runtime) -> int:
-    """How many GPUs the parameters' device stands for: none, one by its number, or all of this machine."""
-    import torch  # which takes seconds
+    """Count the GPUs that `runtime.device` stands for: none, one by its number, or all of this machine."""
+    import torch  # lazy: slow import
 
     from pipeline.runtime import resolve_device
 
@@ -84,7 +95,7 @@ def gpus_of(runtime: Runtime) -> int:
 
 
 class _Shown:
-    """The progress of shards that are made at the same time, or once more after a worker was lost."""
+    """Shows the progress of shards that are made at the same time, or made again after a worker was lost."""
 
     def __init__(self, advance: Advance, sizes: Sequence[int]) -> None:
         self.advance, self.sizes = advance, sizes
@@ -92,7 +103,7 @@ class _Shown:
         self.lock = threading.Lock()
 
     def at(self, shard: int, items: int) -> None:
-        """`items` of a shard are done."""
+        """Show that `items` items of a shard are done; items that were counted before count once."""
         with self.lock:
             more = min(items, self.sizes[shard]) - self.items.get(shard, 0)
             if more > 0:
@@ -100,8 +111,8 @@ class _Shown:
                 self.advance(more)
 
 
-def _error_of(description: str, failures: dict[int, BaseException], tried: int) -> UserError:
-    """What went wrong with the shards, in one sentence; the traceback of a defect goes before it."""
+def _sentence_of(description: str, failures: dict[int, BaseException], tried: int) -> str:
+    """Describe the failed shards in one sentence; print the traceback first if a defect is the cause."""
     shard, error = min(failures.items())
     if isinstance(error, UserError):
         reason = str(error)
@@ -113,7 +124,7 @@ def _error_of(description: str, failures: dict[int, BaseException], tried: int) 
         traceback.print_exception(error)
         reason = f"{type(error).__name__}: {error}."
     others = f" {len(failures)} shards failed;" if len(failures) > 1 else ""
-    return UserError(
+    return (
         f"{description}: shard {shard} failed: {reason}{others} {tried - len(failures)} of {tried} were made "
         "and are kept."
     )

@@ -1,4 +1,4 @@
-"""Shards on Dask workers: local processes, or those of a running scheduler that share this folder."""
+"""Makes shards on Dask workers: local processes, or those of a running scheduler that share this folder."""
 
 import asyncio
 import logging
@@ -24,23 +24,32 @@ from pipeline.work import WORK
 from pipeline.worker import AT_ONCE_ON_GPU, Outcomes, Record, Worker
 
 START_SECONDS = 25.0  # for a scheduler to answer and to have a worker
-LOST_SECONDS = 30.0  # without any worker, in mid-run: as long as a lost one may take to be replaced
+LOST_SECONDS = 30.0  # without any worker in mid-run: replacing a lost one may take as long
 POLL_SECONDS = 5.0
 
 
 class ShardPlugin(WorkerPlugin):
-    """Gives every Dask worker, one that joins later too, what makes shards: loaded once, kept.
+    """Worker plugin: sets up the maker of shards once per Dask worker, including workers that join late.
 
     Args:
+        worker: makes the shards.
         project: the folder that all paths are relative to, shared by all workers.
-        threads: of torch; None leaves them as the worker was started.
-        gpus: of this machine, where local workers share them out; 0 leaves that as it is.
+        threads: torch's number of threads; None leaves it as the worker was started.
+        gpus: the number of GPUs that local workers share; 0 leaves the visible GPUs as they are.
     """
 
     def __init__(self, worker: Worker, project: Path, threads: int | None, gpus: int) -> None:
         self.worker, self.project, self.threads, self.gpus = worker, project, threads, gpus
 
     def setup(self, worker: DaskWorker) -> None:
+        """Change to the project's folder, choose this worker's GPU, and set up the maker of shards.
+
+        Args:
+            worker: Dask's worker.
+
+        Raises:
+            UserError: the worker does not see the project's folder.
+        """
         if not (self.project / WORK).is_dir():
             raise UserError(
                 f"cluster: the worker at {worker.address} does not see {self.project}: workers need the "
@@ -54,11 +63,11 @@ class ShardPlugin(WorkerPlugin):
 
 
 def _make_shard(shard: int, run_name: str) -> Record:
-    """The task: the shard of a number, made by what the plugin of that name keeps on this worker."""
+    """Run as a Dask task: make a shard with the plugin that this worker keeps under the name of the run."""
     dask_worker = get_worker()
     plugin = dask_worker.plugins[run_name]
     assert isinstance(plugin, ShardPlugin)
-    if plugin.threads and "torch" in sys.modules:  # here, as each thread has a number of its own
+    if plugin.threads and "torch" in sys.modules:  # here: torch keeps this number per thread
         sys.modules["torch"].set_num_threads(plugin.threads)
 
     def at(shard: int, items: int) -> None:
@@ -70,15 +79,24 @@ def _make_shard(shard: int, run_name: str) -> Record:
 def run(
     missing: Sequence[int], worker: Worker, cluster: Cluster, gpus: int, at: Callable[[int, int], object]
 ) -> Outcomes:
-    """Make shards on Dask; each with its record, or with the exception that it failed with, in any order.
+    """Make shards on Dask.
 
     Args:
-        gpus: of this machine, for local workers.
+        missing: the numbers of the shards to make.
+        worker: makes the shards in each worker's process.
+        cluster: local workers, or the address of a scheduler.
+        gpus: the number of this machine's GPUs, for local workers.
+        at: called with a shard's number and how many of its items are done.
 
-    `UserError` where the scheduler or all workers are lost.
+    Yields:
+        The number of each shard, with its record or with the exception that it failed with, in any order.
+
+    Raises:
+        UserError: the scheduler or all workers are lost.
     """
     with _client(cluster, gpus) as client:
-        # Of this work, which is locked: a scheduler may serve several, and one that was killed is taken over.
+        # The name of this locked work folder: a scheduler may serve several; after a kill, the next run of
+        # the same work takes over its name.
         name = f"zprime {worker.folder.resolve()}"
         try:
             client.subscribe_topic(name, lambda event: at(*event[1]))
@@ -89,7 +107,7 @@ def run(
                     blamed[shard] = outcome
                 else:
                     yield shard, outcome
-            # A worker's death is blamed on all that it held: of several, each is made once more, alone.
+            # Dask blames a worker's death on every task that it held: try each of several once more, alone.
             for shard, killed in blamed.items():
                 yield from _made(client, [shard], name) if len(blamed) > 1 else [(shard, killed)]
         except (CommClosedError, CancelledError) as error:  # a lost connection cancels every task
@@ -98,7 +116,7 @@ def run(
                 "the same again; finished shards are kept."
             ) from error
         finally:
-            if client.status == "running":  # where the scheduler is gone, this would wait for it
+            if client.status == "running":  # else this would wait for a scheduler that is gone
                 with suppress(OSError):
                     client.unregister_worker_plugin(name)
 
@@ -112,7 +130,7 @@ def _made(client: Client, shards: Sequence[int], run_name: str) -> Outcomes:
 def _as_finished(
     client: Client, futures: Sequence[Future[Record]]
 ) -> Iterator[tuple[Future[Record], Record | BaseException]]:
-    """Tasks with what they gave, as they end; `UserError` where there is no worker: Dask waits for ever."""
+    """Yield tasks with their outcomes as they end; raise `UserError` without workers: Dask waits for ever."""
     ended: Queue[Future[Record]] = Queue()
     for submitted in futures:
         submitted.add_done_callback(ended.put)
@@ -124,7 +142,7 @@ def _as_finished(
             error = future.exception(POLL_SECONDS)
             outcome = future.result(POLL_SECONDS) if error is None else error
         except (Empty, TimeoutError):
-            if future is not None:  # its worker was lost before it gave the record: another is asked for it
+            if future is not None:  # its worker was lost before it sent the record: ask another
                 future.add_done_callback(ended.put)
             if client.nthreads():
                 alive = time.monotonic()
@@ -139,7 +157,7 @@ def _as_finished(
 
 
 def _gpu_of(worker: int, gpus: int, visible: str | None) -> str:
-    """The GPU of a local worker, for CUDA_VISIBLE_DEVICES: of those visible, by turns."""
+    """Choose the GPU of a local worker, for CUDA_VISIBLE_DEVICES: the visible GPUs are dealt out in turn."""
     return (visible.split(",") if visible else list(map(str, range(gpus))))[worker % gpus]
 
 
@@ -154,7 +172,7 @@ def _threads(cluster: Cluster, gpus: int) -> int | None:
 
 
 async def _greet(address: str) -> None:
-    """Connect once: the client itself would wait for ever where something else listens."""
+    """Connect once: if something else than Dask listens there, the client itself would wait for ever."""
     comm = await connect(address, timeout=START_SECONDS)
     await comm.close()
 
@@ -163,16 +181,16 @@ async def _greet(address: str) -> None:
 def _client(cluster: Cluster, gpus: int) -> Iterator[Any]:
     if cluster.mode == "local":
         (WORK / "dask").mkdir(parents=True, exist_ok=True)
-        # A task for each thread and no more: a worker's death is blamed on all that it holds.
+        # One task per thread and no more: Dask blames a worker's death on every task that it holds.
         with (
             dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
             LocalCluster(
                 n_workers=_local_workers(cluster, gpus),
                 threads_per_worker=AT_ONCE_ON_GPU if gpus else 1,
-                memory_limit=0,  # a shard is all that a worker holds: nothing to spill
+                memory_limit=0,  # a worker holds nothing but its shard: nothing to spill
                 dashboard_address=None,
                 local_directory=str(WORK / "dask"),
-                silence_logs=logging.CRITICAL,  # what fails in a worker is raised here, and said once
+                silence_logs=logging.CRITICAL,  # errors of workers are raised here, and reported once
             ) as local,
             Client(local) as client,
         ):
@@ -181,7 +199,7 @@ def _client(cluster: Cluster, gpus: int) -> Iterator[Any]:
     address = cluster.address or os.environ.get("DASK_SCHEDULER_ADDRESS")
     if not address:
         raise UserError("cluster.mode is scheduler: set cluster.address or DASK_SCHEDULER_ADDRESS.")
-    for logger in ("distributed.client", "asyncio"):  # what they tell of lost connections is said by `run`
+    for logger in ("distributed.client", "asyncio"):  # `run` reports lost connections itself
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     end = time.monotonic() + START_SECONDS
 
@@ -190,7 +208,7 @@ def _client(cluster: Cluster, gpus: int) -> Iterator[Any]:
 
     try:
         asyncio.run(asyncio.wait_for(_greet(address), left()))
-        client = Client(address, timeout=left() / 3)  # which it takes for each of three steps
+        client = Client(address, timeout=left() / 3)  # the client takes this time for each of three steps
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
             f"cluster: no Dask scheduler answers at {address} within {START_SECONDS:.0f} s: start one "

@@ -1,7 +1,7 @@
-"""dvc.yaml as zprime reads it: what every stage runs, reads and writes stands there and nowhere else.
+"""Reads dvc.yaml, the only place that says what every stage runs, reads and writes.
 
-From an entry of dvc.yaml follow the digest of a stage's resumable state (`pipeline.work`), the order in which
-outputs are mended, and what runs then (`zprime.verify`).
+The entry of a stage in dvc.yaml decides the digest of its resumable state (`pipeline.work`), the order in
+which outputs are mended, and what runs then (`zprime.verify`).
 """
 
 import re
@@ -18,13 +18,13 @@ from pipeline.errors import UserError
 
 DECLARATION = Path("dvc.yaml")
 PROJECT = Path(__file__).parents[1]  # the folder of the packages, and of the project's own dvc.yaml
-DATA = "out/"  # where dependencies that are data begin; all others are code
+DATA = "out/"  # dependencies that begin with it are data; all others are code
 COMMAND = re.compile(r"\bpython -m stages\.(.+)")
 HOLE = re.compile(r"\$\{([^}]+)\}")
-ARGUMENT = r"[\w.-]+"  # what a hole of a command may stand for: nothing that leads to another folder
+ARGUMENT = r"[\w.-]+"  # the text that may stand for a hole of a command: never a path
 
 Entries = Mapping[str, Mapping[str, Any]]  # the section `stages` of dvc.yaml
-Values = Mapping[str, Any]  # what holes stand for, by what is written in them: "item.latents", "generator"
+Values = Mapping[str, Any]  # the values of holes, by the text in them: "item.latents", "generator"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Stage:
 
 
 def read_entries(folder: Path = Path()) -> Entries:
-    """Read the stages of a folder's dvc.yaml, or of the project's own where the folder has none."""
+    """Read the stages of a folder's dvc.yaml, or of the project's own if the folder has none."""
     path = folder / DECLARATION
     path = path if path.is_file() else PROJECT / DECLARATION
     try:
@@ -62,12 +62,16 @@ def read_entries(folder: Path = Path()) -> Entries:
 
 
 def stage_of(command: str, entries: Entries, parameters: Mapping[str, Any]) -> Stage:
-    """The stage that a command runs, also where params.yaml does not ask for these arguments.
+    """Return the stage that a command runs, even if params.yaml does not ask for these arguments.
 
     Args:
         command: the stage and its arguments: "train original erm 0".
         entries: the stages of dvc.yaml.
         parameters: the content of params.yaml.
+
+    Returns:
+        The stage. If several entries fit the command, such as train_real and train_balanced, the one whose
+        arguments params.yaml asks for, and of these the one that reads more.
 
     Raises:
         UserError: dvc.yaml has no such stage.
@@ -77,7 +81,7 @@ def stage_of(command: str, entries: Entries, parameters: Mapping[str, Any]) -> S
         values = _values_in(command, entry)
         if values is not None:
             unasked = sum(not _is_asked_for(hole, value, entry, parameters) for hole, value in values.items())
-            # Of two entries that fit as well, such as train_real and train_balanced: the one that reads more.
+            # If two entries fit equally well, such as train_real and train_balanced: the one that reads more.
             found.append((unasked, -len(entry["deps"]), name, values))
     if not found:
         raise UserError(f"{DECLARATION} has no stage that runs `python -m stages.{command}`.")
@@ -88,12 +92,15 @@ def stage_of(command: str, entries: Entries, parameters: Mapping[str, Any]) -> S
 def stages_in_order(
     entries: Entries, parameters: Mapping[str, Any], others: Iterable[Stage] = ()
 ) -> list[Stage]:
-    """All stages that params.yaml asks for, each after those whose outputs it reads.
+    """List all stages that params.yaml asks for, each after the stages whose outputs it reads.
 
     Args:
         entries: the stages of dvc.yaml.
         parameters: the content of params.yaml.
-        others: stages that params.yaml does not ask for, and which are to have their place too.
+        others: further stages to put in order, which params.yaml does not ask for.
+
+    Returns:
+        The stages in an order in which they can run.
     """
     stages = {
         stage.command: stage
@@ -114,15 +121,22 @@ def stages_in_order(
 
 
 def output_patterns(entries: Entries) -> list[str]:
-    """Glob patterns of the folders that stages publish: those of `in_place` entries, without an index, are
-    left out.
+    """Return glob patterns of the folders that stages publish.
+
+    Entries that are marked `in_place` in `meta` are left out: their outputs have no index.
+
+    Args:
+        entries: the stages of dvc.yaml.
+
+    Returns:
+        The patterns, sorted, each once.
     """
     published = [entry for entry in entries.values() if not entry.get("meta", {}).get("in_place")]
     return sorted({HOLE.sub("*", path) for entry in published for path in _paths(entry["outs"])})
 
 
 def value_at(parameters: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key, such as "train.steps"; None where there is none."""
+    """Return the value at a dotted key, such as "train.steps"; None if there is none."""
     value: Any = parameters
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -135,9 +149,16 @@ def _command_of(entry: Mapping[str, Any]) -> str:
 
 
 def _values_in(command: str, entry: Mapping[str, Any]) -> dict[str, str] | None:
-    """What the holes in an entry's command stand for where it spells this command; None where it does not.
+    """Find the values for the holes in an entry's command that make it this command.
 
-    A hole that is no axis of the matrix is for the name of a stage: one of those that `meta` lists.
+    A hole that is not an axis of the matrix stands for the name of a stage: one of those that `meta` lists.
+
+    Args:
+        command: the stage and its arguments.
+        entry: an entry of dvc.yaml.
+
+    Returns:
+        Hole -> value; None if the entry cannot run this command.
     """
     literals, holes = HOLE.split(_command_of(entry))[::2], HOLE.findall(_command_of(entry))
     match = re.fullmatch(f"({ARGUMENT})".join(map(re.escape, literals)), command)
@@ -147,19 +168,19 @@ def _values_in(command: str, entry: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def _is_asked_for(hole: str, value: str, entry: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Whether params.yaml has the stage run with this value."""
+    """Tell whether params.yaml has the stage run with this value."""
     if hole.startswith("item."):
         return value in map(str, _choices(entry["matrix"][hole.removeprefix("item.")], parameters))
     return value == str(value_at(parameters, hole))
 
 
 def _choices(listed: str | Sequence[Any], parameters: Mapping[str, Any]) -> Sequence[Any]:
-    """The values of a matrix's axis: a list, or the key of a list of params.yaml in a hole."""
+    """Return the values of a matrix's axis: a list, or in a hole the key of a list of params.yaml."""
     return (value_at(parameters, HOLE.sub(r"\1", listed)) or []) if isinstance(listed, str) else listed
 
 
 def _cells(entry: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What holes stand for in each cell of an entry's matrix; one cell without a matrix."""
+    """Return the values of the holes in each cell of an entry's matrix; one cell if it has no matrix."""
     axes = {f"item.{name}": _choices(listed, parameters) for name, listed in entry.get("matrix", {}).items()}
     return [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
 
@@ -180,10 +201,10 @@ def _stage(name: str, entry: Mapping[str, Any], values: Values, parameters: Mapp
 
 
 def _paths(outs: Sequence[str | Mapping[str, Any]]) -> list[str]:
-    """The paths of outputs, which have options in dvc.yaml or have none."""
+    """Return the paths of outputs, with or without options in dvc.yaml."""
     return [out if isinstance(out, str) else next(iter(out)) for out in outs]
 
 
 def _overlap(first: str, second: str) -> bool:
-    """Whether a path is another one, or lies in it."""
+    """Tell whether two paths are the same, or one lies in the other."""
     return f"{first}/".startswith(f"{second}/") or f"{second}/".startswith(f"{first}/")

@@ -1,4 +1,4 @@
-"""What a user sees when something goes wrong: one sentence."""
+"""The errors that a user sees: one sentence each."""
 
 import errno
 
@@ -6,14 +6,14 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
-    """Something a user can mend: one sentence that says what was wrong, where, and what was expected.
+    """An error that a user can mend: one sentence that says what was wrong, where, and what was expected.
 
     Stages print it without a traceback and exit with status 1 (``pipeline.stage``).
     """
 
 
 def sentence_of_os_error(error: OSError) -> str:
-    """What a disk or a file system refused, where, and what to do about it."""
+    """Say what a disk or a file system refused, where, and what to do about it."""
     where = f" at {error.filename}" if error.filename else ""
     remedy = "make room" if error.errno in NO_ROOM else "mend that"
     return (

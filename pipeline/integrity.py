@@ -1,4 +1,4 @@
-"""Whether the files of a folder are those that its index records; stores made anew where they are not."""
+"""Compares the files of a folder with its index, and prepares a damaged store to be made again."""
 
 import json
 import shutil
@@ -11,7 +11,14 @@ from pipeline.content.stores import INDEX, RECORDS, check_files, checked_index, 
 
 
 def faulty_files(folder: Path) -> dict[str, str]:
-    """What of a folder's index is missing, of another size, or of other content: name -> what is wrong."""
+    """Find files of a folder that are missing, or whose size or content its index does not record.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        Name -> what is wrong, sorted; empty if all files are as recorded.
+    """
     if not (folder / INDEX).is_file():
         return {INDEX: "missing"}
     try:
@@ -48,7 +55,12 @@ def _fault_of(path: Path, bytes: int, sha256: str) -> str | None:
 
 
 def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
-    """Make an unfinished store of a finished one, without its faulty files and the shards that have any."""
+    """Turn a finished store into an unfinished one without its faulty files and the shards that have any.
+
+    Args:
+        folder: the folder of the store.
+        faulty: the names of its faulty files.
+    """
     index = read_index(folder)
     shutil.rmtree(folder / RECORDS, ignore_errors=True)
     for shard, record in enumerate(index["shards"]):
@@ -60,13 +72,24 @@ def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
                 (folder / name).unlink(missing_ok=True)
         else:
             write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
-    for name in index["files"]:  # of the store as a whole: they are written again when it is finished
+    for name in index["files"]:  # files of the store as a whole are written again when it is finished
         (folder / name).unlink(missing_ok=True)
     (folder / INDEX).unlink()
 
 
 def _read_list(folder: Path, name: str) -> dict[str, dict[str, Any]]:
-    """The files of a shard that has a list of them; `ValueError` where that is none."""
+    """Read the list of a shard's files.
+
+    Args:
+        folder: the folder of the store.
+        name: the list's name.
+
+    Returns:
+        Name -> size and sha256.
+
+    Raises:
+        ValueError: the file is not such a list, or cannot be read.
+    """
     try:
         files: dict[str, dict[str, Any]] = json.loads((folder / name).read_text())
         check_files(files)

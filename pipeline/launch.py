@@ -1,4 +1,4 @@
-"""A training in several processes: as many as `runtime.processes` says, or as a launcher has started."""
+"""Runs a training in several processes: as many as `runtime.processes` says, or as a launcher has started."""
 
 import functools
 import os
@@ -20,10 +20,17 @@ Arguments = ParamSpec("Arguments")
 
 
 def in_processes(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """A training stage's function, so that calling it runs it in `runtime.processes` processes.
+    """Wrap a training stage's function, so that calling it runs it in `runtime.processes` processes.
 
-    The stage's command is started again in each of them. Where a launcher has done that already
+    The stage's command is started again in each of them. If a launcher has done that already
     (`accelerate launch`, `torchrun`), its processes are used.
+
+    Args:
+        main: the stage's function.
+
+    Returns:
+        A function with the same arguments. The process that starts the others does not return from it: it
+        exits with their status.
     """
 
     @functools.wraps(main)
@@ -38,11 +45,11 @@ def in_processes(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
 
 
 def _run_again(runtime: Runtime) -> int:
-    """Run this very command in several processes at once; gives the status to exit with."""
+    """Run this very command in several processes at once; return the status to exit with."""
     _refuse_missing_gpus(runtime)
     main = sys.modules["__main__"].__spec__
     assert main is not None  # a stage is run by `python -m`
-    # What `accelerate launch` starts with --multi_gpu; with --cpu, and without MPI, it is a single process.
+    # As `accelerate launch --multi_gpu` starts it; with --cpu and without MPI it would start one process.
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*launcher, f"--nproc-per-node={runtime.processes}", "-m", main.name, *sys.argv[1:]]
     threads = max(1, (os.cpu_count() or 1) // runtime.processes)
@@ -72,21 +79,25 @@ def _refuse_missing_gpus(runtime: Runtime) -> None:
 
 
 def _pass_on(lines: Iterable[str]) -> None:
-    """Show what the processes say on stderr, up to the first error in one sentence.
+    """Print what the processes write to stderr, up to the first error in one sentence.
 
-    The other processes may say the same, or that they have lost the first; the launcher repeats it all.
+    The other processes may report the same error, or that they have lost the first process; the launcher
+    repeats it all.
+
+    Args:
+        lines: the lines of their stderr.
     """
     lines = iter(lines)
     for line in lines:
         print(line, end="", file=sys.stderr, flush=True)
         if line.startswith("error: "):
             break
-    for _ in lines:  # or writing them would block the processes
+    for _ in lines:  # read on, or the processes would block when they write
         pass
 
 
 def _join() -> None:
-    """Make this one of several processes: only the first prints, and none outlives whoever started it."""
+    """Make this one of several processes: only the first prints; none outlives the one that started it."""
     if os.environ.get("RANK", "0") != "0":
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if STARTED in os.environ:
@@ -94,6 +105,6 @@ def _join() -> None:
 
 
 def _end_with_the_starter() -> None:
-    """Leave when the process that holds the other end of stdin is gone, killed perhaps."""
+    """Exit when the process that holds the other end of stdin is gone (killed, say)."""
     os.read(0, 1)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What all sections of params.yaml share, and the sections that belong to no stage.
+"""Code that all sections of params.yaml share, and the sections that belong to no stage.
 
 A section lists what changes the stage's output; dvc.yaml makes each stage depend on the sections it
 reads. `runtime` and `cluster` say where and how fast, not what: no stage depends on them.
@@ -21,12 +21,14 @@ PARAMETERS_FILE = Path("params.yaml")
 
 
 class Parameters(BaseModel):
-    """A section: unknown keys are refused, values are not changed after reading."""
+    """A section: unknown keys are refused, values do not change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Runtime(Parameters):
+    """Where networks run, in which precision, and in how many processes."""
+
     device: str = "auto"  # auto: the GPU where there is one; or cpu, cuda, cuda:1
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the hardware computes in it
     processes: int = Field(1, ge=1)  # of a training; on GPUs one each
@@ -34,6 +36,8 @@ class Runtime(Parameters):
 
 
 class Cluster(Parameters):
+    """Which processes make the shards of stores."""
+
     mode: Literal["inline", "local", "scheduler"] = "local"
     workers: int | None = Field(None, ge=1)  # local: processes; null: one per GPU, or per core
     threads: int | None = Field(None, ge=1)  # of torch in each; null: local: cores / workers; else as started
@@ -45,13 +49,16 @@ class _RuntimeAlone(BaseModel):
 
 
 def sentence_of(error: ValidationError, where: str, content: Any = None) -> str:
-    """Say what a Pydantic error is about in one sentence: the place, what stood there, what was expected.
+    """Say what a Pydantic error is about in one sentence: the place, the value there, what was expected.
 
     Args:
-        error: the first of its complaints is told.
-        where: what the sentence begins with, the file.
-        content: what was validated. By it, the parts of a place are left out that Pydantic adds where the
-            `name` of a section decides on its schema.
+        error: its first complaint is told.
+        where: the beginning of the sentence, the file.
+        content: the data that was validated. It tells which parts of a place to leave out: Pydantic adds one
+            if the `name` of a section decides on its schema.
+
+    Returns:
+        The sentence.
     """
     first = error.errors()[0]
     place = ".".join(_place(first["loc"], content))
@@ -73,7 +80,7 @@ def sentence_of(error: ValidationError, where: str, content: Any = None) -> str:
 
 
 def _place(location: tuple[int | str, ...], content: Any) -> list[str]:
-    """The keys that lead to a place, without the names that decide on the schemas of sections."""
+    """Return the keys that lead to a place, without the names that decide on the schemas of sections."""
     keys, section, name = list[str](), content, None
     for part in location:
         if part == name:
@@ -86,7 +93,7 @@ def _place(location: tuple[int | str, ...], content: Any) -> list[str]:
 
 
 def content_of(path: Path) -> dict[str, Any]:
-    """The sections of a parameter file, not checked; `UserError` says why they cannot be read."""
+    """Read the sections of a parameter file, not checked; raise `UserError` if it cannot be read."""
     if not path.is_file():
         raise UserError(f"{path} is missing: `make repro PRESET=avatars` writes one.")
     try:
@@ -99,7 +106,7 @@ def content_of(path: Path) -> dict[str, Any]:
 
 
 def read_runtime(path: Path = PARAMETERS_FILE) -> Runtime:
-    """The section `runtime` of a parameter file, before a stage reads the others."""
+    """Read the section `runtime` of a parameter file, before a stage reads the others."""
     try:
         return _RuntimeAlone.model_validate(content_of(path)).runtime
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left; plain lines where there is no terminal."""
+"""Shows the progress of long work: a bar with rate and time left, or plain lines without a terminal."""
 
 import time
 from collections.abc import Iterator
@@ -13,9 +13,11 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Advance(Protocol):
-    """What `progress` gives: call it with the number of items just done, and a note to show."""
+    """The function that `progress` yields: call it with the number of items just done, and a note to show."""
 
-    def __call__(self, items: int = 1, note: str = "") -> None: ...
+    def __call__(self, items: int = 1, note: str = "") -> None:
+        """Count `items` as done; show `note` beside them."""
+        ...
 
 
 class _RateColumn(ProgressColumn):
@@ -24,6 +26,7 @@ class _RateColumn(ProgressColumn):
         self.unit = unit
 
     def render(self, task: Task) -> Text:
+        """Show the task's rate, in units per second."""
         return Text(f"{task.speed or 0.0:,.1f} {self.unit}/s", style="progress.data.speed")
 
 

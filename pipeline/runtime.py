@@ -1,4 +1,4 @@
-"""What a computation runs on: device, precision, images on their way there and back."""
+"""Chooses what a computation runs on: device, precision, processes."""
 
 import ctypes
 from functools import cache
@@ -13,7 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def resolve_device(runtime: Runtime) -> torch.device:
-    """The torch device that the parameters ask for; `UserError` where it is not there."""
+    """Return the torch device that the parameters ask for; raise `UserError` if it is not there."""
     if runtime.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -28,7 +28,7 @@ def resolve_device(runtime: Runtime) -> torch.device:
 
 
 def computes_in_bf16(runtime: Runtime, device: torch.device) -> bool:
-    """Whether networks run in bfloat16: as asked, or where the hardware has instructions for it."""
+    """Tell whether networks run in bfloat16: as asked, or if the hardware has instructions for it."""
     if runtime.precision != "auto":
         return runtime.precision == "bf16"
     if device.type == "cuda":
@@ -41,14 +41,14 @@ def _cpu_has_bf16() -> bool:
 
 
 def new_accelerator(runtime: Runtime) -> Accelerator:
-    """Accelerate's handle on the device, the precision and the processes of networks."""
+    """Return Accelerate's handle on the device, the precision and the processes of networks."""
     device = resolve_device(runtime)
     if device.type == "cpu":
         _keep_freed_memory()
     if device.type == "cuda":
         if device.index is not None:
             torch.cuda.set_device(device)
-        # By default convolutions round what they multiply to 10 bits, and fp32 is not what it says.
+        # By default convolutions round their factors to 10 bits, so fp32 would not be fp32.
         torch.backends.cudnn.allow_tf32 = False
     return Accelerator(
         cpu=device.type == "cpu",
@@ -58,13 +58,14 @@ def new_accelerator(runtime: Runtime) -> Accelerator:
 
 @cache
 def _keep_freed_memory() -> None:
-    """Let this process use the memory of tensors again, instead of giving it back and asking for new.
+    """Let this process reuse the memory of tensors, instead of giving it back and asking for new memory.
 
-    The C library returns large blocks at once, and each layer's output is one. That the kernel must find and
-    clear new pages for the next takes two fifths of the time of rendering on two cores.
+    The C library returns large blocks to the kernel at once, and each layer's output is such a block. The
+    kernel must then find and clear new pages for the next one, which takes two fifths of the time of
+    rendering on two cores.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc's
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-        libc.mallopt(M_ARENA_MAX, 1)  # the others, of other threads, cannot keep large blocks
+        libc.mallopt(M_ARENA_MAX, 1)  # one arena: those of other threads cannot keep large blocks

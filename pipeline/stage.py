@@ -1,4 +1,4 @@
-"""How a stage is run: ``python -m stages.NAME [ARGUMENTS]``, errors in one sentence."""
+"""Runs a stage as a command: ``python -m stages.NAME [ARGUMENTS]``, errors in one sentence."""
 
 import os
 import sys
@@ -17,8 +17,11 @@ from pipeline.errors import UserError, sentence_of_os_error
 def run_stage(main: Callable[..., Any]) -> None:
     """Run a stage's function as a command; its annotated parameters are the command's arguments.
 
-    A `UserError`, or what a disk refuses, becomes one line on stderr and exit status 1. Any other exception
+    A `UserError`, or an error of the disk, becomes one line on stderr and exit status 1. Any other exception
     is a defect of zprime and keeps its traceback.
+
+    Args:
+        main: the stage's function.
     """
     if BY_DVC:
         threading.Thread(target=_end_with_dvc, daemon=True).start()
@@ -28,7 +31,14 @@ def run_stage(main: Callable[..., Any]) -> None:
 
 
 def run_application(application: typer.Typer) -> None:
-    """Run a command or a group of them; errors end as those of a stage (`run_stage`)."""
+    """Run a command or a group of them; errors end it as they end a stage (`run_stage`).
+
+    Args:
+        application: the command.
+
+    Raises:
+        OSError: one without a number, which no disk or file system has refused.
+    """
     try:
         application()
     except UserError as error:
@@ -40,15 +50,15 @@ def run_application(application: typer.Typer) -> None:
 
 
 def _leave(sentence: str) -> None:
-    with suppress(OSError):  # nobody reads any more
-        sys.stdout.flush()  # what was printed into a pipe waits
+    with suppress(OSError):  # the reader of stdout is gone
+        sys.stdout.flush()  # text printed into a pipe waits in a buffer
     print(f"error: {sentence}", file=sys.stderr, flush=True)
-    # Dask workers and other children may still be closing: leave at once, with the status.
+    # Dask workers and other children may still be closing: exit at once, with the status.
     os._exit(1)
 
 
 def _end_with_dvc() -> None:
-    """Leave when the `dvc repro` that started this stage is gone."""
+    """Exit when the `dvc repro` that started this stage is gone."""
     while not is_orphan():
         time.sleep(0.2)
     os._exit(1)

@@ -1,13 +1,13 @@
-"""Resumable state: `.work/STAGE/INPUTS-CODE/`, and how what is finished moves into out/.
+"""Resumable state: the folder `.work/STAGE/INPUTS-CODE/`, and how a finished output moves into out/.
 
 DVC deletes a stage's outputs before it runs the stage, so an interrupted run keeps its state outside
-out/. Its name is two digests, of all that dvc.yaml says the stage depends on: INPUTS of data and parameters,
-CODE of code. Only the same work is ever resumed. An output's index names INPUTS alone: where other code makes
-the same output, nothing that reads it runs again.
+out/. The folder's name is two digests, of all that dvc.yaml says the stage depends on: INPUTS of data and
+parameters, CODE of code. Only the same work is ever resumed. An output's index names INPUTS alone: if other
+code makes the same output, nothing that reads it runs again.
 
-One process at a time writes to a work folder: it holds `.work/STAGE/INPUTS-CODE.lock`, which the system lets
-go when the process dies. Whoever makes a shard for it, perhaps on another machine and after that process has
-died, holds that shard's lock.
+One process at a time writes to a work folder: it holds `.work/STAGE/INPUTS-CODE.lock`, which the system
+releases when the process dies. A worker that makes a shard for it, perhaps on another machine and after that
+process has died, holds that shard's lock.
 """
 
 import fcntl
@@ -41,7 +41,7 @@ from pipeline.integrity import reopen_store
 from pipeline.parameters import PARAMETERS_FILE, content_of
 
 WORK = Path(".work")
-LOCK_SECONDS = 10.0  # an orphan of a killed `dvc repro` ends within one
+LOCK_SECONDS = 10.0  # an orphan of a killed `dvc repro` ends within one second
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Work:
 
     Attributes:
         command: the stage and its arguments, as on the command line: "synthesize z".
-        folder: where the state is.
-        lock: the file that this process has locked; None where another process writes.
+        folder: the folder of the state.
+        lock: the file that this process has locked; None if another process writes.
     """
 
     command: str
@@ -59,44 +59,48 @@ class Work:
     lock: IO[str] | None
 
     def publish(self, output: Path, made: Path | None = None) -> None:
-        """Move what is finished to its place in out/; what stood there before goes, and so does the state.
-
-        An orphan leaves everything where it is, and exits: the next `dvc repro` deletes what stands in out/,
-        and finds what stands here.
+        """Move the finished output to its place in out/; remove the former output there, and the state.
 
         Args:
             output: the place in out/.
-            made: a folder in the work folder that is the output; the work folder itself where it is None.
+            made: a folder in the work folder that is the output; None for the work folder itself.
+
+        Raises:
+            SystemExit: this process is an orphan. It leaves everything where it is: the next `dvc repro`
+                deletes the output in out/, and finds the state here.
         """
         if is_orphan():
             raise SystemExit(1)
         assert self.lock is not None, f"{self.folder} is another process's to publish"
         made = made or self.folder
         index = read_index(made) if (made / INDEX).exists() else {}
-        # What is no shard's is hashed now: a run that was killed here before may have recorded other content.
+        # Files of no shard are hashed now: a run that was killed here before may have recorded other content.
         inputs, _, _ = str(self.folder.relative_to(WORK)).rpartition("-")
         index |= {"files": {}, "made_by": self.command, "work": inputs}
         write_index(made, index)
         former = self.folder.with_name(f"{self.folder.name}.former")
         shutil.rmtree(former, ignore_errors=True)
         if output.exists():
-            output.replace(former)  # whole: what is half removed may be taken for complete
+            output.replace(former)  # as a whole: a half removed output could be taken for a complete one
         output.parent.mkdir(parents=True, exist_ok=True)
         made.replace(output)
         shutil.rmtree(former, ignore_errors=True)
-        # Only now: without its records, a run that is killed before the move would start from zero.
+        # After the move: without its records, a run that is killed before it would start from zero.
         shutil.rmtree(output / RECORDS, ignore_errors=True)
-        shutil.rmtree(self.folder, ignore_errors=True)  # where the state of a training still is
+        shutil.rmtree(self.folder, ignore_errors=True)  # it still holds the state of a training
         Path(self.lock.name).unlink()
         self.lock.close()
 
 
 def digest_of(inputs: Iterable[Path], parameters: Any) -> str:
-    """A digest of files, folders and JSON-like parameters.
+    """Hash files, folders and JSON-like parameters.
 
     Args:
         inputs: files and folders, which need not exist. A folder with an index counts by its index.
-        parameters: anything that JSON can write; what it cannot counts as text.
+        parameters: anything that JSON can write; other values count by their text.
+
+    Returns:
+        The first 16 hexadecimal digits of a sha256.
     """
     hashes = [line for path in inputs for line in _hashes(path)]
     text = json.dumps([hashes, parameters], sort_keys=True, default=str)
@@ -104,7 +108,7 @@ def digest_of(inputs: Iterable[Path], parameters: Any) -> str:
 
 
 def _hashes(path: Path) -> list[str]:
-    """The sha256 of a file; of a folder that of its index or, without one, of each file with its name."""
+    """Return the sha256 of a file; of a folder its index's or, without one, each file's with its name."""
     if path.is_file():
         return [sha256_of_file(path)]
     if (path / INDEX).is_file():
@@ -120,21 +124,23 @@ def _declared(command: str) -> Stage:
 
 
 def _work_of(stage: Stage, inputs: str) -> Path:
-    """The work folder of a stage, with its code as it is now, for the digest of its inputs."""
+    """Return the work folder of a stage with its code as it is now, for the digest of its inputs."""
     code = digest_of((PROJECT / path for path in stage.code), stage.code)
     return WORK / stage.command.replace(" ", "-") / f"{inputs}-{code}"
 
 
 def work_folder(command: str, found: Any = None, writes: bool = True) -> Work:
-    """Take up a stage's work: its folder, made if it is not there, and locked until it is published.
+    """Take up a stage's work: make its folder if it is not there, and lock it until it is published.
+
+    A `UserError` says so if another process goes on writing there, or if dvc.yaml has no such stage.
 
     Args:
         command: the stage and its arguments, as on the command line: "synthesize z".
-        found: what the stage depends on and dvc.yaml cannot name, JSON-like: a table of somebody's own.
+        found: inputs that the stage depends on and that dvc.yaml cannot name, JSON-like: a user's own table.
         writes: false in the processes of a training that leave the writing to the main one.
 
-    Raises:
-        UserError: another process goes on writing there, or dvc.yaml has no such stage.
+    Returns:
+        The state.
     """
     stage = _declared(command)
     folder = _work_of(stage, digest_of(map(Path, stage.data), [stage.data, stage.params, found]))
@@ -151,9 +157,13 @@ def reopen(output: Path, faulty: Sequence[str]) -> None:
 
     A store is moved to its work folder; an output without shards is removed.
 
+    Args:
+        output: the output's folder in out/.
+        faulty: the names of its faulty files.
+
     Raises:
-        UserError: the index names another folder than one for the work of the stage that it names. What the
-            index says is removed, so it is believed only that.
+        UserError: the index names a work folder that does not belong to the stage that it names. Files that
+            an index names are removed, so it is believed only if both agree.
     """
     index = read_index(output)
     command, work = str(index.get("made_by")), str(index.get("work"))
@@ -178,13 +188,19 @@ def reopen(output: Path, faulty: Sequence[str]) -> None:
 
 @contextmanager
 def making(folder: Path, shard: int) -> Iterator[None]:
-    """Hold a shard's lock, so that nobody else makes it; waits for who does.
+    """Hold a shard's lock, so that no other process makes the shard; wait for the process that holds it.
 
     A task of a scheduler goes on when the run that asked for it is killed, and the next run asks for the
-    same shard: the second to hold the lock finds it committed. The lock stands among the records: it goes
+    same shard: the second to hold the lock finds it committed. The lock file lies among the records: it goes
     with them when the store is published, for which every shard must have been committed under its lock.
+    A `UserError` says so if the store was published or removed, and so is not being made any more.
 
-    Raises `UserError` where the store is not being made any more.
+    Args:
+        folder: the folder of the unfinished store.
+        shard: the shard's number.
+
+    Yields:
+        Nothing; the lock is held meanwhile.
     """
     path = folder / RECORDS / f"{shard_name(shard)}.lock"
     gone = UserError(f"{folder} is not being made any more: it was published or removed.")
@@ -200,7 +216,7 @@ def making(folder: Path, shard: int) -> Iterator[None]:
 
 
 def _is_at(file: IO[str], path: Path) -> bool:
-    """Whether an open file still has its name."""
+    """Tell whether an open file still has its name."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -208,7 +224,7 @@ def _is_at(file: IO[str], path: Path) -> bool:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Lock a work folder for this process; the lock file says who holds it."""
+    """Lock a work folder for this process; the lock file says which process holds it."""
     path = folder.with_name(folder.name + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + LOCK_SECONDS

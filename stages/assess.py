@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from classifiers.labellers import load_labeller
 from classifiers.measures.fidelity import INCEPTION_BATCH, Inception, features_of, frechet_distance
-from classifiers.measures.probe import separation, training_of
+from classifiers.measures.probe import probe_separation, probe_training
 from classifiers.measures.trust import probe_judgement
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import EVALUATION_BATCH
@@ -245,12 +245,12 @@ def probes_of(
             work / f"probe-{source}.pt",
             parameters.runtime.checkpoint_seconds,
         )
-        found = separation(
+        found = probe_separation(
             session,
             real,
             samples[source],
             2 * parameters.n_protected,
-            training_of(section.probe),
+            probe_training(section.probe),
             derived_seed(SEED, "probe", source),
         )
         records[source] = {

@@ -16,8 +16,8 @@ from generators.complements import (
     angle_to_what_is_kept,
     complement_by_domain,
     condition_number,
-    flips_of,
     require_independent,
+    subset_flips,
 )
 from generators.hyperplanes import Planes, load_hyperplanes, planes_of
 from generators.latents import to_sphere
@@ -251,7 +251,7 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
     on_sphere = parameters.latent_space == "sphere"
     loaded = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
     planes = planes_of(loaded, parameters.target, parameters.protected)
-    flips = flips_of(section.variant, planes)
+    flips = subset_flips(section.variant, planes)
     covariance = None
     if section.metric == "mahalanobis":
         sampled = Store(LATENTS / "z")

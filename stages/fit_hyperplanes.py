@@ -12,18 +12,23 @@ from numpy.typing import NDArray
 from generators.hyperplanes import (
     Hyperplane,
     angle_between,
-    balanced_accuracy,
     confident,
     domain_names,
     fit_hyperplane,
-    group_weights,
+    group_balancing_weights,
+    plane_balanced_accuracy,
     save_hyperplanes,
     with_both_labels,
     with_rare_share,
 )
 from generators.latents import to_sphere
 from generators.networks.cards import read_card
-from generators.plane_trust import angle_judgement, group_accuracies, one_label_judgement, plane_judgement
+from generators.plane_trust import (
+    angle_judgement,
+    one_label_judgement,
+    plane_group_accuracies,
+    plane_judgement,
+)
 from pipeline.content.groups import group_names, protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id
@@ -108,16 +113,18 @@ def fit_plane(
         of = with_rare_share(name, chosen.labels(attribute), section.rare_share, section.seed)
         chosen = chosen.where(of)
     labels, held_out = chosen.labels(attribute), validation.labels(attribute)
-    weights = group_weights(chosen.groups(parameters)) if section.group_balanced else None
+    weights = group_balancing_weights(chosen.groups(parameters)) if section.group_balanced else None
     plane = fit_hyperplane(name, chosen.latents, labels, section.C, section.seed, weights)
     accuracies = {
-        "balanced_accuracy": balanced_accuracy(plane, validation.latents, held_out),
+        "balanced_accuracy": plane_balanced_accuracy(plane, validation.latents, held_out),
         # A generator that normalises its input renders points of the sphere (METHODS 1.5).
-        "balanced_accuracy_on_sphere": balanced_accuracy(plane, to_sphere(validation.latents), held_out),
+        "balanced_accuracy_on_sphere": plane_balanced_accuracy(
+            plane, to_sphere(validation.latents), held_out
+        ),
     }
     print(f"fit_hyperplanes {name}: balanced accuracy {accuracies['balanced_accuracy']:.3f}")
     names = group_names(parameters.target, parameters.protected)
-    of_groups, counts = group_accuracies(
+    of_groups, counts = plane_group_accuracies(
         plane, validation.latents, held_out, validation.groups(parameters), len(names)
     )
     negative, positive = np.bincount(labels, minlength=2).tolist()

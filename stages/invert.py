@@ -23,8 +23,8 @@ from generators.latents import sample_latents, to_sphere
 from generators.networks.cards import read_card
 from generators.networks.loading import LoadedGenerator, load_generator
 from generators.synthesis import render
-from pipeline.checkpoints import CHECKPOINT
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.files import write_json
 from pipeline.content.pictures import save_grid
 from pipeline.content.resumable import Session

@@ -9,7 +9,7 @@ import torch
 from generators.latents import sample_latents
 from generators.networks.cards import CARD
 from generators.networks.loading import import_generator, load_generator
-from generators.networks.probing import probe
+from generators.networks.probing import check_generator
 from generators.networks.programs import import_factory, import_file
 from generators.synthesis import render
 from generators.trust import judge_generator
@@ -66,7 +66,7 @@ def main() -> None:
             f"load_gan: the card says {card['latent_dim']} latent numbers and {card['resolution']} px, and "
             f"its architecture {generator.latent_dim} and {generator.resolution} px."
         )
-    found = probe(generator, generator.latent_dim, device, "load_gan: the generator")
+    found = check_generator(generator, generator.latent_dim, device, "load_gan: the generator")
     card.setdefault("made_by", f"outside of zprime; brought in by stage load_gan, kind {section.name}")
     write_json(output / CARD, {**card, "normalises_latents": found.normalises_latents})
     latents = sample_latents(0, "grid", 0, GRID, generator.latent_dim)

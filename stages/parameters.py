@@ -12,7 +12,8 @@ from pydantic import (
 
 from classifiers.measures.parameters import Assess, Evaluate
 from classifiers.parameters import Label, TrainAttribute
-from classifiers.training.parameters import Budget, Recipe
+from classifiers.training.method_settings import Recipe
+from classifiers.training.parameters import Budget
 from data.parameters import Balance, Export, Prepare
 from generators.inversion.parameters import Invert
 from generators.networks.parameters import LoadGAN

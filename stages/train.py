@@ -20,12 +20,12 @@ from classifiers.networks.backbones import Classifier, new_backbone, save_networ
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF, accuracy, worst_group_accuracy
-from classifiers.training.last_layer import halves, refit_last_layer
+from classifiers.training.last_layer import refit_last_layer, validation_halves
 from classifiers.training.loop import train_classifier
 from classifiers.training.parameters import Training
 from classifiers.training.plateau import training_judgement
 from classifiers.training.recipes import phases_of
-from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed
 from pipeline.content.stores import Store
@@ -114,7 +114,7 @@ def main(
     validation, test = (real_images(parameters, split, store) for split in ("validation", "test"))
     fitting: LabelledImages | None = None
     if definition.last_layer == "validation":
-        fitting, validation = halves(validation, seed)
+        fitting, validation = validation_halves(validation, seed)
     settings = Training(
         **dict(section.budget),
         weight_decay=definition.weight_decay,

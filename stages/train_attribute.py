@@ -27,7 +27,7 @@ from classifiers.networks.inference import per_image
 from classifiers.selection import average_precision, f1_threshold, worst_group_threshold
 from classifiers.training.loop import Selection, in_one_phase, train_classifier
 from classifiers.training.methods.erm import ERM
-from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
 from pipeline.content.resumable import Session

@@ -8,9 +8,9 @@ import torch
 from generators.latents import sample_latents
 from generators.networks.loading import load_generator, save_generator
 from generators.synthesis import render
-from generators.training.loop import GANTraining, train
+from generators.training.loop import GANTraining, train_gan
 from generators.trust import judge_generator
-from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.groups import group_names
 from pipeline.content.pictures import save_grid
 from pipeline.content.resumable import Session
@@ -47,7 +47,7 @@ def main() -> None:
     session = Session(
         "train_gan", accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds
     )
-    generator = train(session, training, save_samples)
+    generator = train_gan(session, training, save_samples)
     if not accelerator.is_main_process:
         return
     card = {  # values that vary from run to run would rerun its readers

@@ -26,7 +26,7 @@ from classifiers.training.plateau import training_judgement
 from data.names import JUDGE_SPLIT
 from data.sources import source_of
 from data.sources.base import Measure, measured_in_batches
-from pipeline.checkpoints import CHECKPOINT
+from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.files import write_json
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for

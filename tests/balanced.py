@@ -103,9 +103,10 @@ def make_project(attributes: Sequence[str] = NAMES, **balance_section: object) -
 
 
 def leave_training_images(counts: Sequence[int], keep: Sequence[str] = ()) -> None:
-    """Take real training images away until so many of each group are left: counts [2 n_protected].
+    """Take real training images away until so many of each group are left.
 
     Args:
+        counts: how many of each group are left, [2 n_protected].
         keep: ids of images that stay.
     """
     table = pd.read_parquet(REAL / "labels.parquet")
@@ -123,6 +124,7 @@ def write_labels(source: str, labels: pd.DataFrame) -> None:
     """Write the store of a source's labels anew.
 
     Args:
+        source: the source of images whose labels they are.
         labels: the rows, id and further columns.
     """
     shutil.rmtree(LABELS / source)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.checkpoints import CHECKPOINT, fault_of_checkpoint
+from pipeline.content.checkpoints import CHECKPOINT, fault_of_checkpoint
 from pipeline.content.stores import INDEX, ROWS, read_index
 from pipeline.declaration import output_patterns, read_entries, stage_of, stages_in_order
 from pipeline.errors import UserError

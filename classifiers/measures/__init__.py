@@ -1,1 +1,1 @@
-"""What only measures: metrics, divergences, bootstrap, judging, fidelity, the probe."""
+"""Code that only measures: metrics, divergences, bootstrap, judging, fidelity, the probe."""

@@ -1,17 +1,26 @@
-"""The bootstrap: metrics of resamples of a test set, all at once (Efron, 1979)."""
+"""The bootstrap: computes metrics of all resamples of a test set at once (Efron, 1979)."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.counts import BLOCK_BYTES, FloatArray
+from classifiers.counts import BLOCK_BYTES
+from pipeline.content.arrays import FloatArray
 
 
 def bootstrap_weights(n: int, resamples: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """How often each of n samples is drawn in each resample with replacement: whole numbers, [resamples, n].
+    """Draw n samples with replacement, `resamples` times, and count how often each is drawn.
 
-    Every metric that takes these weights gives what it would give of the samples drawn (Efron, 1979).
+    A metric that takes these weights has the same value as on the samples drawn (Efron, 1979).
+
+    Args:
+        n: the number of samples.
+        resamples: how often n samples are drawn.
+        generator: of the random numbers.
+
+    Returns:
+        Whole numbers, float32 [resamples, n]; each row sums to n.
     """
     weights = np.empty((resamples, n), dtype=np.float32)
     for row in weights:  # one at a time stays in the cache: four times as fast as all draws at once
@@ -25,12 +34,18 @@ def bootstrapped(
     resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, FloatArray]:
-    """Metrics of bootstrap resamples of n samples: name -> [resamples].
+    """Compute metrics of bootstrap resamples of n samples.
+
+    All resamples are computed at once, or as many as take `BLOCK_BYTES`: the result is the same.
 
     Args:
-        metrics_of: gives of weights [r, n] each metric's values [r].
+        metrics_of: maps weights [r, n] to each metric's values: name -> [r].
+        n: the number of samples.
+        resamples: how many.
+        generator: of the random numbers.
 
-    All resamples go at once, or as many as take `BLOCK_BYTES`: the result is the same.
+    Returns:
+        Name -> [resamples].
     """
     block = max(1, BLOCK_BYTES // (4 * n))
     sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
@@ -39,7 +54,7 @@ def bootstrapped(
 
 
 def median_and_deviation(values: FloatArray) -> tuple[float, float]:
-    """Median and standard deviation of a metric over the resamples [r] that have it; NaN where none has."""
+    """Return a metric's median and standard deviation over resamples [r], NaNs left out; NaN if all are."""
     present = values[~np.isnan(values)]
     if not len(present):
         return float("nan"), float("nan")

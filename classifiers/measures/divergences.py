@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.counts import FloatArray, IntArray, bins_of, ratio, weighted_sums
+from classifiers.counts import bins_of, ratio, weighted_sums
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.groups import protected_groups
 
 KL_BINS = 50
@@ -25,16 +26,21 @@ def kl_scores(
     weights: NDArray[Any] | None = None,
     n_protected: int | None = None,
 ) -> FloatArray:
-    """KL between the score distributions of the protected groups: [...], in nats, from 0 to 13.8.
+    """Compute the KL divergence between the score distributions of the protected groups.
 
     Histograms of 50 bins over [0, 1] within each true class, Gaussian smoothing σ = 1, normalised,
-    + 1e-6; both directions and both classes, the median (METHODS 2). NaN where one of two groups has no
-    samples of a class.
+    + 1e-6; both directions and both classes, the median (METHODS 2).
 
     Args:
-        scores: in [0, 1], [n]; targets: in {0, 1}, [n].
-        protected, n_protected: as in `protected_groups`; of more than two groups, all pairs are pooled.
-        weights: how often each sample counts, [..., n].
+        scores: [n] in [0, 1].
+        targets: [n] in {0, 1}.
+        protected: ids [n] or binary columns [n, k], as in `protected_groups`. With more than two groups, the
+            divergences of all pairs are pooled.
+        weights: how often each sample counts, [..., n]; None for once.
+        n_protected: of ids, the number of protected groups, as in `protected_groups`.
+
+    Returns:
+        [...], in nats, from 0 to 13.8. NaN if one of two groups has no samples of a class.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -51,19 +57,26 @@ def kl_scores_published(
     weights: NDArray[Any] | None = None,
     n_protected: int | None = None,
 ) -> FloatArray:
-    """The KL of the published tables: [...], in nats, from 0 to 13.8; to compare with them alone.
+    """Compute the KL divergence as in the published tables, to compare with them alone.
 
-    As `kl_scores`, but each histogram spans its own set's range, so that distributions that are the same but
-    for their place and width count as equal; and whole counts are smoothed to whole counts, rounded down, so
-    that a bin with few samples vanishes, and a set where all bins have few is NaN (METHODS 2).
-
-    Args:
-        scores: [n]; targets: in {0, 1}, [n].
-        protected, n_protected: as in `protected_groups`; of more than two groups, all pairs are pooled.
-        weights: how often each sample counts, whole numbers, [..., n].
+    It differs from `kl_scores` in two ways (METHODS 2). Each histogram spans the range of its own set, so
+    that distributions that differ only in location and scale count as equal. And whole counts are smoothed to
+    whole counts, rounded down, so that a bin with few samples vanishes, and a set in which all bins have few
+    is NaN.
 
     Source: Ramaswamy et al., 2021. Their ± pools the resamples of all four divergences; a bootstrap of this
-    is of their median.
+    function is of their median.
+
+    Args:
+        scores: [n].
+        targets: [n] in {0, 1}.
+        protected: ids [n] or binary columns [n, k], as in `protected_groups`. With more than two groups, the
+            divergences of all pairs are pooled.
+        weights: how often each sample counts, whole numbers, [..., n]; None for once.
+        n_protected: of ids, the number of protected groups, as in `protected_groups`.
+
+    Returns:
+        [...], in nats, from 0 to 13.8.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -74,23 +87,26 @@ def kl_scores_published(
     cells = (targets * n_groups + groups)[order]
     sets = [order[cells == cell] for cell in range(2 * n_groups)]
     histograms = np.stack([_own_range_histogram(scores[s], weights[..., s]) for s in sets], axis=-2)
-    smooth = gaussian_filter1d(histograms, sigma=1.0, axis=-1)  # of whole numbers: whole numbers
+    smooth = gaussian_filter1d(histograms, sigma=1.0, axis=-1)  # whole numbers stay whole numbers
     return _median_divergence(smooth.reshape(*weights.shape[:-1], 2, n_groups, KL_BINS).astype(np.float64))
 
 
-def _own_range_histogram(scores: FloatArray, weights: NDArray[Any]) -> NDArray[np.int64]:
-    """numpy.histogram of one set for each row of weights, over the range of what it drew: [..., KL_BINS].
+def _own_range_histogram(scores: FloatArray, weights: NDArray[Any]) -> IntArray:
+    """Compute numpy.histogram of one set for each row of weights, over the range of the samples drawn.
 
     Args:
         scores: in ascending order, [m].
         weights: how often each counts, [..., m].
+
+    Returns:
+        Counts, [..., KL_BINS].
     """
     if not len(scores):
         return np.zeros((*weights.shape[:-1], KL_BINS), dtype=np.int64)
     is_drawn = weights > 0
     lowest = scores[is_drawn.argmax(axis=-1)].astype(np.float64)
     highest = scores[len(scores) - 1 - is_drawn[..., ::-1].argmax(axis=-1)].astype(np.float64)
-    margin = np.where(lowest == highest, 0.5, 0.0)  # what NumPy does with a range of nothing
+    margin = np.where(lowest == highest, 0.5, 0.0)  # as NumPy does with an empty range
     edges = np.linspace(lowest - margin, highest + margin, KL_BINS + 1, axis=-1)
     below = np.searchsorted(scores, edges)
     below[..., -1] = len(scores)  # the last bin has its upper edge
@@ -101,7 +117,7 @@ def _own_range_histogram(scores: FloatArray, weights: NDArray[Any]) -> NDArray[n
 
 
 def _median_divergence(histograms: FloatArray) -> FloatArray:
-    """The median KL of all ordered pairs of groups in both classes: histograms [..., t, g, bins] -> [...]."""
+    """Compute the median KL of all ordered pairs of groups in both classes: [..., t, g, bins] -> [...]."""
     total = np.broadcast_to(histograms.sum(axis=-1, keepdims=True), histograms.shape)
     density = ratio(histograms, total) + KL_EPSILON
     logarithm = np.log(density)
@@ -111,14 +127,14 @@ def _median_divergence(histograms: FloatArray) -> FloatArray:
         for p, q in permutations(range(n_groups), 2)
     ]
     divergences = np.concatenate(pairs, axis=-1)
-    if n_groups > 2:  # pairs with a set that is empty are left out
+    if n_groups > 2:  # pairs with an empty set are left out
         return _median_of_present(divergences)
     median: FloatArray = np.median(divergences, axis=-1)
     return median
 
 
 def _median_of_present(values: FloatArray) -> FloatArray:
-    """The median over the last axis of what is not NaN; NaN where nothing is."""
+    """Return the median over the last axis of the values that are not NaN; NaN if all are."""
     nothing = np.expand_dims(np.isnan(values).all(axis=-1), -1)
     median: FloatArray = np.nanmedian(np.where(nothing, 0.0, values), axis=-1)
     return np.where(nothing[..., 0], np.nan, median)
@@ -128,12 +144,15 @@ def _median_of_present(values: FloatArray) -> FloatArray:
 
 
 def kl_joint(counts: IntArray) -> float:
-    """D(p(t, g) || p(t) p(g)) of a data set, in nats, from 0 (t and g are independent) to ln 2.
+    """Compute D(p(t, g) || p(t) p(g)) of a data set, the mutual information of its labels.
+
+    Source: METHODS 2.
 
     Args:
         counts: of the groups t * n_g + g, [2 n_g].
 
-    Source: METHODS 2; it is the mutual information of the labels.
+    Returns:
+        In nats, from 0 (t and g are independent) to ln 2.
     """
     joint = counts.reshape(2, -1) / counts.sum()
     independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
@@ -141,12 +160,15 @@ def kl_joint(counts: IntArray) -> float:
 
 
 def kl_uniform(counts: IntArray) -> float:
-    """D(p(t, g) || uniform) of a data set, in nats, from 0 (all groups have one size) to ln(2 n_g).
+    """Compute D(p(t, g) || uniform) of a data set.
+
+    Source: METHODS 2.
 
     Args:
         counts: of the groups t * n_g + g, [2 n_g].
 
-    Source: METHODS 2.
+    Returns:
+        In nats, from 0 (all groups have one size) to ln(2 n_g).
     """
     joint = counts / counts.sum()
     return _divergence(joint, np.full_like(joint, 1.0 / len(joint)))
@@ -154,5 +176,5 @@ def kl_uniform(counts: IntArray) -> float:
 
 def _divergence(p: FloatArray, q: FloatArray) -> float:
     present = p > 0
-    # Rounding may leave a hair below zero.
+    # Rounding may give a value just below zero.
     return max(0.0, float((p[present] * np.log(p[present] / q[present])).sum()))

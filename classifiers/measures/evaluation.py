@@ -1,7 +1,7 @@
-"""Every metric of a set of predictions, and where each is registered: `METRICS`.
+"""Computes every metric of a set of predictions, and registers each: `METRICS`.
 
 Pure functions of labels, protected groups and scores. A metric is a function of `Sampled` and an entry in
-`METRICS`, which says what it is called, how it is shown and in which table; nothing else names it.
+`METRICS`, which says its name, how it is shown and in which table; no other place names it.
 """
 
 import math
@@ -18,11 +18,11 @@ from classifiers.counts import count_table, group_counts
 from classifiers.measures import metrics
 from classifiers.measures.bootstrap import bootstrapped, median_and_deviation
 from classifiers.measures.divergences import kl_scores, kl_scores_published
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.seeds import generator_for
 
-MATCHED = "_count_matched"  # what the names of metrics at the matched threshold end in
+MATCHED = "_count_matched"  # the ending of the names of metrics at the matched threshold
 
-FloatArray = NDArray[np.float64]
 Weights = NDArray[np.float32] | None
 Values = dict[str, FloatArray]
 
@@ -32,24 +32,34 @@ Values = dict[str, FloatArray]
 
 @dataclass(frozen=True)
 class Predictions:
-    """A set of samples with true labels and scores, and the protected groups of one attribute or of several.
+    """Samples with true labels and scores, and the protected groups of one attribute or of several.
 
     Accuracies are those of predictions at 0.5, as in every published table of worst-group accuracy
-    (Sagawa et al.); again, under names of their own, at the threshold that matches the number of
-    positives on validation, which the paper's DEO and BA, and the other parities, are measured at.
+    (Sagawa et al.). Under other names they are also measured at the threshold that matches the number of
+    positives on validation; the paper's DEO and BA, and the other parities, are measured at that threshold.
+
+    Attributes:
+        targets: true labels, [n] in {0, 1}.
+        scores: P(y=1), [n].
+        protected: group ids [n], or binary columns [n, k]: see `pipeline.content.groups`.
+        threshold: the count-matching threshold.
+        n_protected: of ids [n], the number of protected groups; None for two.
     """
 
-    targets: NDArray[np.int64]  # [n]
+    targets: IntArray  # [n]
     scores: FloatArray  # P(y=1), [n]
-    protected: NDArray[np.int64]  # groups [n], or binary columns [n, k]: `pipeline.content.groups`
+    protected: IntArray  # groups [n], or binary columns [n, k]: `pipeline.content.groups`
     threshold: float  # the count-matching one
     n_protected: int | None = None  # of groups [n]; None for two
 
     def counts(self, weights: Weights = None) -> dict[str, FloatArray]:
-        """Count right and wrong predictions at either threshold.
+        """Count right and wrong predictions at each of the two thresholds.
+
+        Args:
+            weights: how often each sample counts, [..., n]; None for once.
 
         Returns:
-            "" and `MATCHED` -> the table of confusion counts at 0.5 and at the matched threshold.
+            "" and `MATCHED` -> the confusion counts at 0.5 and at the matched threshold, [..., 2, n_g, 2].
         """
         return {
             ending: count_table(
@@ -65,7 +75,15 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a metric's function is given: the samples, how often each counts, and their confusion counts."""
+    """The arguments of a metric's function: the samples, how often each counts, and their confusion counts.
+
+    Attributes:
+        samples: the predictions.
+        weights: how often each sample counts, [..., n]; None for once.
+        proportions: of the groups in the training data, [2 n_g]; None if they are not known.
+        half: confusion counts of predictions at 0.5, [..., 2, n_g, 2].
+        matched: confusion counts of predictions at the matched threshold, [..., 2, n_g, 2].
+    """
 
     samples: Predictions
     weights: Weights  # [..., n]; None: each counts once
@@ -79,7 +97,14 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Shown:
-    """How a figure is shown: its name in metrics.json, its heading, its unit and its best value."""
+    """How a figure is shown.
+
+    Attributes:
+        name: its key in metrics.json.
+        heading: its heading in tables.
+        percent: whether it is shown in percent.
+        best: "highest", "lowest", or the value that is best.
+    """
 
     name: str
     heading: str
@@ -89,46 +114,46 @@ class Shown:
 
 @dataclass(frozen=True)
 class Metric(Shown):
-    """A metric: how it is shown, what computes it, and of what.
+    """A metric: how it is shown, and the function that computes it.
 
     Attributes:
-        measure: gives the metric's value for each set of weights, [...].
-        of_groups: whether it depends on the protected groups; then, of several protected attributes, it is
-            measured for each alone too.
-        table: the table of the report that shows it; None: metrics.json alone has it.
-        reweighted: whether it takes the training data's group proportions; left out where they are unknown.
+        measure: computes the metric's value for each set of weights, [...].
+        of_groups: whether the metric depends on the protected groups; if so, and there are several protected
+            attributes, it is also measured for each alone.
+        table: the table of the report that shows it; None: only metrics.json has it.
+        reweighted: whether it needs the training data's group proportions; left out if they are unknown.
     """
 
-    measure: Callable[[Sampled], FloatArray] = lambda of: of.half
+    measure: Callable[[Sampled], FloatArray] = lambda data: data.half
     of_groups: bool = True
     table: Literal["accuracies", "matched", "paper", "fairness"] | None = None
     reweighted: bool = False
 
 
 def _half(metric: Callable[[FloatArray], FloatArray]) -> Callable[[Sampled], FloatArray]:
-    """Measure a metric of confusion counts on predictions at 0.5."""
-    return lambda of: metric(of.half)
+    """Turn a metric of confusion counts into one of predictions at 0.5."""
+    return lambda data: metric(data.half)
 
 
 def _matched(metric: Callable[[FloatArray], FloatArray]) -> Callable[[Sampled], FloatArray]:
-    """Measure a metric of confusion counts on predictions at the matched threshold."""
-    return lambda of: metric(of.matched)
+    """Turn a metric of confusion counts into one of predictions at the matched threshold."""
+    return lambda data: metric(data.matched)
 
 
-def _proportions(of: Sampled) -> FloatArray:
-    assert of.proportions is not None  # `measured` leaves re-weighted metrics out without them
-    return of.proportions
+def _proportions(data: Sampled) -> FloatArray:
+    assert data.proportions is not None  # `measured` leaves re-weighted metrics out without them
+    return data.proportions
 
 
-def _labels(of: Sampled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return of.samples.targets, of.samples.protected
+def _labels(data: Sampled) -> tuple[IntArray, IntArray]:
+    return data.samples.targets, data.samples.protected
 
 
-def _calibration_error(of: Sampled) -> FloatArray:
-    """Measure the calibration of all samples as of one group."""
-    targets = of.samples.targets
+def _calibration_error(data: Sampled) -> FloatArray:
+    """Compute the calibration error of all samples as one group."""
+    targets = data.samples.targets
     nobody = np.zeros_like(targets)
-    return metrics.calibration_errors(of.samples.scores, targets, nobody, 1, of.weights)[..., 0]
+    return metrics.calibration_errors(data.samples.scores, targets, nobody, 1, data.weights)[..., 0]
 
 
 # In the order of the tables' columns; the paper's table has its published columns in its own order.
@@ -141,9 +166,10 @@ METRICS = (
     Metric("balanced_accuracy_count_matched", "Balanced accuracy", True,
            measure=_matched(metrics.balanced_accuracy), of_groups=False),
     Metric("reweighted_accuracy", "Accuracy at the training proportions", True, of_groups=False,
-           measure=lambda of: metrics.reweighted_accuracy(of.half, _proportions(of)), reweighted=True),
+           measure=lambda data: metrics.reweighted_accuracy(data.half, _proportions(data)), reweighted=True),
     Metric("average_precision", "AP", True, of_groups=False, table="paper",
-           measure=lambda of: selection.average_precision(of.samples.scores, of.samples.targets, of.weights)),
+           measure=lambda data: selection.average_precision(data.samples.scores, data.samples.targets,
+                                                              data.weights)),
     Metric("calibration_error", "ECE", True, "lowest", measure=_calibration_error, of_groups=False),
     Metric("worst_group_accuracy", "Worst-group accuracy", True,
            measure=_half(selection.worst_group_accuracy), table="accuracies"),
@@ -154,13 +180,14 @@ METRICS = (
     Metric("bias_amplification", "BA", True, "lowest", measure=_matched(metrics.bias_amplification),
            table="paper"),
     Metric("bias_amplification_reweighted", "BA at the training proportions", True, "lowest", table="paper",
-           measure=lambda of: metrics.bias_amplification_reweighted(of.matched, _proportions(of)),
+           measure=lambda data: metrics.bias_amplification_reweighted(data.matched, _proportions(data)),
            reweighted=True),
     Metric("kl_scores_published", "KL as published (nats)", False, "0", table="paper",
-           measure=lambda of: kl_scores_published(of.samples.scores, *_labels(of), of.weights,
-                                                  of.samples.n_protected)),
+           measure=lambda data: kl_scores_published(data.samples.scores, *_labels(data), data.weights,
+                                                    data.samples.n_protected)),
     Metric("kl_scores", "KL of scores (nats)", False, "0", table="fairness",
-           measure=lambda of: kl_scores(of.samples.scores, *_labels(of), of.weights, of.samples.n_protected)),
+           measure=lambda data: kl_scores(data.samples.scores, *_labels(data), data.weights,
+                                          data.samples.n_protected)),
     Metric("statistical_parity_difference", "SPD", True, "0", table="fairness",
            measure=_matched(metrics.statistical_parity_difference)),
     Metric("equal_opportunity_difference", "EOD", True, "0", table="fairness",
@@ -181,24 +208,27 @@ def sampled(samples: Predictions, weights: Weights, proportions: FloatArray | No
     return Sampled(samples, weights, proportions, counts[""], counts[MATCHED])
 
 
-def measured(of: Sampled, of_groups: bool) -> Values:
+def measured(data: Sampled, of_groups: bool) -> Values:
     """Compute the registered metrics that depend on groups, or those that do not: name -> [...]."""
     return {
-        metric.name: metric.measure(of)
+        metric.name: metric.measure(data)
         for metric in METRICS
-        if metric.of_groups is of_groups and not (metric.reweighted and of.proportions is None)
+        if metric.of_groups is of_groups and not (metric.reweighted and data.proportions is None)
     }
 
 
 def overall_metrics(
     samples: Predictions, weights: Weights = None, proportions: FloatArray | None = None
 ) -> Values:
-    """Compute what is said of all samples together: name -> [...].
+    """Compute the registered metrics of all samples together.
 
     Args:
-        samples: what was predicted.
+        samples: the predictions.
         weights: how often each sample counts, [..., n]; None for once.
         proportions: of the groups in the training data, for the re-weighted accuracy, [2 n_g]; None: without.
+
+    Returns:
+        Name -> [...].
     """
     return measured(sampled(samples, weights, proportions), of_groups=False)
 
@@ -206,20 +236,24 @@ def overall_metrics(
 def group_metrics(
     samples: Predictions, weights: Weights = None, proportions: FloatArray | None = None
 ) -> Values:
-    """Compute what is said of the protected groups and of gaps between them: name -> [...].
+    """Compute the metrics of the protected groups and of the gaps between them.
 
-    Beside `METRICS`: each protected group's calibration error, and each group's accuracy at both thresholds.
+    Besides those of `METRICS`: each protected group's calibration error, and each group's accuracy at both
+    thresholds.
 
     Args:
-        samples: what was predicted.
+        samples: the predictions.
         weights: how often each sample counts, [..., n]; None for once.
         proportions: of the groups in the training data, for the re-weighted BA, [2 n_g]; None: without.
+
+    Returns:
+        Name -> [...].
     """
-    of = sampled(samples, weights, proportions)
-    values = measured(of, of_groups=True)
-    errors = metrics.calibration_errors(samples.scores, *_labels(of), samples.n_protected, weights)
+    data = sampled(samples, weights, proportions)
+    values = measured(data, of_groups=True)
+    errors = metrics.calibration_errors(samples.scores, *_labels(data), samples.n_protected, weights)
     values |= {f"protected_{g}_calibration_error": errors[..., g] for g in range(errors.shape[-1])}
-    for ending, table in (("", of.half), (MATCHED, of.matched)):
+    for ending, table in (("", data.half), (MATCHED, data.matched)):
         accuracies = selection.group_accuracies(table)
         values |= {f"group_{k}_accuracy{ending}": accuracies[..., k] for k in range(accuracies.shape[-1])}
     return values
@@ -247,15 +281,18 @@ def metrics_of_attributes(
     weights: Weights = None,
     proportions: FloatArray | None = None,
 ) -> Values:
-    """Compute every metric, of the groups that all protected attributes make together: name -> [...].
+    """Compute every metric of the groups that all protected attributes make together.
 
-    Of several attributes, beside these intersections, also of each for itself, as NAME_ATTRIBUTE.
+    If there are several attributes, also compute the group metrics of each alone, as NAME_ATTRIBUTE.
 
     Args:
         samples: with protected columns [n, k], one for each of `attributes`.
         attributes: the protected attributes.
         weights: how often each sample counts, [..., n]; None for once.
         proportions: of the intersections' groups in the training data, [2 n_g]; None: nothing re-weighted.
+
+    Returns:
+        Name -> [...].
     """
     values = overall_metrics(samples, weights, proportions) | group_metrics(samples, weights, proportions)
     if len(attributes) > 1:
@@ -285,16 +322,19 @@ def run_metrics(
     seed: int,
     attributes: Sequence[str],
 ) -> dict[str, float]:
-    """Measure one run: each metric with the bootstrap's median and deviation, and test's group sizes.
+    """Measure one run: each metric with the bootstrap's median and deviation, and the test set's group sizes.
 
-    All are of the test set but those that are named validation_NAME: what choices are made on.
+    All are of the test set except those named validation_NAME, which choices are made by.
 
     Args:
-        predictions: split, target, score and a binary column for each of `attributes`.
+        predictions: columns split, target, score and a binary one for each of `attributes`.
         proportions: of the groups in the training data, [2 n_g].
         resamples: of the bootstrap.
         seed: of the bootstrap.
         attributes: the protected attributes.
+
+    Returns:
+        Name -> value, NaN if an empty group leaves it undefined.
     """
     rows = predictions[predictions["split"] == "validation"]
     threshold = metrics.count_matching_threshold(rows["score"].to_numpy(), rows["target"].to_numpy())
@@ -309,7 +349,7 @@ def run_metrics(
     )
 
     def bootstrap(samples: Predictions, metrics_of: Callable[[Weights], Values]) -> dict[str, float]:
-        # Every run is resampled alike, so that differences between runs are not the resampling's.
+        # Every run has the same resamples, so that differences between runs do not come from resampling.
         return with_bootstrap(metrics_of, len(samples.targets), resamples, generator_for(seed, "bootstrap"))
 
     return {
@@ -342,5 +382,5 @@ def group_sizes(samples: Predictions, attributes: Sequence[str] = ()) -> dict[st
 
 
 def rounded(value: float) -> float | None:
-    """Round a number for JSON, which knows no NaN: null is a metric that an empty group leaves undefined."""
+    """Round a number to 6 decimals for JSON, which has no NaN: an undefined metric becomes null (None)."""
     return None if math.isnan(value) else round(float(value), 6)

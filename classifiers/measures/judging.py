@@ -1,26 +1,32 @@
-"""What synthetic images show by an independent judge, against what others say of them.
+"""Compares what an independent judge sees on synthetic images with the labels or changes they should have.
 
 Pure functions of binary columns [n, 1 + k]: the target, then the k protected attributes. A row spells its
 group t * n_g + a (`pipeline.content.groups`) as a binary number; there are G = 2^(1 + k) groups. A share of
-an empty group is None, which JSON writes as null. A judge errs too: whoever reports these figures reports its
-accuracy on real images beside them.
+an empty group is None, which JSON writes as null. A judge errs too: report its accuracy on real images beside
+these figures.
 """
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from classifiers.agreement import IntArray, shares_by_group
+from classifiers.agreement import shares_by_group
+from pipeline.content.arrays import BoolArray, IntArray
 from pipeline.content.groups import protected_groups
 
 
-def label_noise(given: IntArray, judged: IntArray, attributes: list[str]) -> dict[str, Any]:
-    """How wrong given labels [n, 1 + k] are by the judge's [n, 1 + k].
+def judged_label_noise(given: IntArray, judged: IntArray, attributes: list[str]) -> dict[str, Any]:
+    """Measure how wrong given labels are, by the judge's labels.
 
-    Gives images, group_n (by given group), confusion (given groups by judged ones, [G][G] counts), noise (by
-    attribute, the share of each given group where it is wrong), group_noise (the share of each given group
-    that belongs to another) and group_noise_average (of all images).
+    Args:
+        given: the given labels, [n, 1 + k].
+        judged: the judge's labels, [n, 1 + k].
+        attributes: the names of the columns.
+
+    Returns:
+        images; group_n (by given group); confusion (given groups by judged ones, [G][G] counts); noise (by
+        attribute, the share of each given group whose label of it is wrong); group_noise (the share of each
+        given group that belongs to another); group_noise_average (the same share of all images).
     """
     (groups, n_groups), (true_groups, _) = protected_groups(given), protected_groups(judged)
     wrong = groups != true_groups
@@ -38,17 +44,19 @@ def label_noise(given: IntArray, judged: IntArray, attributes: list[str]) -> dic
     }
 
 
-def flip_rates(
-    before: IntArray, after: IntArray, asked: NDArray[np.bool_], attributes: list[str]
-) -> dict[str, Any]:
-    """What complements that were to flip the same attributes changed: before, after [n, 1 + k] by the judge.
+def flip_rates(before: IntArray, after: IntArray, asked: BoolArray, attributes: list[str]) -> dict[str, Any]:
+    """Measure which attributes changed in complements that were to flip the same attributes.
 
     Args:
+        before: the judge's labels of the originals, [n, 1 + k].
+        after: the judge's labels of their complements, [n, 1 + k].
         asked: which attributes were to flip, [1 + k]; the others were to be kept.
+        attributes: the names of the columns.
 
-    Gives pairs; changed (by attribute, the share of pairs whose value differs: the flip rate of those that
-    were to flip, 1 - the keep rate of the others); as_asked, the share that changed what was asked and
-    nothing else; and the same by the group of `before`: group_n, group_changed, group_as_asked.
+    Returns:
+        pairs; changed (by attribute, the share of pairs whose value differs: the flip rate of attributes that
+        were to flip, 1 - the keep rate of the others); as_asked (the share that changed exactly the
+        attributes asked for); and the same by the group of `before`: group_n, group_changed, group_as_asked.
     """
     groups, n_groups = protected_groups(before)
     changed = before != after

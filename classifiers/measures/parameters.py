@@ -1,4 +1,4 @@
-"""Parameters of what only measures."""
+"""Parameters of code that only measures."""
 
 from pathlib import Path
 
@@ -11,18 +11,20 @@ from pipeline.parameters import Parameters
 
 
 class Evaluate(Parameters):
+    """How the test set is measured."""
+
     resamples: int = Field(500, ge=1)  # of the bootstrap
 
 
-class Inception(Parameters):
-    """The state_dict of pytorch-fid's Inception, a file."""
+class InceptionWeights(Parameters):
+    """The file that holds the state_dict of pytorch-fid's Inception."""
 
     path: Path
     sha256: str = Field(pattern="^[0-9a-f]{64}$")  # of that file
 
 
-class Probe(Parameters):
-    """How the classifier that is to tell real from synthetic images is trained; see `measures/probe.py`."""
+class ProbeTraining(Parameters):
+    """How the classifier that tells real from synthetic images is trained; see `measures/probe.py`."""
 
     steps: int = Field(600, ge=1)
     flip: bool  # as of `Budget`
@@ -32,6 +34,6 @@ class Assess(Parameters):
     """How the quality of the synthetic images is measured."""
 
     images: int = Field(5000, ge=4)  # of every set that is compared, at most
-    inception_weights: Inception | None = None  # null: no FID
-    probe: Probe
+    inception_weights: InceptionWeights | None = None  # null: no FID
+    probe: ProbeTraining
     judge: Training  # where the source has a split for judges

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.measures.parameters import Probe
+from classifiers.measures.parameters import ProbeTraining
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
@@ -13,50 +13,50 @@ from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import in_one_phase, train_classifier
 from classifiers.training.methods.erm import ERM
 from classifiers.training.parameters import Optimizer, Training
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
-
-IntArray = NDArray[np.int64]
 
 LAST = "last"  # the weights after the last step
 
 
 @dataclass(frozen=True)
 class Separation:
-    """How well a probe separates what it was not trained on.
+    """How well a probe separates images that it was not trained on.
 
     Attributes:
-        auc: area under its ROC curve, 0 to 1: 0.5 where synthetic images cannot be told from real ones.
-        apart: the mean score of the synthetic images less that of the real ones, in [-1, 1]: near 0 where the
+        auc: area under its ROC curve, 0 to 1: 0.5 if synthetic images cannot be told from real ones.
+        apart: the mean score of the synthetic images less that of the real ones, in [-1, 1]: near 0 if the
             probe has learned nothing, or there is nothing to learn.
         images: how many of each kind it was measured on.
-        group_auc: the same among the images of one group [n_groups]; NaN where a kind has none.
-        group_real, group_synthetic: how many images these are of, [n_groups].
+        group_auc: the area among the images of each group [n_groups]; NaN if a kind has none.
+        group_real: how many real images of each group were measured, [n_groups].
+        group_synthetic: how many synthetic images of each group were measured, [n_groups].
     """
 
     auc: float
     apart: float
     images: int
-    group_auc: NDArray[np.float64]
+    group_auc: FloatArray
     group_real: IntArray
     group_synthetic: IntArray
 
 
-def area_under_curve(scores: NDArray[np.float64], kinds: IntArray) -> float:
-    """P(score of kind 1 > score of kind 0), ties half, of scores, kinds [n]; NaN where a kind is absent."""
-    from sklearn.metrics import roc_auc_score  # a second to import, and most stages do without
+def area_under_curve(scores: FloatArray, kinds: IntArray) -> float:
+    """Compute P(score of kind 1 > score of kind 0), ties half: scores, kinds [n]; NaN if a kind is absent."""
+    from sklearn.metrics import roc_auc_score  # lazy: slow import
 
     return float(roc_auc_score(kinds, scores)) if 0 < kinds.sum() < len(kinds) else float("nan")
 
 
-def halves(count: int, seed: int) -> tuple[IntArray, IntArray]:
-    """0 to count - 1 in two random halves, sorted; the second has the odd one."""
+def random_halves(count: int, seed: int) -> tuple[IntArray, IntArray]:
+    """Split 0 to count - 1 into two random halves, each sorted; the second has the odd one."""
     order = generator_for(seed, "halves").permutation(count)
     return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
 
 
 def both_kinds(real: LabelledImages, synthetic: LabelledImages) -> LabelledImages:
-    """The real images and then the synthetic ones; what is to be predicted is 1 for synthetic."""
+    """Join the real images and then the synthetic ones; the target is 1 for synthetic."""
     sets, starts = (real, synthetic), (0, len(real))
     kinds = np.repeat([0, 1], [len(images) for images in sets])
 
@@ -75,10 +75,16 @@ def both_kinds(real: LabelledImages, synthetic: LabelledImages) -> LabelledImage
     )
 
 
-def training_of(section: Probe) -> Training:
-    """How a probe is trained, alike for all data sets.
+def probe_training(section: ProbeTraining) -> Training:
+    """Return how a probe is trained, alike for all data sets.
 
-    On images that are not moved: the repeated edges are alike in both kinds, and hide what is fine.
+    The images are not moved: the repeated edges are alike in both kinds, and hide fine differences.
+
+    Args:
+        section: the parameters of the probe.
+
+    Returns:
+        The settings of the training.
     """
     return Training(
         backbone=Backbone(name="small", width=16),
@@ -94,7 +100,7 @@ def training_of(section: Probe) -> Training:
     )
 
 
-def separation(
+def probe_separation(
     session: Session,
     real: LabelledImages,
     synthetic: LabelledImages,
@@ -104,18 +110,27 @@ def separation(
 ) -> Separation:
     """Train a probe on one half of the real and of the synthetic images, and measure it on the other.
 
-    Real and synthetic images go the same way: uint8 from a store, and no file format between. As many of
-    each kind make 0.5 what guessing gives. Nothing is chosen on the half that it is measured on: the
+    Real and synthetic images go the same way: uint8 from a store, with no file format between. Equal numbers
+    of both kinds make guessing give 0.5. Nothing is chosen on the half that the probe is measured on: the
     training ends with the last step.
 
     Args:
         session: of the training, which goes on after a kill; it has one process.
-        real, synthetic: as many images; their `groups` are only what the result is broken down by.
-        settings: how it is trained (`training_of`); its seed is not used.
+        real: the real images; their `groups` only break down the result.
+        synthetic: as many synthetic images; their `groups` only break down the result.
+        n_groups: how many groups there are.
+        settings: how the probe is trained (`probe_training`); its seed is not used.
+        seed: of the halves, the weights and the training.
+
+    Returns:
+        How well the probe separates the two kinds.
+
+    Raises:
+        ValueError: there are not as many real images as synthetic ones.
     """
     if len(real) != len(synthetic):
         raise ValueError(f"a probe of {len(real)} real and {len(synthetic)} synthetic images")
-    first, second = halves(len(real), seed)
+    first, second = random_halves(len(real), seed)
     measured = both_kinds(real.subset(second), synthetic.subset(second))
     network = new_backbone(settings.backbone, derived_seed(seed, "weights"))
     training = settings.model_copy(update={"seed": seed})

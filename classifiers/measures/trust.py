@@ -1,4 +1,4 @@
-"""Whether synthetic images look real enough to be trusted, as the probe finds."""
+"""Judges by the probe whether synthetic images look real enough to be trusted."""
 
 from classifiers.training.plateau import PLATEAU
 from pipeline.content.trust import Judgement
@@ -7,11 +7,15 @@ TOLD_APART = 0.95  # area under the ROC curve; no generator of this pipeline's s
 
 
 def probe_judgement(source: str, auc: float, apart: float) -> Judgement:
-    """Whether a network can tell a source's images from real ones: then another may use that as a cue.
+    """Judge whether a network can tell a source's images from real ones: then another may use that as a cue.
 
     Args:
-        auc: area under the probe's ROC curve: 0.5 where they cannot be told apart.
+        source: the name of the synthetic images' source.
+        auc: area under the probe's ROC curve: 0.5 if they cannot be told apart.
         apart: the mean score of synthetic images less that of real ones, in [-1, 1].
+
+    Returns:
+        The judgement.
     """
     if apart < PLATEAU:
         return Judgement(

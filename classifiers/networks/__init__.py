@@ -1,1 +1,1 @@
-"""Classifier networks, the images that they see, and what they say of them."""
+"""Classifier networks, the images that they see, and their outputs for images."""

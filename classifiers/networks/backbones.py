@@ -1,4 +1,4 @@
-"""Networks from images [n, 3, H, W] in [-1, 1] to one logit [n]."""
+"""Networks that map images [n, 3, H, W] in [-1, 1] to one logit [n]."""
 
 import json
 from collections.abc import Callable
@@ -28,10 +28,11 @@ class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of every pixel: x [n, C, H, W].
 
     Not batch norm: an image's score must depend neither on the groups of its neighbours nor on how a
-    batch is split over processes. In channels_last it is as quick; group norm takes twice the time.
+    batch is split over processes. In channels_last it is as fast; group norm takes twice the time.
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalise [n, C, H, W] over C."""
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -65,10 +66,11 @@ class Classifier(nn.Module):
         raise NotImplementedError
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last layer sees of images [n, 3, H, W] in [-1, 1]: [n, D]."""
+        """Compute the input of the last layer, [n, D], for images [n, 3, H, W] in [-1, 1]."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
+        """Compute the logits [n] of images [n, 3, H, W] in [-1, 1]."""
         logits: Tensor = self.last(self.features(images))
         return logits[:, 0]
 
@@ -93,15 +95,17 @@ class SmallResNet(Classifier):
 
     @property
     def last(self) -> nn.Linear:
+        """The last layer, from features [n, 4 width] to [n, 1]."""
         return self.logit
 
     def features(self, images: Tensor) -> Tensor:
+        """Compute features [n, 4 width] of images [n, 3, H, W] in [-1, 1]."""
         maps: Tensor = self.stages(F.relu(self.stem_norm(self.stem(images))))
         return maps.mean(dim=(2, 3))
 
 
 class TorchvisionResNet(Classifier):
-    """torchvision's ResNet-18 or ResNet-50 with one logit; normalises its input as ImageNet's is.
+    """torchvision's ResNet-18 or ResNet-50 with one logit; it normalises its input as ImageNet's networks do.
 
     Args:
         name: "resnet18" or "resnet50".
@@ -112,7 +116,7 @@ class TorchvisionResNet(Classifier):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        import torchvision.models  # takes seconds to import, and most runs do without
+        import torchvision.models  # lazy: slow import
 
         self.network = getattr(torchvision.models, name)(weights=None)
         self.network.fc = nn.Linear(self.network.fc.in_features, 1)
@@ -121,10 +125,12 @@ class TorchvisionResNet(Classifier):
 
     @property
     def last(self) -> nn.Linear:
+        """The last layer, from features [n, D] to [n, 1]."""
         layer: nn.Linear = self.network.fc
         return layer
 
     def features(self, images: Tensor) -> Tensor:
+        """Compute features [n, D] of images [n, 3, H, W] in [-1, 1]."""
         network = self.network
         maps = network.conv1(((images + 1) / 2 - self.mean) / self.std)
         maps = network.maxpool(network.relu(network.bn1(maps)))
@@ -140,7 +146,7 @@ BACKBONES: dict[str, Callable[[Backbone], Classifier]] = {
 
 
 def new_backbone(parameters: Backbone, seed: int) -> Classifier:
-    """The network that the parameters describe: random weights from `seed`, then the file's."""
+    """Build the network that the parameters describe: random weights from `seed`, then those of the file."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = BACKBONES[parameters.name](parameters)
@@ -162,7 +168,7 @@ def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
         missing, unexpected = network.network.load_state_dict(weights, strict=False)  # type: ignore[union-attr]
-    except Exception as error:  # torch raises a dozen kinds, all meaning that the file is no state_dict
+    except Exception as error:  # torch raises a dozen kinds, which all mean that the file is no state_dict
         # Not torch's own message: it has many lines, and says how to run an unsafe file after all.
         raise UserError(
             f"backbone.weights: {path} is no state_dict of torchvision's {parameters.name}, readable as "
@@ -173,12 +179,12 @@ def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
 
 
 def save_network(folder: Path, network: nn.Module, parameters: Backbone, card: dict[str, Any]) -> None:
-    """Commit a network's weights, and a card: the backbone's parameters, and what else."""
+    """Commit a network's weights, and a card: the backbone's parameters, and the given entries."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    # Not by safetensors' own writing: that is not synced, and a full disk no OSError.
+    # safetensors' own writing does not sync, and raises no OSError if the disk is full.
     with committed(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(weights))
-    # Where pretrained weights came from is no part of the architecture: the file may be gone.
+    # The file of pretrained weights is not part of the architecture: it may be gone later.
     backbone = parameters.model_dump(include={"name", "width"})
     write_json(folder / CARD, {"backbone": backbone, **card})
 
@@ -191,10 +197,15 @@ def load_network(folder: Path, device: torch.device = CPU) -> tuple[Classifier, 
 def load_saved(
     folder: Path, make: Callable[[Backbone, dict[str, Any]], Network], device: torch.device = CPU
 ) -> tuple[Network, dict[str, Any]]:
-    """Read what `save_network` wrote, in evaluation mode, and its card.
+    """Read a network and its card, as `save_network` wrote them.
 
     Args:
-        make: the network without its weights, of the backbone's parameters and the card.
+        folder: the folder.
+        make: builds the network without its weights from the backbone's parameters and the card.
+        device: where to load the network.
+
+    Returns:
+        The network in evaluation mode, without gradients, and its card.
 
     Raises:
         UserError: the folder holds no such network.
@@ -203,7 +214,7 @@ def load_saved(
         card = json.loads((folder / CARD).read_text())
         with device:
             network = make(Backbone.model_validate(card["backbone"]), card)
-        # Not mapped into memory: there, a disk's I/O error ends the process without a word.
+        # Not mapped into memory: then an I/O error of the disk would kill the process without a message.
         network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a network says of images, in batches of any size."""
+"""Computes a network's outputs for images, in batches of any size."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.batches import alike, in_batches
 from pipeline.content.tensors import images_to_tensor
 
@@ -17,18 +18,25 @@ EVALUATION_BATCH = 512  # images
 def per_image(
     network: nn.Module,
     output: Callable[[Tensor], Tensor],
-    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    read: Callable[[IntArray], NDArray[np.uint8]],
     count: int,
     accelerator: Accelerator,
     batch_size: int = EVALUATION_BATCH,
     on_batch: Callable[[int], object] = lambda images: None,
-) -> NDArray[np.float64]:
-    """What a network in evaluation mode makes of images 0 to count - 1: [count, ...].
+) -> FloatArray:
+    """Compute an output of a network in evaluation mode for images 0 to count - 1.
 
     Args:
-        output: what is wanted, [n, ...] of images [n, 3, H, W]; it calls the network.
+        network: put into evaluation mode meanwhile.
+        output: computes the output [n, ...] of images [n, 3, H, W] in [-1, 1]; it calls the network.
+        read: maps positions [n] to uint8 [n, H, W, 3].
+        count: the number of images.
+        accelerator: the device and the precision.
+        batch_size: the number of images in a batch; it is halved if memory does not suffice.
+        on_batch: called after each batch with the number of its images.
 
-    A batch that memory does not suffice for is halved.
+    Returns:
+        [count, ...].
     """
     parts: list[Tensor] = []
 
@@ -36,7 +44,7 @@ def per_image(
         images = images_to_tensor(read(np.arange(start, stop)), accelerator.device)
         with accelerator.autocast():
             values = alike(output, images)
-        # Not waiting for a GPU: the next images are read while it computes.
+        # Without waiting for a GPU: the next images are read while it computes.
         parts.append(values.float().to("cpu", non_blocking=True))
 
     was_training = network.training
@@ -51,13 +59,13 @@ def per_image(
 
 def predict(
     network: nn.Module,
-    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    read: Callable[[IntArray], NDArray[np.uint8]],
     count: int,
     accelerator: Accelerator,
     batch_size: int = EVALUATION_BATCH,
     on_batch: Callable[[int], object] = lambda images: None,
-) -> NDArray[np.float64]:
-    """The network's scores σ(logit) of images 0 to count - 1: [count] in [0, 1]; see `per_image`."""
+) -> FloatArray:
+    """Compute the network's scores σ(logit) of images 0 to count - 1: [count] in [0, 1]; see `per_image`."""
 
     def scores(images: Tensor) -> Tensor:
         return torch.sigmoid(network(images).float())

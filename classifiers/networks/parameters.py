@@ -12,12 +12,14 @@ from pipeline.parameters import Parameters
 
 
 class Backbone(Parameters):
+    """A classifier's architecture and its first weights."""
+
     name: Literal["small", "resnet18", "resnet50"] = "small"
     # Channels of the small network's first layer. With fewer than 8, a strided convolution of oneDNN 3.13
     # (torch 2.15) writes outside of its memory where the CPU has AVX2 and not AVX-512.
     width: int = Field(32, ge=8)
     weights: Path | None = None  # a state_dict of torchvision's network; null: random
-    sha256: str | None = None  # of that file
+    sha256: str | None = None  # of the file `weights`
 
     @model_validator(mode="after")
     def _weights_have_a_digest(self) -> "Backbone":

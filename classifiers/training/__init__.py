@@ -1,1 +1,1 @@
-"""What trains classifiers and selects their weights."""
+"""The training of classifiers: batches, samplers, methods, recipes, and the loop."""

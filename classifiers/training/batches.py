@@ -1,4 +1,4 @@
-"""The batch of a step: images mirrored and moved at random, and their labels, on the device."""
+"""Makes the batch of a step: images mirrored and moved at random, and their labels, on the device."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from classifiers.networks.images import LabelledImages
 from classifiers.training.parameters import Training
-from classifiers.training.samplers import IntArray
+from pipeline.content.arrays import IntArray
 from pipeline.content.seeds import generator_for
 from pipeline.content.tensors import images_to_tensor
 
@@ -33,12 +33,17 @@ class Batch:
 def batch_at(
     data: LabelledImages, positions: IntArray, settings: Training, step: int, accelerator: Accelerator
 ) -> Batch:
-    """Give this process's part of the batch at `positions`, mirrored and moved as (seed, step) say.
+    """Read this process's part of the batch at `positions`, mirrored and moved as (seed, step) decide.
 
     Args:
-        data: the images that the positions [n] are of.
+        data: the images.
+        positions: of the whole batch in `data`, [n].
         settings: flip, shift and seed.
         step: its number in the whole training.
+        accelerator: the device, and the number of this process.
+
+    Returns:
+        Every num_processes-th image of the batch, beginning with this process's number.
     """
     mirrored = generator_for(settings.seed, "flip", step).random(len(positions)) < 0.5
     moves = generator_for(settings.seed, "shift", step).uniform(-1, 1, (len(positions), 2))
@@ -57,7 +62,7 @@ def batch_at(
 
 
 def shifted(pixels: NDArray[np.uint8], moves: IntArray) -> NDArray[np.uint8]:
-    """Images [n, H, W, C], each moved down and to the right by `moves` [n, 2] pixels: edges are repeated."""
+    """Move images [n, H, W, C] down and to the right by `moves` [n, 2] pixels; edges are repeated."""
     height, width = pixels.shape[1:3]
     rows = np.clip(np.arange(height) - moves[:, :1], 0, height - 1)
     columns = np.clip(np.arange(width) - moves[:, 1:], 0, width - 1)

@@ -1,4 +1,4 @@
-"""One step of a network on a batch: the learning rate, gradients over several processes, and the average."""
+"""Takes one step on a batch: the learning rate, gradients over several processes, the average of weights."""
 
 from collections.abc import Iterable
 
@@ -16,14 +16,14 @@ MOMENTUM = 0.9
 
 
 def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
-    """The learning rate of a step, 0 to steps - 1, of a phase: its schedule, below a linear rise at first."""
+    """Compute the learning rate of step 0 to steps - 1 of a phase: the schedule times a linear warm-up."""
     rising = min(1.0, (step + 1) / max(1.0, optimizer.warm_up * steps))
     falling = cosine(step, steps) if optimizer.schedule == "cosine" else 1.0
     return optimizer.learning_rate * rising * falling
 
 
 def new_optimizer(parameters: Iterable[nn.Parameter], settings: Training) -> torch.optim.Optimizer:
-    """Give the optimizer that the settings describe, of some parameters."""
+    """Make the optimizer that the settings describe, for some parameters."""
     rate = settings.optimizer.learning_rate
     if settings.optimizer.name == "sgd":
         return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=settings.weight_decay)
@@ -42,13 +42,16 @@ def descend(
     """Take one step on a batch.
 
     Args:
+        network: trained in place.
+        method: computes the losses.
         optimizer: of the parameters of the network and of the method.
         rate: the learning rate.
-        batch: this process's part of it.
+        batch: this process's part of the batch.
+        accelerator: the precision and the processes.
 
     Returns:
-        Of all processes, as it was before the step: the sum of the losses, and the sum of the scores and the
-        number of the positives, then of the negatives; float64 [5].
+        Sums over all processes, from before the step: of the losses; of the scores of the positives, and the
+        number of positives; of the scores of the negatives, and their number; float64 [5].
     """
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -73,7 +76,16 @@ def descend(
 def _set_gradients(
     losses: tuple[Tensor, ...], network: nn.Module, method: Method, accelerator: Accelerator
 ) -> None:
-    """Set the network's gradient to what the method makes of the losses', the method's own to their sum."""
+    """Set the network's gradient to the method's combination of the losses' gradients.
+
+    The gradient of the method's own parameters is the sum over the losses.
+
+    Args:
+        losses: scalars; of each this process's share.
+        network: the network.
+        method: combines the gradients.
+        accelerator: the processes.
+    """
     parameters, own = (
         [parameter for parameter in module.parameters() if parameter.requires_grad]
         for module in (network, method)
@@ -94,10 +106,18 @@ def _set_gradients(
 
 
 def memory_of(average: float, step: int, steps: int) -> float:
-    """The share of the average of the weights that a step, 0 to steps - 1 of a phase, leaves of the last one.
+    """Compute the weight of the average so far when a step's weights enter the average of weights.
 
-    It halves what a step counts for after `average` of the phase's steps. Early in a phase it is less, so
-    that the first weights, which are random, are soon forgotten: all of it at step 0.
+    With it a step's contribution halves after `average` of the phase's steps. Early in a phase the weight is
+    smaller, so that the first network weights, which are random, are soon forgotten: it is 0 at step 0.
+
+    Args:
+        average: a share of the phase's steps, above 0.
+        step: the step's number, 0 to steps - 1.
+        steps: how many steps the phase has.
+
+    Returns:
+        A number in [0, 1).
     """
     half_life: float = 0.5 ** (1 / (average * steps))
     return min(half_life, step / (step + 10))
@@ -105,9 +125,14 @@ def memory_of(average: float, step: int, steps: int) -> float:
 
 @torch.no_grad()
 def average_in(average: nn.Module, network: nn.Module, memory: float) -> None:
-    """Move the weights of `average` towards the network's, in place: `memory` of them stays.
+    """Average a network's weights into `average`, in place: memory * average + (1 - memory) * network.
 
-    Buffers, which count what was seen, are copied.
+    Buffers are copied: they hold counts, which have no average.
+
+    Args:
+        average: the average so far.
+        network: the network after the step.
+        memory: the weight of the average so far, see `memory_of`.
     """
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - memory)
     for copied, buffer in zip(average.buffers(), network.buffers(), strict=True):

@@ -1,35 +1,41 @@
-"""The last layer refitted on real validation images, balanced by group ("deep feature reweighting").
+"""Refits the last layer on real validation images, balanced by group ("deep feature reweighting").
 
 Kirichenko, Izmailov, Wilson, 2022, arXiv 2204.02937: a network that relies on a shortcut has learnt the
-other features too, and only its last layer weighs them wrongly. The images that the layer is fitted on are
-no measure of it: validation is halved, one half for the fit, one for every choice and for what is reported.
+other features too, and only its last layer weighs them wrongly. The images that the layer is fitted on cannot
+measure it: validation is halved, one half for the fit, one for every choice and for the reported figures.
 """
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
 from classifiers.networks.backbones import Classifier
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import per_image, predict
 from classifiers.training.loop import Selection
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # C of the logistic regression: the first is the strongest
-SUBSETS = 10  # balanced ones, whose fits are averaged
+PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # C of the logistic regression: the first regularises most
+SUBSETS = 10  # balanced subsets, whose fits are averaged
 
 
-def halves(validation: LabelledImages, seed: int) -> tuple[LabelledImages, LabelledImages]:
-    """The validation images to fit on, and those to select by: of each group one half.
+def validation_halves(validation: LabelledImages, seed: int) -> tuple[LabelledImages, LabelledImages]:
+    """Split the validation images into a half to fit on and a half to select by.
 
-    Which half an image is in depends on (seed, the group's ids); of an odd number, one more is to select by.
+    Each has half of every group. Which half an image is in depends on (seed, the group's ids); of an odd
+    number, the half to select by has one more.
 
-    Raises `UserError` where a group has a single image.
+    Args:
+        validation: the images.
+        seed: of the random numbers.
+
+    Returns:
+        The images to fit on, and those to select by.
+
+    Raises:
+        UserError: a group has a single image.
     """
     chosen: tuple[list[int], list[int]] = ([], [])
     for group in np.unique(validation.groups):
@@ -50,17 +56,23 @@ def halves(validation: LabelledImages, seed: int) -> tuple[LabelledImages, Label
 def balanced_fit(
     features: FloatArray, targets: IntArray, groups: IntArray, penalty: float, seed: int
 ) -> tuple[FloatArray, float]:
-    """A linear classifier of groups that weigh the same: weights [d] and bias, of a logit.
+    """Fit a linear classifier in which all groups have the same weight.
 
-    The mean of `SUBSETS` logistic regressions (ℓ2) on standardised features, each on as many images of
-    every group as the smallest has, drawn without replacement. What standardises is part of the result.
+    It is the mean of `SUBSETS` logistic regressions (ℓ2) on standardised features, each on as many images of
+    every group as the smallest group has, drawn without replacement. The standardisation is part of the
+    result.
 
     Args:
-        features: [n, d]; those that are constant get no weight.
-        targets, groups: [n]; there are both targets.
+        features: [n, d]; constant ones get no weight.
+        targets: [n]; both targets occur.
+        groups: [n].
         penalty: C, the inverse of the regularisation's strength.
+        seed: of the drawn subsets.
+
+    Returns:
+        Weights [d] and bias, of a logit.
     """
-    from sklearn.linear_model import LogisticRegression  # a second to import, and most recipes do without
+    from sklearn.linear_model import LogisticRegression  # lazy: slow import
 
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)
@@ -86,9 +98,18 @@ def refit_last_layer(
     accelerator: Accelerator,
     seed: int,
 ) -> float:
-    """Replace a network's last layer by the `balanced_fit` on `fitting`; gives the C that was taken.
+    """Replace a network's last layer by a `balanced_fit`, with the best C of `PENALTIES`.
 
-    It is the one of `PENALTIES` with which `select` is highest on `selecting`, the strongest of equals.
+    Args:
+        network: its last layer is changed in place.
+        fitting: the images to fit on.
+        selecting: the images to choose C by.
+        select: a figure of (scores, `selecting`): the best C is the one for which it is highest.
+        accelerator: the device and the precision.
+        seed: of the fits.
+
+    Returns:
+        The chosen C; of equally good ones the strongest regularisation.
     """
     features = per_image(network, network.features, fitting.read, len(fitting), accelerator)
 

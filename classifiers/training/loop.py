@@ -1,7 +1,7 @@
-"""The training of a classifier in phases: attributes and recipes, CPU, GPU, or several processes.
+"""Trains a classifier in phases: attributes and recipes, CPU, GPU, or several processes.
 
 Each phase has images, a method and a sampler of its own. Batches depend on (seed, step number) only, and a
-checkpoint holds all that the next step depends on.
+checkpoint holds everything that the next step depends on.
 """
 
 import copy
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classifiers.networks.images import LabelledImages
@@ -22,25 +21,25 @@ from classifiers.training.descent import average_in, descend, learning_rate, mem
 from classifiers.training.methods.base import Method
 from classifiers.training.parameters import Training
 from classifiers.training.samplers import SAMPLERS, Sampler
+from pipeline.content.arrays import FloatArray
 from pipeline.content.resumable import Session, StepDone, refuse_divergence, run_steps
 from pipeline.errors import UserError
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 REMEDY = "lower optimizer.learning_rate"
 
-FloatArray = NDArray[np.float64]
 Selection = Callable[[FloatArray, LabelledImages], float]
-Look = Callable[[LabelledImages], FloatArray]  # the scores [N] that the network so far gives to images
+Look = Callable[[LabelledImages], FloatArray]  # images -> the scores [N] of the network so far
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a phase trains with.
+    """The images, the method and the sampler that a phase trains with.
 
     Attributes:
         training: the images.
-        method: the losses of a batch.
-        sampler: gives the positions of the batch of a step, which is counted from the phase's first.
+        method: computes the losses of a batch.
+        sampler: returns the positions of a step's batch; steps are counted from the phase's first.
     """
 
     training: LabelledImages
@@ -50,12 +49,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a training, built when it begins, so that it may look back at what was learnt before.
+    """A stretch of a training, built when it begins, so that it can use the network's scores so far.
 
     Attributes:
-        steps: how many there are.
-        build: makes the part. It is called with the function that gives the scores of the network so far,
-            which is the average of its weights where the settings say so. After a kill it is called again,
+        steps: how many steps there are.
+        build: makes the part. Its argument is a function that computes the scores of the network so far,
+            which is the average of its weights if the settings say so. After a kill `build` is called again,
             with the same scores: it must depend on them alone.
     """
 
@@ -64,20 +63,20 @@ class Phase:
 
 
 def in_one_phase(training: LabelledImages, method: Method, settings: Training) -> list[Phase]:
-    """Give the phases of a training that has a single one: all steps and the sampler of the settings."""
+    """Return the phases of a training that has a single one: all steps and the sampler of the settings."""
     sampler = SAMPLERS[settings.sampler](training.groups, settings.batch_size, settings.seed)
     return [Phase(settings.steps, lambda look: Part(training, method, sampler))]
 
 
 @dataclass
 class Trained:
-    """What a training gives.
+    """The result of a training.
 
     Attributes:
-        best: for each selection, the weights that were best by it on validation.
+        best: for each selection, the weights with the highest value on validation.
         history: a record per evaluation: step; loss, the mean since the last one; separation, how far apart
-            the network holds the two classes of what it trained on since then (mean score of the positives
-            less that of the negatives, in [-1, 1]: 0 on the plateau where a training begins); every
+            the network holds the two classes of the images that it trained on since then (mean score of the
+            positives less that of the negatives, in [-1, 1]: 0 on the plateau where a training begins); every
             selection's value; and the method's figures.
     """
 
@@ -97,20 +96,24 @@ def train_classifier(
 
     A phase takes over the network's weights and nothing else: the optimizer, the schedule of the learning
     rate and the average of the weights start anew. Evaluations are spread evenly over the steps of all
-    phases; what is evaluated and kept is the average of the weights so far, where the settings say so.
-    The state is saved after every evaluation too.
+    phases; the average of the weights so far is evaluated and kept, if the settings say so. The state is
+    saved after every evaluation too. With several processes, each computes all scores of validation: their
+    weights are the same.
 
-    Every process of several computes all scores of validation: their weights are the same.
+    A `UserError` ends the training if the loss is no longer finite, or if several processes on CPUs were to
+    train a network that normalises by batch.
 
     Args:
+        session: where it runs and where its state is kept.
         network: images [n, 3, H, W] in [-1, 1] to logits [n]; it has the last weights afterwards.
+        phases: one after the other.
+        validation: the images that selections measure.
         settings: the optimizer, the evaluations and the seed; steps and samplers are the phases'.
         selections: name -> a figure of (scores, validation) to be high; the weights with the highest one
             are kept for each, the earliest of equals.
 
-    Raises:
-        UserError: the loss is no longer finite, or several processes on CPUs were to train a network that
-            normalises by batch.
+    Returns:
+        The best weights and the history.
     """
     _normalise_over_processes(session, network)
     training = _Training(session, network, phases, validation, settings, selections)
@@ -119,7 +122,7 @@ def train_classifier(
 
 
 def _normalise_over_processes(session: Session, network: nn.Module) -> None:
-    """Make a network normalise by the whole batch: torchvision's would do so by this process's part of it."""
+    """Make batch norm use the whole batch: torchvision's would use this process's part of it only."""
     normalises = any(isinstance(part, BATCH_NORMS) for part in network.modules())
     if session.accelerator.num_processes == 1 or not normalises:
         return
@@ -132,9 +135,9 @@ def _normalise_over_processes(session: Session, network: nn.Module) -> None:
 
 
 class _Training:
-    """The state of a training and its steps; the arguments are those of `train_classifier`."""
+    """Holds the state of a training and takes its steps; the arguments are those of `train_classifier`."""
 
-    part: Part  # of the phase that the last step was in
+    part: Part  # of the last step's phase
     optimizer: torch.optim.Optimizer
 
     def __init__(
@@ -162,7 +165,7 @@ class _Training:
         self.best_values = dict.fromkeys(selections, -math.inf)
 
     def step(self, number: int) -> StepDone:
-        """Take a step, beginning its phase where it is the first; and evaluate where that is due."""
+        """Take a step; begin its phase if it is the phase's first, and evaluate if that is due."""
         index = self._phase_of(number)
         within, steps = number - self.starts[index], self.phases[index].steps
         if within == 0:
@@ -170,7 +173,7 @@ class _Training:
         part, accelerator = self.part, self.session.accelerator
         batch = batch_at(part.training, part.sampler(within), self.settings, number, accelerator)
         rate = learning_rate(self.settings.optimizer, within, steps)
-        # Reduced at every step, so that the main process's state is that of all.
+        # Reduced at every step, so that the main process's state holds for all processes.
         self.sums += descend(self.network, part.method, self.optimizer, rate, batch, accelerator)
         if self.evaluated is not self.network:
             average_in(self.evaluated, self.network, memory_of(self.settings.average, within, steps))
@@ -180,11 +183,11 @@ class _Training:
         return StepDone(saves=is_evaluated)
 
     def _phase_of(self, number: int) -> int:
-        """The phase that has a step; one without steps has none."""
+        """Return the phase that has a step; phases without steps are skipped."""
         return next(k for k in range(len(self.phases)) if self.starts[k] <= number < self.starts[k + 1])
 
     def _begin(self, index: int, seen: Sequence[Tensor]) -> None:
-        """Build a phase; it sees the recorded scores first, and those of the network after them."""
+        """Build a phase; its `look` first returns the recorded scores, then computes those of the network."""
         recorded, self.seen = iter(seen), []
 
         def look(images: LabelledImages) -> FloatArray:
@@ -216,11 +219,11 @@ class _Training:
         history.append({**seen, **values, **self.part.method.figures()})
 
     def check(self, number: int) -> None:
-        """Raise `UserError` where a loss since the last evaluation was not finite."""
+        """Raise `UserError` if a loss since the last evaluation was not finite."""
         refuse_divergence(self.session.name, number, self.sums.tolist(), REMEDY)
 
     def state(self) -> dict[str, Any]:
-        """Give everything that the next step depends on."""
+        """Return everything that the next step depends on."""
         return {
             "network": self.network.state_dict(),
             "evaluated": self.evaluated.state_dict(),
@@ -233,7 +236,7 @@ class _Training:
         }
 
     def load_state(self, state: dict[str, Any], done: int) -> None:
-        """Take up the state after `done` steps, in the phase that has the last of them."""
+        """Restore the state after `done` steps, in the phase that has the last of them."""
         self.network.load_state_dict(state["network"])
         self.evaluated.load_state_dict(state["evaluated"])
         self._begin(self._phase_of(done - 1), state["seen"])
@@ -244,11 +247,11 @@ class _Training:
 
 
 def _separation(sums: Tensor) -> float:
-    """What `Trained` calls so, of what `descend` has summed up."""
+    """Compute the separation (see `Trained`) from the sums of `descend`."""
     _, positive, positives, negative, negatives = sums.tolist()
     return positive / positives - negative / negatives if positives and negatives else 0.0
 
 
 def copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
-    """The network's state_dict as it is now, on the CPU."""
+    """Copy the network's state_dict to the CPU."""
     return {name: copy.deepcopy(tensor.detach().cpu()) for name, tensor in network.state_dict().items()}

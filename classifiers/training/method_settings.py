@@ -1,14 +1,15 @@
-"""The training methods: their settings, which are `train.definitions.NAME.method` of params.yaml.
+"""The settings of recipes, `train.definitions.NAME` of params.yaml, and of their training methods.
 
 A new method is a module of `methods`, and here a class of settings that stands in `AnyMethodSettings`,
-which is the registry. Its `build` imports the module, and torch with it, when a training begins: whoever only
-reads parameters does without.
+which is the registry. Its `build` imports the module, and torch with it, when a training begins: reading
+parameters needs neither.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from classifiers.training.samplers import SamplerName
 from pipeline.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class ERMSettings(Parameters):
     name: Literal["erm"] = "erm"
 
     def build(self, context: "Context") -> "Method":
-        """Give the method for a phase of a training."""
+        """Make the method for a phase of a training."""
         from classifiers.training.methods.erm import ERM
 
         return ERM(context.total)
@@ -35,13 +36,31 @@ class GroupDROSettings(Parameters):
     adjustment: float = Field(0.0, ge=0)  # C of C/√n_g, which is added to the loss of a group of n_g images
 
     def build(self, context: "Context") -> "Method":
-        """Give the method for a phase of a training."""
+        """Make the method for a phase of a training."""
         from classifiers.training.methods.group_dro import GroupDRO
 
         return GroupDRO(context.group_counts, self.step_size, self.adjustment, context.total)
 
 
 AnyMethodSettings = Annotated[ERMSettings | GroupDROSettings, Field(discriminator="name")]
+
+
+class Recipe(Parameters):
+    """The method that trains a classifier, and the images that it sees, in which order."""
+
+    method: AnyMethodSettings
+    sampler: SamplerName = "uniform"
+    weight_decay: float = Field(1e-4, ge=0)
+    pretrain: float = Field(0.0, ge=0, lt=1)  # share of the steps, on synthetic images; then on real ones
+    group_by: Literal["group", "group_and_source"] = "group"  # the source: real or synthetic
+    real_share: float | None = Field(None, gt=0, lt=1)  # of real images in a batch; null: as they come
+    last_layer: Literal["none", "validation"] = "none"  # refitted on one half of real validation images
+
+    @model_validator(mode="after")
+    def _batches_have_one_meaning(self) -> "Recipe":
+        if self.pretrain > 0 and self.real_share is not None:
+            raise ValueError("pretrain parts real and synthetic images, real_share mixes them: use one")
+        return self
 
 
 def new_method(settings: AnyMethodSettings, context: "Context") -> "Method":

@@ -1,4 +1,4 @@
-"""Whether a training left the plateau where it began: one that did not has learnt nothing."""
+"""Judges whether a training left the plateau where it began: one that did not has learnt nothing."""
 
 from pipeline.content.trust import Judgement
 
@@ -11,11 +11,14 @@ CHECK_LABELS = "check that labels and images belong together"
 
 
 def training_judgement(name: str, separation: float) -> Judgement:
-    """Whether a training has left the plateau where it begins: the same score for every image.
+    """Judge whether a training has left the plateau where it begins: the same score for every image.
 
     Args:
-        name: the training's, as in "train original erm 0".
-        separation: the last of its history (`classifiers.training.loop.Trained`), in [-1, 1].
+        name: the training's name, such as "train original erm 0".
+        separation: the last one in its history (`classifiers.training.loop.Trained`), in [-1, 1].
+
+    Returns:
+        The judgement.
     """
     learned = separation >= PLATEAU
     return Judgement(

@@ -1,6 +1,6 @@
-"""Which images a batch is made of: functions of (seed, step number) only.
+"""Choose the images of a batch: functions of (seed, step number) only.
 
-A sampler is made of groups [N], a batch size and a seed, and gives for a step the positions of its batch.
+A sampler is made from groups [N], a batch size and a seed, and returns the positions of a step's batch.
 """
 
 from collections.abc import Callable
@@ -8,24 +8,23 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.content.arrays import BoolArray, IntArray
 from pipeline.content.seeds import derived_seed, generator_for
 
-IntArray = NDArray[np.int64]
 Sampler = Callable[[int], IntArray]
 SamplerName = Literal["uniform", "group_balanced"]  # the keys of `SAMPLERS`
 
 
 class UniformSampler:
-    """Every image once per epoch, in an order from (seed, epoch)."""
+    """Draws every image once per epoch, in an order from (seed, epoch)."""
 
     def __init__(self, groups: IntArray, batch_size: int, seed: int) -> None:
         self.count, self.batch_size, self.seed = len(groups), batch_size, seed
         self._order = lru_cache(maxsize=2)(self._new_order)
 
     def __call__(self, step: int) -> IntArray:
-        """The positions of the batch of a step: [batch_size]."""
+        """Return the positions of a step's batch: [batch_size]."""
         start = step * self.batch_size
         wanted = np.arange(start, start + self.batch_size)
         return np.array([self._order(k // self.count)[k % self.count] for k in wanted.tolist()])
@@ -35,14 +34,14 @@ class UniformSampler:
 
 
 class GroupBalancedSampler:
-    """Groups with the same probability, and images of a group too: inverse to group frequency."""
+    """Draws groups with equal probability, then an image of the group: inverse to group frequency."""
 
     def __init__(self, groups: IntArray, batch_size: int, seed: int) -> None:
         self.members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
         self.batch_size, self.seed = batch_size, seed
 
     def __call__(self, step: int) -> IntArray:
-        """The positions of the batch of a step: [batch_size]."""
+        """Return the positions of a step's batch: [batch_size]."""
         random = generator_for(self.seed, "step", step)
         groups = random.integers(len(self.members), size=self.batch_size)
         within = random.random(self.batch_size)
@@ -58,22 +57,24 @@ SAMPLERS: dict[SamplerName, Callable[[IntArray, int, int], Sampler]] = {
 
 
 class SourceShareSampler:
-    """A fixed number of real images in every batch, the others synthetic: few real ones are not drowned.
+    """Draws a fixed number of real images in every batch, so that few real images do not get lost.
 
     The real and the synthetic part are drawn by a sampler each, with a seed of its own.
 
     Args:
-        name: of that sampler.
+        name: the name of these samplers.
         groups: [N], of real and synthetic images.
         synthetic: which of them are synthetic, [N]; some are, and some are not.
         real_share: of the batch, rounded to whole images.
+        batch_size: of real and synthetic images together.
+        seed: of the random numbers.
     """
 
     def __init__(
         self,
         name: SamplerName,
         groups: IntArray,
-        synthetic: NDArray[np.bool_],
+        synthetic: BoolArray,
         real_share: float,
         batch_size: int,
         seed: int,
@@ -88,5 +89,5 @@ class SourceShareSampler:
             self.parts.append((members, sampler))
 
     def __call__(self, step: int) -> IntArray:
-        """The positions of the batch of a step, the real images first: [batch_size]."""
+        """Return the positions of a step's batch, [batch_size]: first the real images."""
         return np.concatenate([members[sampler(step)] for members, sampler in self.parts])

@@ -1,18 +1,18 @@
-"""`celeba`: the layout of CelebA (Liu et al., ICCV 2015), for what reads that data set.
+"""`celeba`: the layout of CelebA (Liu et al., ICCV 2015), for programs that read that data set.
 
     img_align_celeba/KEY.png
     list_attr_celeba.txt, .csv       the target and the protected attributes, 1 or -1
     list_eval_partition.txt, .csv    0, 1, 2: train, validation, test
     identity_CelebA.txt, list_bbox_celeba.txt, list_landmarks_align_celeba.txt
     metadata_celeba.csv              id, filename, split, y, a
-    RELEASE_v1.0.txt                 WILDS takes no folder without
+    RELEASE_v1.0.txt                 without it, WILDS refuses the folder
 
 The three lists are there because torchvision's `CelebA` opens them: identities and landmarks are unknown (0),
 boxes are the whole image. It also compares all lists with the originals' MD5, which
-`CelebA.file_list = []` switches off. The .txt files are the distributed layout, the .csv files that of the
-copies which kohpangwei/group_DRO (data/celebA_dataset.py) reads, metadata_celeba.csv what
-facebookresearch/BalancingGroups and YyzHarry/SubpopBench do (datasets.py). In attributes' names a character
-that a list with spaces between its columns cannot have is `_`.
+`CelebA.file_list = []` switches off. The .txt files have the distributed layout; the .csv files have the
+layout of the copies that kohpangwei/group_DRO (data/celebA_dataset.py) reads; metadata_celeba.csv is what
+facebookresearch/BalancingGroups and YyzHarry/SubpopBench read (datasets.py). In the names of attributes, a
+character that a list with spaces between its columns cannot have becomes `_`.
 """
 
 from functools import cached_property
@@ -28,17 +28,19 @@ LANDMARKS = [f"{place}_{axis}" for place in ("lefteye", "righteye", "nose", "lef
              for axis in "xy"]  # fmt: skip
 
 
-# The lists whose header has their columns' names, from which column on; before it comes the number of images.
+# List -> the first column that its header names. The line before the header has the number of images.
 HEADED = {"list_attr_celeba.txt": 1, "list_bbox_celeba.txt": 0, "list_landmarks_align_celeba.txt": 1}
 
 
-class CelebA(ImageFiles):
-    """image_id is the file's name."""
+class CelebALayout(ImageFiles):
+    """Writes the layout of CelebA; image_id is the file's name."""
 
     def paths(self, rows: pd.DataFrame) -> pd.Series:
+        """Return the path of each row's image in the export: [n]."""
         return "img_align_celeba/" + rows["file"]
 
     def tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Return what a piece's rows add to each list."""
         height, width, _ = self.item_shape
         files, splits = rows["file"], rows["split"].map(SPLIT_NUMBERS)
         labels = {self.manifest.target: rows["y"], **{name: rows[name] for name in self.manifest.protected}}
@@ -61,14 +63,16 @@ class CelebA(ImageFiles):
 
     @cached_property
     def item_shape(self) -> tuple[int, ...]:
-        """(H, W, 3), of every image."""
+        """The shape (H, W, 3) of every image."""
         return Store(self.manifest.root / self.stores[0]).item_shape
 
     def write_tables(self, folder: Path) -> None:
+        """Write the lists, and the file that WILDS asks for."""
         super().write_tables(folder)
         (folder / "RELEASE_v1.0.txt").write_text("exported by zprime\n")
 
     def write_lines(self, file: IO[str], table: pd.DataFrame, is_new: bool) -> None:
+        """Append rows to a list, as CSV or with spaces between columns, after a header like CelebA's."""
         name = Path(file.name).name
         if name.endswith(".csv"):
             super().write_lines(file, table, is_new)

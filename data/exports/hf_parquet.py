@@ -23,7 +23,7 @@ from pipeline.content.files import committed
 from pipeline.content.groups import group_names
 
 DATA = "data"  # a folder of its own: pandas and pyarrow read it as one table
-ROW_GROUP = 256  # images: what a reader of one row reads with it
+ROW_GROUP = 256  # images: a reader of one of them reads all
 
 IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
@@ -50,11 +50,11 @@ The training images here are the data set that zprime calls `augmented`; those w
 
 
 class HFParquet(ExportFormat):
-    """Columns: `dtypes`; y, a and every protected attribute are ClassLabels with names."""
+    """Writes Parquet with the columns of `dtypes`; y, a and protected attributes are named ClassLabels."""
 
     @property
     def dtypes(self) -> dict[str, str]:
-        """The columns' types as Hugging Face calls them, and but for the image's Arrow too."""
+        """The columns' types, as Hugging Face calls them and, but for the image, Arrow too."""
         text, scores = ("source", "pair_id"), self.manifest.scores
         types = {
             name: "string" if name in text else "float64" if name in scores else "int64"
@@ -64,13 +64,14 @@ class HFParquet(ExportFormat):
 
     @property
     def labels(self) -> dict[str, list[str]]:
-        """The names of the classes, by column: of `a` all combinations of the protected attributes'."""
+        """The names of the classes, by column; for `a` the combinations of the protected attributes'."""
         protected = {name: [f"not_{name}", name] for name in self.manifest.protected}
         combinations = ["+".join(names) for names in product(*protected.values())]
         return {"y": list(self.classes), **protected, "a": combinations}
 
     @property
     def schema(self) -> pa.Schema:
+        """The Arrow schema, with Hugging Face's features in its metadata."""
         features: dict[str, Any] = {name: {"dtype": t, "_type": "Value"} for name, t in self.dtypes.items()}
         features["image"] = {"_type": "Image"}
         features |= {name: {"names": names, "_type": "ClassLabel"} for name, names in self.labels.items()}
@@ -80,9 +81,10 @@ class HFParquet(ExportFormat):
     def write_piece(
         self, folder: Path, piece: Piece, rows: pd.DataFrame, images: Iterator[bytes]
     ) -> list[str]:
+        """Write a piece as one Parquet file."""
         name = f"{DATA}/{NAME}-{piece.split}-{piece.index:05d}-of-{piece.of:05d}.parquet"
         schema = self.schema
-        # The images are compressed already; their bytes make no dictionary and no statistics.
+        # The images are compressed already; a dictionary or statistics of their bytes would be useless.
         options: dict[str, Any] = {"compression": "none", "use_dictionary": ["source"]}
         with (
             committed(folder / name) as temporary,
@@ -98,10 +100,18 @@ class HFParquet(ExportFormat):
         return [name]
 
     def write_tables(self, folder: Path) -> None:
+        """Write the data card."""
         (folder / "README.md").write_text(self.card(folder), encoding="utf-8")
 
     def card(self, folder: Path) -> str:
-        """The data card: a YAML header for the Hub; for people, the verdict and the groups of each split."""
+        """Write the data card: a YAML header for the Hub; for people, the verdict and each split's groups.
+
+        Args:
+            folder: of the export, with all pieces.
+
+        Returns:
+            The card's text, in Markdown.
+        """
         types: dict[str, Any] = dict(self.dtypes)
         for column, classes in self.labels.items():
             types[column] = {"class_label": {"names": {str(k): name for k, name in enumerate(classes)}}}

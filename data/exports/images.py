@@ -1,4 +1,4 @@
-"""From stores to encoded images, a batch at a time."""
+"""Images of exports: read from stores and encoded, a batch at a time."""
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -16,7 +16,16 @@ BATCH = 256  # images in memory
 
 
 def encoded(pixels: NDArray[np.uint8], encoding: str, quality: int) -> bytes:
-    """An image [H, W, 3] as a PNG, or as a JPEG with its colours at full resolution (4:4:4)."""
+    """Encode an image.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        encoding: png or jpeg.
+        quality: of a JPEG, 1 to 100.
+
+    Returns:
+        The file's bytes; a JPEG has its colours at full resolution (4:4:4).
+    """
     options: dict[str, Any] = {} if encoding == "png" else {"quality": quality, "subsampling": 0}
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, encoding, **options)
@@ -30,7 +39,7 @@ class ImageReader:
         self.stores = {name: Store(root / name) for name in names}
 
     def read(self, rows: pd.DataFrame) -> NDArray[np.uint8]:
-        """The images of rows that have `store` and `position`: [n, H, W, 3], in their order."""
+        """Read the images of rows that have `store` and `position`: uint8 [n, H, W, 3], in their order."""
         images = np.empty((len(rows), *next(iter(self.stores.values())).item_shape), np.uint8)
         stores, positions = rows["store"].to_numpy(), rows["position"].to_numpy()
         for name, store in self.stores.items():
@@ -42,7 +51,17 @@ class ImageReader:
     def encoded(
         self, rows: pd.DataFrame, encoding: str, quality: int, on_batch: Callable[[int], object]
     ) -> Iterator[bytes]:
-        """The encoded image of each row; `on_batch` hears of every batch that was taken."""
+        """Encode the image of each row.
+
+        Args:
+            rows: with `store` and `position`.
+            encoding: png or jpeg.
+            quality: of JPEGs, 1 to 100.
+            on_batch: called with the number of images of every batch that is done.
+
+        Yields:
+            The encoded images, in the order of the rows.
+        """
         for start in range(0, len(rows), BATCH):
             images = self.read(rows.iloc[start : start + BATCH])
             for pixels in images:

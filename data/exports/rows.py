@@ -1,7 +1,7 @@
 """The rows of an export, in its order, each with its image's key and its position in its store.
 
-DuckDB sorts and joins the tables, on disk where they are larger than `MEMORY`: an export takes the same
-memory for ten thousand images and ten million.
+DuckDB sorts and joins the tables, on disk if they are larger than `MEMORY`: an export takes the same memory
+for ten thousand images and ten million.
 """
 
 import glob
@@ -25,20 +25,20 @@ from pipeline.errors import NO_ROOM, UserError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-# MB. What DuckDB cannot move to disk grows slowly with the rows, and this is enough for some ten million
-# of them with ids of 80 characters; for more, it is doubled.
+# MB. DuckDB keeps some data in memory, which grow slowly with the rows. This is enough for some ten million
+# rows with ids of 80 characters; if it does not suffice, it is doubled.
 MEMORY = 256
-ROW_GROUP = 8192  # rows: what is read at once
-LONGEST_KEY = 80  # characters: a file name in a tar has 100
+ROW_GROUP = 8192  # rows that are read at once
+LONGEST_KEY = 80  # characters: a file name in a tar has 100 at most
 
 COUNTS = """
 SELECT split, source, store, target, protected, count(*) AS images FROM manifest GROUP BY ALL ORDER BY ALL
 """
 
-# A key is the id without an image's suffix, and with `_` for what is not safe in a file name, a tar or a URL.
-# Where two ids would have the same key, or a very long one, each gets a digest of its id. All ids are
-# compared, so that an image is called the same whatever else is exported; some file systems take letters for
-# the same in either case.
+# A key is the id without an image's suffix, with `_` for characters that are not safe in a file name, a tar
+# or a URL. If two ids would have the same key, or a very long one, each key gets a digest of its id. All ids
+# are compared, so that an image has the same key whatever else is exported; they are compared in lower case,
+# as some file systems do not distinguish cases.
 NAMED = r"""
 SELECT *, regexp_replace(
     regexp_replace(id, '\.(png|jpe?g|bmp|webp|tiff?)$', '', 'i'), '[^A-Za-z0-9_-]', '_', 'g'
@@ -61,7 +61,7 @@ SORTED = "SELECT * EXCLUDE (file_row_number, place) FROM located ORDER BY place,
 
 
 def image_counts(manifest: Manifest) -> pd.DataFrame:
-    """How many `images` there are of each split, source, store, target and protected group."""
+    """Count the `images` of each split, source, store, target and protected group."""
     with _duckdb(manifest) as tables:
         counts: pd.DataFrame = tables.sql(COUNTS).df()
     return counts
@@ -73,11 +73,15 @@ def write_rows(
     """Write the manifest's rows as Parquet, with two more columns: the `key` and `position` of each image.
 
     Args:
-        stores: the names of those that have the images.
+        path: the file to write.
+        manifest: whose rows to write.
+        stores: the names of the stores that have the images.
         places: split and source of the rows to write, and `place`: the rows of place 0 come first.
         shuffled: whether the rows of a place are in a random order, the same each time, or in the manifest's.
 
-    Raises `UserError` where a store has not a row's image, or two images have the same id.
+    Raises:
+        UserError: a store lacks a row's image, two images have the same id, or neither memory nor disk
+            suffice.
     """
     memory = MEMORY
     while True:
@@ -95,7 +99,19 @@ def write_rows(
 def _write_rows(
     path: Path, manifest: Manifest, stores: Sequence[str], places: pd.DataFrame, shuffled: bool, memory: int
 ) -> None:
-    """`write_rows` within so many MB of memory, where that suffices; `MemoryError` where it does not."""
+    """Do what `write_rows` does within so many MB of memory.
+
+    Args:
+        path: the file to write.
+        manifest: whose rows to write.
+        stores: the names of the stores that have the images.
+        places: split and source of the rows to write, and their `place`.
+        shuffled: whether the rows of a place are in a random order.
+        memory: MB; if they do not suffice, DuckDB's error becomes a `MemoryError`.
+
+    Raises:
+        UserError: a store lacks a row's image, or two images have the same id.
+    """
     import duckdb
 
     opened = {name: Store(manifest.root / name) for name in stores}
@@ -118,7 +134,7 @@ def _write_rows(
         tables.sql(NAMED).create_view("named")
 
         def keep(name: str, query: str) -> None:
-            """On disk: what one query needs of memory would add up with what the next one does."""
+            """Store a query's result on disk: its memory would add to that of the next query."""
             _write(tables.sql(query), folder / name)
             _read(tables, folder / name).create_view(name)
 
@@ -137,7 +153,7 @@ def _write_rows(
 
 @contextmanager
 def _emptied(folder: Path) -> Iterator[Path]:
-    """A folder that is empty, even where a killed run has left it, and goes at the end."""
+    """Make an empty folder, even if a killed run has left it with files, and remove it at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -155,7 +171,17 @@ def _write(rows: "DuckDBPyRelation", path: Path) -> None:
 
 
 def read_rows(path: Path, manifest: Manifest, start: int, stop: int) -> pd.DataFrame:
-    """Rows `start` to before `stop` of those that `write_rows` wrote."""
+    """Read some of the rows that `write_rows` wrote.
+
+    Args:
+        path: the file.
+        manifest: whose rows they are.
+        start: the first row.
+        stop: the row after the last one.
+
+    Returns:
+        The rows, with the manifest's columns, `key` and `position`.
+    """
     with pq.ParquetFile(path) as file:
         groups = range(file.num_row_groups)
         ends = np.cumsum([file.metadata.row_group(group).num_rows for group in groups])
@@ -163,22 +189,32 @@ def read_rows(path: Path, manifest: Manifest, start: int, stop: int) -> pd.DataF
         table = file.read_row_groups(list(groups[first : last + 1]), use_threads=False)
     before = int(ends[first - 1]) if first else 0
     rows: pd.DataFrame = table.slice(start - before, stop - start).to_pandas()
-    # DuckDB has another name for the second of two columns that differ in case alone.
+    # DuckDB renames the second of two columns that differ in case alone.
     return rows.set_axis([*manifest.columns, "key", "position"], axis=1)
 
 
 @contextmanager
 def _duckdb(manifest: Manifest, memory: int = MEMORY, spilled: str = "") -> Iterator["DuckDBPyConnection"]:
-    """A connection with the view `manifest`; its errors are `UserError`s, `OSError` where there is no room on
-    the disk, `MemoryError`, and `KeyboardInterrupt`.
+    """Open a connection with the view `manifest`, and translate DuckDB's errors.
 
     Args:
-        memory: what it may take, in MB.
-        spilled: the folder for what is larger.
+        manifest: the table of the view.
+        memory: what the connection may take, in MB.
+        spilled: the folder for data that do not fit into it.
+
+    Yields:
+        The connection.
+
+    Raises:
+        MemoryError: the memory does not suffice.
+        OSError: the disk has no room.
+        UserError: a table cannot be read.
+        KeyboardInterrupt: the user interrupted a query.
+        RuntimeError: any other error of this kind, unchanged.
     """
     import duckdb
 
-    # One thread: each takes memory of its own.
+    # One thread: every thread takes memory of its own.
     settings: dict[str, Any] = {
         "threads": 1, "memory_limit": f"{memory}MB", "preserve_insertion_order": False,
         "temp_directory": spilled,
@@ -198,6 +234,6 @@ def _duckdb(manifest: Manifest, memory: int = MEMORY, spilled: str = "") -> Iter
             "`zprime verify` says whether one of them is damaged, and mends it."
         ) from error
     except RuntimeError as error:
-        if "interrupted" in str(error):  # DuckDB's word for Ctrl-C
+        if "interrupted" in str(error):  # DuckDB's message after Ctrl-C
             raise KeyboardInterrupt from error
         raise

@@ -23,9 +23,9 @@ FINISHED = Path("finished")
 
 
 class StyleGANZip(ExportFormat):
-    """The pieces are zips of their own, joined at the end.
+    """Writes one zip; the pieces are zips of their own, joined at the end.
 
-    A trainer takes all images that it finds for training data: so the zip has those of the training split
+    A trainer takes all images that it finds as training data: so the zip has the images of the training split
     alone, unless `export.rows` names another.
     """
 
@@ -35,10 +35,11 @@ class StyleGANZip(ExportFormat):
     def write_piece(
         self, folder: Path, piece: Piece, rows: pd.DataFrame, images: Iterator[bytes]
     ) -> list[str]:
+        """Write a piece as a zip of its own."""
         part = str(PARTS / f"{piece.number:05d}.zip")
         with committed(folder / part) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, image in zip(_names(piece, rows), images, strict=True):
-                archive.writestr(zipfile.ZipInfo(name), image)  # at a fixed date: the same bytes each time
+                archive.writestr(zipfile.ZipInfo(name), image)  # its date is fixed: the same bytes each time
         return [part]
 
     def write_tables(self, folder: Path) -> None:
@@ -65,18 +66,18 @@ class StyleGANZip(ExportFormat):
         file.write(b"]}")
 
     def finish(self, folder: Path, records: Mapping[int, dict[str, Any]]) -> Path:
-        """The zip alone is published: its parts are no shards of it that could be mended one by one."""
+        """Publish the zip alone: its parts are no shards of it that could be mended one by one."""
         self.write_tables(folder)
         return folder / FINISHED
 
 
 def _names(piece: Piece, rows: pd.DataFrame) -> pd.Series:
-    """Where a piece's images go in the zip: [n]."""
+    """Return the path of each of a piece's images in the zip: [n]."""
     return f"{piece.number:05d}/" + rows["file"]
 
 
 class MembersOnDisk(list[zipfile.ZipInfo]):
-    """What `ZipFile` remembers of each member until it writes the directory at the end, in a file.
+    """Keeps in a file what `ZipFile` remembers of each member until it writes the directory at the end.
 
     In memory it would take 0.5 KB for every image.
     """
@@ -85,6 +86,7 @@ class MembersOnDisk(list[zipfile.ZipInfo]):
         self._file, self._count = file, 0
 
     def append(self, member: zipfile.ZipInfo) -> None:
+        """Append a member to the file."""
         pickle.dump(member, self._file)
         self._count += 1
 
@@ -97,6 +99,6 @@ class MembersOnDisk(list[zipfile.ZipInfo]):
 
 
 class Forgotten(dict[str, zipfile.ZipInfo]):
-    """Of members by name, which only reading needs: nothing."""
+    """Forgets members by name, which only reading needs."""
 
     def __setitem__(self, name: str, member: zipfile.ZipInfo) -> None: ...

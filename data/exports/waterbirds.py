@@ -1,15 +1,15 @@
-"""`waterbirds`: the layout of Waterbirds (Sagawa et al., ICLR 2020), for what reads that data set.
+"""`waterbirds`: the layout of Waterbirds (Sagawa et al., ICLR 2020), for programs that read that data set.
 
     waterbird_complete95_forest2water2/metadata.csv    img_id, img_filename, y, split, place, place_filename
-    waterbird_complete95_forest2water2/RELEASE_v1.0.txt    WILDS takes no folder without
+    waterbird_complete95_forest2water2/RELEASE_v1.0.txt    without it, WILDS refuses the folder
     waterbird_complete95_forest2water2/images/KEY.png
     metadata_waterbirds.csv                            id, filename, split, y, a
 
-The first table is what kohpangwei/group_DRO (data/cub_dataset.py), WILDS (waterbirds_dataset.py) and
-PolinaKirichenko/deep_feature_reweighting (wb_data.py) read; the second, beside the folder, what
-facebookresearch/BalancingGroups and YyzHarry/SubpopBench do (datasets.py). `place` and `a` are the
-protected attribute, of several the number of their combination; `split` is 0, 1, 2 for train, validation,
-test.
+kohpangwei/group_DRO (data/cub_dataset.py), WILDS (waterbirds_dataset.py) and
+PolinaKirichenko/deep_feature_reweighting (wb_data.py) read the first table;
+facebookresearch/BalancingGroups and YyzHarry/SubpopBench (datasets.py) read the second, beside the folder.
+`place` and `a` are the protected attribute, or the number of the combination of several; `split` is 0, 1, 2
+for train, validation, test.
 """
 
 from pathlib import Path
@@ -21,13 +21,15 @@ from data.exports.base import SPLIT_NUMBERS, ImageFiles
 FOLDER = "waterbird_complete95_forest2water2"
 
 
-class Waterbirds(ImageFiles):
-    """img_id counts from 1, as there; id is the manifest's."""
+class WaterbirdsLayout(ImageFiles):
+    """Writes the layout of Waterbirds; img_id counts from 1, as there, and id is the manifest's."""
 
     def paths(self, rows: pd.DataFrame) -> pd.Series:
+        """Return the path of each row's image in the export: [n]."""
         return FOLDER + "/images/" + rows["file"]
 
     def tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Return what a piece's rows add to both tables."""
         files, splits = "images/" + rows["file"], rows["split"].map(SPLIT_NUMBERS)
         metadata = {
             "img_id": rows.index + 1,
@@ -35,7 +37,7 @@ class Waterbirds(ImageFiles):
             "y": rows["y"],
             "split": splits,
             "place": rows["a"],
-            "place_filename": "",  # of the background's photograph: there is none
+            "place_filename": "",  # there is no photograph of the background
         }
         table = {"id": rows["id"], "filename": files, "split": splits, "y": rows["y"], "a": rows["a"]}
         return {
@@ -44,5 +46,6 @@ class Waterbirds(ImageFiles):
         }
 
     def write_tables(self, folder: Path) -> None:
+        """Write the tables, and the file that WILDS asks for."""
         super().write_tables(folder)
         (folder / FOLDER / "RELEASE_v1.0.txt").write_text("exported by zprime\n")

@@ -21,7 +21,7 @@ BLANK = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
 
 
 class WebDataset(ExportFormat):
-    """KEY.json has the id and the columns.
+    """Writes tar shards; KEY.json has the id and the columns.
 
     A split's rows are in random order, the same each time: readers shuffle no more than a buffer of them, and
     in the manifest all real images come before the synthetic ones.
@@ -32,17 +32,18 @@ class WebDataset(ExportFormat):
     def write_piece(
         self, folder: Path, piece: Piece, rows: pd.DataFrame, images: Iterator[bytes]
     ) -> list[str]:
+        """Write a piece as one tar."""
         name = f"{NAME}-{piece.split}-{piece.index:06d}.tar"
         with committed(folder / name) as temporary, temporary.open("wb") as file:
             for key, record, image in zip(rows["key"], records_of(rows, self.columns), images, strict=True):
                 _add(file, f"{key}{self.suffix}", image)
                 _add(file, f"{key}.cls", str(record["y"]).encode())
                 _add(file, f"{key}.json", json.dumps(record).encode())
-            file.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar
+            file.write(bytes(2 * tarfile.BLOCKSIZE))  # two zero blocks end a tar
         return [name]
 
     def write_tables(self, folder: Path) -> None:
-        """Every sample has its own."""
+        """Write nothing: every sample has its own labels."""
 
 
 def _add(file: IO[bytes], name: str, content: bytes) -> None:
@@ -50,11 +51,16 @@ def _add(file: IO[bytes], name: str, content: bytes) -> None:
 
     Its header is a blank one with the name, the size and the checksum filled in (POSIX ustar): with three
     small members per image, `TarFile.addfile` takes as long as encoding the images.
+
+    Args:
+        file: the tar, open for writing.
+        name: of the member.
+        content: of the member.
     """
     header = bytearray(BLANK)
     header[: len(name)] = name.encode()
     header[124:135] = b"%011o" % len(content)
-    header[148:156] = b" " * 8  # as the checksum is defined
+    header[148:156] = b" " * 8  # by definition, the checksum counts its own field as blanks
     header[148:156] = b"%06o\0 " % sum(header)
     file.write(header)
     file.write(content)

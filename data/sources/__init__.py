@@ -28,7 +28,7 @@ __all__ = ["SOURCES", "BadImage", "Measure", "Source", "check_groups", "source_o
 
 
 def source_of(parameters: dict[str, Any]) -> Source:
-    """The source that `prepare.source` of params.yaml describes; `UserError` names a bad key."""
+    """Create the source that `prepare.source` of params.yaml describes; a `UserError` names a bad key."""
     name = parameters.get("name")
     if name not in SOURCES:
         raise UserError(f"params.yaml: prepare.source.name is {name!r}; expected {', '.join(SOURCES)}.")

@@ -1,15 +1,15 @@
 """The built-in benchmark: cartoon faces whose hair colour is confounded with gender as in CelebA.
 
-Drawn by python-avatars, rasterised by resvg. Every attribute is known exactly, because it was drawn.
+They are drawn by python-avatars and rasterised by resvg. Every attribute is known exactly, because it was
+drawn.
 
-How the drawing was tuned, so that the bias bites as CelebA's does and can still be mended. A hair colour
-is a point on a path from dark brown to platinum, men's hair is short, skins and beards share its colours,
-and each picture is lit by a colour of its own: whether hair is blond shows only beside all else in the
-picture, and most weakly in men. Where that leaves a doubt, a model falls back on how rare blond men are in
-training (85 of 10,000), and 85 are too few to learn what they look like under every light. Worst-group
-accuracy of
-the default network, predictions at 0.5, one seed, 800 steps (400 in the first row): ERM, ERM on
-group-balanced batches, and the balanced ("oracle") training set:
+The drawing was tuned so that the bias bites as CelebA's does and can still be mended. A hair colour is a
+point on a path from dark brown to platinum, men's hair is short, skins and beards share its colours, and each
+picture is lit by a colour of its own: whether hair is blond shows only in comparison with everything else in
+the picture, and most weakly in men. If that leaves a doubt, a model falls back on how rare blond men are in
+training (85 of 10,000), and 85 are too few to learn what they look like under every light. The table has the
+worst-group accuracy of the default network, predictions at 0.5, one seed, 800 steps (400 in the first row),
+for ERM, for ERM on group-balanced batches, and for the balanced ("oracle") training set:
 
     tones of blond, other (mean, sd)    light, of each channel    noise    ERM    balanced    oracle
     0.765, 0.095   0.265, 0.135         0.72 to 1.1, neutral      3        0.35   0.90        0.93
@@ -17,8 +17,9 @@ group-balanced batches, and the balanced ("oracle") training set:
     0.78, 0.08     0.25, 0.13           0.55 to 1.2               5        0.59   0.89        0.94
     0.78, 0.08     0.25, 0.13           0.4 to 1.3                8        0.46   0.82        0.92
 
-With a neutral light, batches balanced by group left nothing for synthetic images to mend. Grey hair of men
-and beards of another colour than the hair cost the balanced set as much as the biased one.
+The constants below are those of the last row, but for the noise, which is 6. With a neutral light, batches
+balanced by group left nothing for synthetic images to mend. Grey hair of men, and beards of another colour
+than the hair, lowered the accuracy on the balanced set as much as on the biased one.
 """
 
 import io
@@ -56,7 +57,7 @@ HAIR_PATH = np.array(
 )
 BLOND_TONE = (0.78, 0.08)  # mean and standard deviation
 OTHER_TONE = (0.25, 0.13)
-BEARD_SHADE = 0.08  # by how much of the path a beard is darker than the hair
+BEARD_SHADE = 0.08  # a beard is darker than the hair by this share of the path
 LIGHT = (0.4, 1.3)  # brightness of each colour channel of the whole picture, uniform
 NOISE = 6.0  # standard deviation of a pixel's value, of 255
 
@@ -82,9 +83,18 @@ DRAWING_SIZE = 'width="264px" height="280px" viewBox="0 0 264 280"'  # of python
 
 
 def apportion(total: int, proportions: NDArray[np.float64], minimum: int = 0) -> NDArray[np.int64]:
-    """Split `total` by proportions [n] that sum to 1: whole numbers [n] that sum to `total`.
+    """Split `total` into whole numbers by proportions.
 
-    Largest remainders first; a share below `minimum` is raised to it at the cost of the largest.
+    Largest remainders are rounded up first; a share below `minimum` is raised to it at the cost of the
+    largest.
+
+    Args:
+        total: what to split.
+        proportions: of the shares, [n]; they sum to 1.
+        minimum: of every share.
+
+    Returns:
+        The shares, [n]; they sum to `total`.
     """
     exact = proportions * total
     counts = np.floor(exact).astype(np.int64)
@@ -95,7 +105,7 @@ def apportion(total: int, proportions: NDArray[np.float64], minimum: int = 0) ->
 
 
 def group_proportions(split: str, correlation: float) -> NDArray[np.float64]:
-    """The proportions [4] of the groups 2 t + g: CelebA's at correlation 1, independent ones at 0."""
+    """Compute the proportions [4] of the groups 2 t + g: CelebA's at correlation 1, independent ones at 0."""
     joint = np.array(CELEBA_COUNTS[split], dtype=np.float64).reshape(2, 2)
     joint /= joint.sum()
     independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
@@ -104,10 +114,11 @@ def group_proportions(split: str, correlation: float) -> NDArray[np.float64]:
 
 
 class Avatars(Source):
-    """How many faces to draw, how biased, and from which seed.
+    """Draws cartoon faces whose hair colour and gender are correlated as strongly as asked.
 
     Attributes:
-        train, validation: images, in `group_proportions`.
+        train: training images, in `group_proportions`.
+        validation: validation images, in `group_proportions`.
         validation_minimum: images of every group on validation, at least.
         test_per_group: images of every group in the test set.
         oracle: images of a balanced training set of the same drawing; 0 for none.
@@ -126,6 +137,7 @@ class Avatars(Source):
     seed: int = 0
 
     def table(self) -> pd.DataFrame:
+        """List the faces of all splits, with their attributes."""
         balanced = np.full(4, 0.25)
         counts = {
             "train": apportion(self.train, group_proportions("train", self.correlation), minimum=1),
@@ -157,6 +169,7 @@ class Avatars(Source):
         )
 
     def image(self, row: Mapping[str, Any], resolution: int) -> NDArray[np.uint8]:
+        """Draw the face of one row."""
         random = generator_for(self.seed, "avatar", row["id"])
         svg = _draw(row, random)
         pixels = _rasterise(svg, random, resolution).astype(np.float32)
@@ -166,7 +179,7 @@ class Avatars(Source):
 
 
 def tone(value: float) -> str:
-    """A hair tone in [0, 1] as a colour: "#rrggbb". Values outside are taken to the end they are near."""
+    """Convert a hair tone in [0, 1] to a colour, "#rrggbb"; values outside are taken to the nearer end."""
     place = float(np.clip(value, 0.0, 1.0)) * (len(HAIR_PATH) - 1)
     steps = np.arange(len(HAIR_PATH))
     return _hex(np.array([np.interp(place, steps, HAIR_PATH[:, channel]) for channel in range(3)]))
@@ -177,8 +190,8 @@ def _hex(rgb: NDArray[np.float64]) -> str:
 
 
 def _draw(row: Mapping[str, Any], random: np.random.Generator) -> str:
-    """A face with the row's attributes and all else at random: SVG."""
-    import python_avatars as pa  # only the processes that draw need it
+    """Draw a face with the row's attributes and all else at random, as SVG."""
+    import python_avatars as pa  # lazy: only the processes that draw need it
 
     def part(kind: Any, names: tuple[str, ...]) -> Any:
         return kind[names[int(random.integers(len(names)))]]
@@ -203,10 +216,10 @@ def _draw(row: Mapping[str, Any], random: np.random.Generator) -> str:
 
 
 def _rasterise(svg: str, random: np.random.Generator, resolution: int) -> NDArray[np.uint8]:
-    """The face at a random place before a random background: RGB, uint8 [resolution, resolution, 3]."""
+    """Put the face at a random place before a random background: RGB, uint8 [resolution, resolution, 3]."""
     import resvg_py
 
-    side = random.uniform(200, 220)  # of the part that is shown, in the drawing's units
+    side = random.uniform(200, 220)  # of the square that is shown, in the drawing's units
     left = 132 + random.uniform(-6, 6) - side / 2
     top = 128 + random.uniform(-6, 6) - side / 2
     shown = f'width="{resolution}" height="{resolution}" viewBox="{left:.2f} {top:.2f} {side:.2f} {side:.2f}"'

@@ -1,4 +1,4 @@
-"""What a source of images is: a table of its items, and the image of each.
+"""The base of all sources of images: a table of the source's items, and the image of each.
 
 A new data set is one module beside this one with a subclass of `Source`, and one line in
 ``data/sources/__init__.py``. The subclass is also the schema of its part of params.yaml.
@@ -18,40 +18,55 @@ from pipeline.parameters import Parameters
 
 # Computes an attribute from pixels: RGB images uint8 [n, H, W, 3] to int64 [n] in {0, 1}.
 Measure = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
-MEASURED_AT_ONCE = 512  # images
+MEASURED_AT_ONCE = 512  # images that `measured_in_batches` reads at once
 
 
 class BadImage(Exception):
-    """An image that cannot be used: one sentence that names the file, the row and what is wrong."""
+    """Says in one sentence that an image cannot be used: it names the file, the row and what is wrong."""
 
 
 class Source(Parameters):
-    """A data set, with its parameters as fields."""
+    """Describes a data set, with its parameters as fields."""
 
     name: str
 
     @abstractmethod
     def table(self) -> pd.DataFrame:
-        """All items, in a fixed order.
+        """List all items, in a fixed order.
 
-        Columns: `id`, a unique string; `split`, one of `SPLITS`, `ORACLE_SPLIT` or `JUDGE_SPLIT`
-        (`data.names`); every binary attribute as integers in {0, 1}; and what `image` needs of a row, in
-        columns that start with "_".
+        If a file or column is missing, or a value is not binary, a `UserError` says so.
 
-        Raises `UserError` for a missing file or column, or a value that is not binary.
+        Returns:
+            The columns `id`, a unique string; `split`, one of `SPLITS`, `ORACLE_SPLIT` or `JUDGE_SPLIT`
+            (`data.names`); every binary attribute as integers in {0, 1}; and what `image` needs of a row, in
+            columns that start with "_".
         """
 
     @abstractmethod
     def image(self, row: Mapping[str, Any], resolution: int) -> NDArray[np.uint8]:
-        """The image of one row of `table`: RGB, uint8 [resolution, resolution, 3].
+        """Return the image of one row.
 
-        Raises `BadImage` where it cannot be had.
+        If the image cannot be used, a `BadImage` says why.
+
+        Args:
+            row: of `table`.
+            resolution: the side of the image, px.
+
+        Returns:
+            RGB, uint8 [resolution, resolution, 3].
         """
 
     def measured(self, attribute: str) -> Measure | None:
-        """What computes an attribute exactly from an image's pixels, a synthetic image's too; None: nothing.
+        """Return the function that computes an attribute exactly from an image's pixels, if there is one.
 
-        Where there is such a function, evaluation uses it as the truth, and no network judges the attribute.
+        It is also used for synthetic images: evaluation takes its answer as the truth, and no network judges
+        the attribute.
+
+        Args:
+            attribute: the name of an attribute.
+
+        Returns:
+            The function; None if there is none.
         """
         return None
 
@@ -62,11 +77,16 @@ def measured_in_batches(
     count: int,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> NDArray[np.int64]:
-    """An attribute computed from the pixels of images 0 to count - 1: [count] in {0, 1}.
+    """Compute an attribute from the pixels of images 0 to count - 1.
 
     Args:
-        read: the images at some positions [n], uint8 [n, H, W, 3].
+        measure: computes it for images uint8 [n, H, W, 3].
+        read: returns the images at some positions [n], uint8 [n, H, W, 3].
+        count: how many images there are.
         on_batch: called with the number of images that were just measured.
+
+    Returns:
+        The attribute's values, [count] in {0, 1}.
     """
     values = np.empty(count, dtype=np.int64)
     for start in range(0, count, MEASURED_AT_ONCE):
@@ -77,7 +97,16 @@ def measured_in_batches(
 
 
 def check_groups(table: pd.DataFrame, attributes: Sequence[str], where: str) -> None:
-    """Raise `UserError` unless every split has images of every group of these attributes."""
+    """Check that every split has images of every group of some attributes.
+
+    Args:
+        table: of the source.
+        attributes: the target, then the protected ones.
+        where: what error sentences call the table.
+
+    Raises:
+        UserError: an attribute does not exist, or a split or a group has no images.
+    """
     for name in attributes:
         if name not in table.columns or name.startswith("_") or name in ("id", "split"):
             known = [c for c in table.columns if not c.startswith("_") and c not in ("id", "split")]

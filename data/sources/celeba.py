@@ -1,6 +1,6 @@
 """CelebA: 202,599 aligned faces of 178 x 218 px with 40 binary attributes (Liu et al., ICCV 2015).
 
-Reads the folder as distributed, or the variant with CSV lists. The images are not part of zprime.
+The module reads the folder as distributed, or the variant with CSV lists. The images are not part of zprime.
 """
 
 from itertools import islice
@@ -10,7 +10,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field
 
-from data.sources.files import FileSource, binary, check_ids, check_inside, read_table, splits
+from data.sources.files import FileSource, binary, check_ids, check_inside, read_image_list, splits
 from pipeline.errors import UserError
 
 IMAGES = "img_align_celeba"
@@ -18,7 +18,7 @@ PARTITIONS = {"0": "train", "1": "validation", "2": "test"}
 
 
 class CelebA(FileSource):
-    """A folder with img_align_celeba/*.jpg, list_attr_celeba and list_eval_partition (.txt or .csv).
+    """Reads a folder with img_align_celeba/*.jpg, list_attr_celeba and list_eval_partition (.txt or .csv).
 
     The ids are the file names, and every column of list_attr_celeba is an attribute.
     """
@@ -27,10 +27,19 @@ class CelebA(FileSource):
     crop: int | None = Field(178, ge=1)  # px; the paper: the centre 178 x 178 of 178 x 218
 
     def image_folder(self) -> Path:
+        """Return the folder of the images; the CSV variant's archive nests it in another of its name."""
         nested = self.folder / IMAGES / IMAGES  # as the CSV variant's archive unpacks
         return nested if nested.is_dir() else self.folder / IMAGES
 
     def table(self) -> pd.DataFrame:
+        """Join the two lists.
+
+        Returns:
+            The items, in the order of list_attr_celeba.
+
+        Raises:
+            UserError: a list or the folder is missing, or the lists name different files.
+        """
         if not self.image_folder().is_dir():
             raise UserError(f"{self.image_folder()} is missing: expected the folder of CelebA's images.")
         attributes = self._attributes()
@@ -64,9 +73,10 @@ class CelebA(FileSource):
         raise UserError(f"{self.folder / name}.txt is missing: expected CelebA's list, or {name}.csv.")
 
     def _attributes(self) -> pd.DataFrame:
+        """Read list_attr_celeba: the .csv, or the .txt with the number of images before its header."""
         path = self._list("list_attr_celeba")
         if path.suffix == ".csv":
-            return read_table(path, ["image_id"], ["image_id"])
+            return read_image_list(path, ["image_id"], ["image_id"])
         with path.open(encoding="utf-8", errors="replace") as lines:
             head = [line.strip() for line in islice(lines, 2)]
         if len(head) < 2 or not head[0].isdecimal():
@@ -75,7 +85,7 @@ class CelebA(FileSource):
                 f"it is {''.join(head[:1])!r}."
             )
         names = ["image_id", *head[1].split()]
-        frame = read_table(path, names, ["image_id"], names, skip=2)
+        frame = read_image_list(path, names, ["image_id"], names, skip=2)
         if len(frame) != int(head[0]):
             raise UserError(
                 f"row 1 of {path.name}: expected the number of images; it is {head[0]}, and "
@@ -86,4 +96,4 @@ class CelebA(FileSource):
     def _partition(self) -> pd.DataFrame:
         path = self._list("list_eval_partition")
         columns = ["image_id", "partition"]
-        return read_table(path, columns, columns, columns if path.suffix == ".txt" else None)
+        return read_image_list(path, columns, columns, columns if path.suffix == ".txt" else None)

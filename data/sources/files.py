@@ -1,7 +1,7 @@
-"""What sources made of files share: reading their lists, checking each value, decoding their images.
+"""The common part of sources made of files: reads their lists, checks each value, decodes their images.
 
-Both the lists and the images come from outside and are not trusted. `UserError` is about a list, which
-has to be mended; `BadImage` is about one image, which may be left out (``prepare.on_bad_image``).
+Both the lists and the images come from outside and are not trusted. `UserError` is about a list, which has to
+be mended; `BadImage` is about one image, which may be left out (``prepare.on_bad_image``).
 """
 
 import re
@@ -21,7 +21,7 @@ from data.sources.base import BadImage, Source
 from pipeline.errors import UserError
 
 MAX_PIXELS = 64_000_000  # of an image as stored, before its crop
-# Not every format of Pillow's: some of its readers start other programs (EPS starts Ghostscript).
+# Only some of Pillow's formats: some of its readers start other programs (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 LEAVES_FOLDER = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")  # on any system
 
@@ -30,7 +30,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class FileSource(Source):
-    """A source whose images are files, named by the table's column `_file`.
+    """Reads images from files, which the table's column `_file` names.
 
     The column `_where` says where an image is listed: "row 17 of list.csv".
     """
@@ -39,15 +39,16 @@ class FileSource(Source):
     crop: int | None = Field(None, ge=1)  # side of the centre crop, px of the file; null: the largest
 
     def image_folder(self) -> Path:
-        """The folder that `_file` is relative to, and that no image may lie outside of."""
+        """Return the folder that `_file` is relative to, and that no image may lie outside of."""
         return self.folder
 
     def image(self, row: Mapping[str, Any], resolution: int) -> NDArray[np.uint8]:
+        """Decode the image file of one row."""
         path = resolve_inside(self.image_folder(), row["_file"], row["_where"])
         return decode_image(path, self.crop, resolution, row["_where"])
 
 
-def read_table(
+def read_image_list(
     path: Path,
     columns: Sequence[str],
     texts: Sequence[str],
@@ -56,14 +57,19 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a list of images: a CSV, a Parquet, or with `names` a list separated by spaces.
 
-    columns: those it must have; a CSV's other columns are returned as well.
-    texts: of these, the ones to keep as text ("007" is not 7), where no cell may be empty.
-    names: the columns of a list that has no line of names, `skip` lines after its start.
+    Args:
+        path: the list.
+        columns: the columns that it must have; a CSV's other columns are returned as well.
+        texts: of these, the ones to keep as text ("007" is not 7), in which no cell may be empty.
+        names: the columns of a list that has no line of names.
+        skip: the lines before the first row of such a list.
 
-    Adds `_where`, "row 17 of list.csv": the line of the file, its header being line 1; in a Parquet
-    file, which has no lines, rows count from 1.
+    Returns:
+        The list, with one more column `_where`, "row 17 of list.csv": the line of the file, its header being
+        line 1; in a Parquet file, which has no lines, rows count from 1.
 
-    Raises `UserError` for a missing file or column, an empty cell, or a file that is not such a list.
+    Raises:
+        UserError: a file or column is missing, a cell is empty, or the file is not such a list.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing: expected a file that lists the images, as a table.")
@@ -76,14 +82,14 @@ def read_table(
         else:
             layout: dict[str, Any] = {"sep": r"\s+", "header": None, "names": names, "skiprows": skip}
             with warnings.catch_warnings():
-                # Pandas would drop a row's surplus values and go on.
+                # Otherwise pandas would drop a row's surplus values and go on.
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 frame = pd.read_csv(
                     path,
                     dtype=dict.fromkeys(texts, str),
                     index_col=False,
                     keep_default_na=False,  # "NA" may be a name
-                    skip_blank_lines=False,  # or rows would no longer be lines
+                    skip_blank_lines=False,  # otherwise rows could not be counted as lines
                     low_memory=False,
                     **(layout if names else {}),
                 )
@@ -109,7 +115,17 @@ def read_table(
 
 
 def refuse_first(frame: pd.DataFrame, column: str, bad: "pd.Series[bool]", expected: str) -> None:
-    """Raise `UserError` for the first bad value of a column of `read_table`, if there is one."""
+    """Refuse the first bad value of a column, if there is one.
+
+    Args:
+        frame: as `read_image_list` returns it.
+        column: the column's name.
+        bad: which values are bad, [n].
+        expected: what was expected, for the sentence.
+
+    Raises:
+        UserError: there is a bad value.
+    """
     if bad.any():
         position = int(np.argmax(bad))
         value = frame[column].iloc[position]
@@ -118,9 +134,17 @@ def refuse_first(frame: pd.DataFrame, column: str, bad: "pd.Series[bool]", expec
 
 
 def binary(frame: pd.DataFrame, column: str, negative: int) -> "pd.Series[int]":
-    """A column of `read_table` as 0 and 1, from 1 and `negative` (0 or -1), or from true and false.
+    """Convert a column of `read_image_list` to 0 and 1.
 
-    Raises `UserError` for any other value.
+    A `UserError` names a value that is neither.
+
+    Args:
+        frame: the list.
+        column: of values 1 and `negative`, or true and false.
+        negative: 0 or -1.
+
+    Returns:
+        The column's values, in {0, 1}.
     """
     values = frame[column]
     if pd.api.types.is_bool_dtype(values):
@@ -133,13 +157,13 @@ def binary(frame: pd.DataFrame, column: str, negative: int) -> "pd.Series[int]":
 
 
 def splits(frame: pd.DataFrame, column: str, meaning: Mapping[str, str]) -> "pd.Series[str]":
-    """A text column of `read_table` as splits; `UserError` for a value that has no meaning."""
+    """Convert a text column of `read_image_list` to splits; `UserError` for a value without a meaning."""
     refuse_first(frame, column, ~frame[column].isin(list(meaning)), f"one of {', '.join(meaning)}")
     return frame[column].map(meaning)
 
 
 def check_ids(frame: pd.DataFrame, column: str) -> None:
-    """Raise `UserError` where an id of this text column of `read_table` stands in two rows."""
+    """Raise `UserError` if an id of this text column of `read_image_list` stands in two rows."""
     repeated = frame[column].duplicated()
     if repeated.any():
         again = frame[repeated].iloc[0]
@@ -151,20 +175,29 @@ def check_ids(frame: pd.DataFrame, column: str) -> None:
 
 
 def check_inside(frame: pd.DataFrame, column: str, folder: Path) -> None:
-    """Raise `UserError` for a path of this text column of `read_table` that leaves the folder."""
+    """Raise `UserError` for a path of this text column of `read_image_list` that leaves the folder."""
     leaves = frame[column].str.contains(LEAVES_FOLDER, regex=True)
     refuse_first(frame, column, leaves, f"a path inside {folder}, not one that leaves the folder")
 
 
 def resolve_inside(folder: Path, name: str, where: str) -> Path:
-    """The path of a file of `folder`, all links followed.
+    """Resolve the path of a file of a folder, all links followed.
 
-    Raises `BadImage` where that path leaves the folder: an absolute name, "..", or a link to elsewhere.
+    Args:
+        folder: that the file must lie in.
+        name: the file's, relative to the folder.
+        where: the row that lists the file, as "row 17 of list.csv".
+
+    Returns:
+        The path.
+
+    Raises:
+        BadImage: the path leaves the folder: by an absolute name, "..", or a link to elsewhere.
     """
     root = folder.resolve()
     try:
         path = (root / name).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a circle of links, or a name no file can have
+    except (OSError, RuntimeError, ValueError) as error:  # a cycle of links, or a name that no file can have
         raise BadImage(
             f"{folder / name} ({where}) is not a path that can be followed ({error}); expected an image."
         ) from error
@@ -174,13 +207,21 @@ def resolve_inside(folder: Path, name: str, where: str) -> Path:
 
 
 def decode_image(path: Path, crop: int | None, resolution: int, where: str) -> NDArray[np.uint8]:
-    """Decode an image file, crop its centre and resize that: RGB, uint8 [resolution, resolution, 3].
+    """Decode an image file, crop its centre and resize the crop.
 
-    crop: side of the centred square in px of the upright image; None: the largest that fits.
-    where: the row that lists the image, as "row 17 of list.csv".
+    Args:
+        path: the file.
+        crop: side of the centred square in px of the upright image; None: the largest that fits.
+        resolution: the side of the result, px.
+        where: the row that lists the image, as "row 17 of list.csv".
 
-    Raises `BadImage` for a file that is missing, not an image, broken, larger than `MAX_PIXELS`,
-    smaller than the crop, or of more than 8 bits per channel.
+    Returns:
+        RGB, uint8 [resolution, resolution, 3].
+
+    Raises:
+        BadImage: the file is missing, not an image, broken, larger than `MAX_PIXELS`, smaller than the crop,
+            or has more than 8 bits per channel.
+        MemoryError: the memory does not suffice.
     """
     name = f"{path} ({where})"
     too_large = f"{name} has too many pixels; expected at most {MAX_PIXELS:,}."
@@ -190,7 +231,7 @@ def decode_image(path: Path, crop: int | None, resolution: int, where: str) -> N
         with Image.open(path, formats=FORMATS) as image:  # reads the header only
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(too_large)
-            if image.mode.startswith(("I", "F")):  # Pillow would clip these, to white as a rule
+            if image.mode.startswith(("I", "F")):  # Pillow would clip these values, mostly to white
                 raise BadImage(f"{name} has pixels of mode {image.mode}; expected 8 bits per channel.")
             ImageOps.exif_transpose(image, in_place=True)
             side = min(image.size) if crop is None else crop

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from data.sources.files import FileSource, binary, check_ids, check_inside, read_table, splits
+from data.sources.files import FileSource, binary, check_ids, check_inside, read_image_list, splits
 from pipeline.content.seeds import derived_seed
 from pipeline.parameters import Parameters
 
@@ -15,7 +15,7 @@ Split = Literal["train", "validation", "test"]
 
 
 class Fractions(Parameters):
-    """The shares of validation and test in every group; the rest is for training."""
+    """Gives the shares of validation and test in every group; the rest is for training."""
 
     validation: float = Field(gt=0, lt=1)
     test: float = Field(gt=0, lt=1)
@@ -28,7 +28,7 @@ class Fractions(Parameters):
 
 
 class Table(FileSource):
-    """A folder, and a list with a column of paths, the attributes' columns, and perhaps the split's."""
+    """Reads a folder, and a list with a column of paths, the attributes' columns, and perhaps the split's."""
 
     name: Literal["table"]
     table_: Path = Field(alias="table")  # .csv or .parquet, relative to the folder
@@ -78,9 +78,10 @@ class Table(FileSource):
         return self
 
     def table(self) -> pd.DataFrame:
+        """Read the list; `UserError` for a value that is not expected."""
         id_column = self.id_column or self.path_column
         texts = [self.path_column, id_column, *([self.split_column] if self.split_column else [])]
-        frame = read_table(self.folder / self.table_, [*texts, *self.attribute_columns], texts)
+        frame = read_image_list(self.folder / self.table_, [*texts, *self.attribute_columns], texts)
         check_ids(frame, id_column)
         check_inside(frame, self.path_column, self.folder)
         attributes = pd.DataFrame(
@@ -103,12 +104,21 @@ def split_by_fractions(
 ) -> "pd.Series[str]":
     """Assign splits so that every group (equal in all attributes) is split by the fractions.
 
-    The same ids, attributes and seed give the same splits, whatever the order of the rows. Of n images
-    of a group, validation has within 1 of its share, and test within 2; the totals are exact.
+    The same ids, attributes and seed give the same splits, whatever the order of the rows. Of n images of a
+    group, validation has its share up to 1 image, and test up to 2; the totals are exact.
+
+    Args:
+        ids: of the images, [n].
+        attributes: of the images, a column each, [n].
+        fractions: the shares of validation and test.
+        seed: of the draw.
+
+    Returns:
+        The split of each image, [n].
     """
     keys = attributes.assign(_seed=[derived_seed(seed, "split", name) for name in ids])
-    # Along this order groups follow one another, each in a random order, so that images taken at even
-    # distances are a share of every group, and of many groups of one image together.
+    # In this order groups follow one another, each in a random order. Images taken at even distances are
+    # then a share of every group, and of many groups of one image together.
     order = keys.sort_values(list(keys.columns)).index
     validation = _evenly(len(order), fractions.validation)
     rest = order[~validation]
@@ -120,5 +130,5 @@ def split_by_fractions(
 
 
 def _evenly(count: int, share: float) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Which of `count` places to take so that those taken are a share of every stretch: bool [count]."""
+    """Choose a share of `count` places evenly: every stretch of them has that share; bool [count]."""
     return np.asarray(np.diff(np.floor(np.arange(count + 1) * share + 0.5)) > 0, dtype=np.bool_)

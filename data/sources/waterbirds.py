@@ -4,22 +4,23 @@ from typing import Literal
 
 import pandas as pd
 
-from data.sources.files import FileSource, binary, check_ids, check_inside, read_table, splits
+from data.sources.files import FileSource, binary, check_ids, check_inside, read_image_list, splits
 
 SPLIT_VALUES = {"0": "train", "1": "validation", "2": "test"}
 
 
 class Waterbirds(FileSource):
-    """A folder with metadata.csv and the images that its column img_filename names.
+    """Reads a folder with metadata.csv and the images that its column img_filename names.
 
-    Attributes: `y` (1: a waterbird; the target) and `place` (1: on water; the protected one).
+    Attributes of the images: `y` (1: a waterbird; the target) and `place` (1: on water; the protected one).
     """
 
     name: Literal["waterbirds"]
 
     def table(self) -> pd.DataFrame:
+        """Read metadata.csv."""
         texts = ["img_id", "img_filename", "split"]
-        frame = read_table(self.folder / "metadata.csv", [*texts, "y", "place"], texts)
+        frame = read_image_list(self.folder / "metadata.csv", [*texts, "y", "place"], texts)
         check_ids(frame, "img_id")
         check_inside(frame, "img_filename", self.folder)
         return pd.DataFrame(

@@ -1,1 +1,1 @@
-"""Latents of real images."""
+"""Inversion: finding the latents of real images."""

@@ -1,4 +1,4 @@
-"""An encoder: from images to the latents that a generator makes them of, learnt from its samples."""
+"""An encoder that maps images to the latents of a generator, learnt from the generator's own samples."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from generators.inversion.parameters import TrainEncoder
 from generators.latents import project
 from generators.networks.loading import LoadedGenerator
 from generators.networks.progressive import SLOPE, resolutions_up_to
-from pipeline.checkpoints import load_checkpoint
 from pipeline.content.batches import evened, in_batches
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.content.resumable import Session, StepDone, cosine, refuse_divergence, run_steps
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.tensors import images_to_tensor
@@ -24,18 +24,19 @@ from pipeline.errors import UserError
 ADAM_BETAS = (0.9, 0.99)
 REMEDY = "lower invert.encoder.learning_rate"
 HIDDEN = 256  # features between the convolutions and the latents
-LARGEST_WIDTH = 4  # first widths: no convolution has more channels
+LARGEST_WIDTH = 4  # times `width`: no convolution has more channels
 
 
 class Encoder(nn.Module):
-    """Images [n, 3, R, R] in [-1, 1] to latents [n, latent_dim], float32; each by itself.
+    """Maps images [n, 3, R, R] in [-1, 1] to latents [n, latent_dim], float32; each image by itself.
 
     Args:
         resolution: R, a power of two, 4 px or more; convolutions halve it down to 4 px.
         latent_dim: D of the latents.
         width: channels after the first halving; twice, then four times as many after the next ones.
 
-    Raises `UserError` where the resolution is another.
+    Raises:
+        UserError: the resolution is no power of two, or below 4 px.
     """
 
     def __init__(self, resolution: int, latent_dim: int, width: int) -> None:
@@ -55,6 +56,7 @@ class Encoder(nn.Module):
         self.latents = nn.Linear(HIDDEN, latent_dim)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Compute the latents of images."""
         x = images
         for halving, following in zip(self.halving, self.following, strict=True):
             x = F.leaky_relu(halving(x), SLOPE, inplace=True)
@@ -64,7 +66,7 @@ class Encoder(nn.Module):
 
 
 def new_encoder(generator: LoadedGenerator, settings: TrainEncoder, seed: int) -> Encoder:
-    """The encoder for a generator, its weights random from `seed`."""
+    """Create the encoder for a generator, with random weights drawn from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "encoder"))
         return Encoder(generator.resolution, generator.latent_dim, settings.width)
@@ -73,16 +75,20 @@ def new_encoder(generator: LoadedGenerator, settings: TrainEncoder, seed: int) -
 def train_encoder(
     session: Session, generator: LoadedGenerator, normalises: bool, settings: TrainEncoder, seed: int
 ) -> Encoder:
-    """Train an encoder to give back the latents of a generator's samples, or what an interrupted run left.
+    """Train an encoder to recover the latents of a generator's samples, or finish an interrupted training.
 
     The loss is the squared error of the latents: no gradient goes through the generator. The samples of a
-    step come from (seed, step number).
+    step are drawn from (seed, step number). If the loss is not finite, a `UserError` says so.
 
     Args:
+        session: name, checkpoint and accelerator of the training.
+        generator: its samples are learnt from.
         normalises: whether the generator normalises its latents; then their projections are learnt.
+        settings: width, steps, batch size and learning rate.
+        seed: of the weights and the samples.
 
-    Raises:
-        UserError: the loss is not finite.
+    Returns:
+        The encoder, in evaluation mode, without gradients.
     """
     training = _EncoderTraining(session, generator, normalises, settings, seed)
     run_steps(session, training, settings.steps)
@@ -90,7 +96,7 @@ def train_encoder(
 
 
 class _EncoderTraining:
-    """The state of an encoder's training and its steps; the arguments are those of `train_encoder`."""
+    """Holds the state of an encoder's training and takes its steps; arguments as those of `train_encoder`."""
 
     def __init__(
         self,
@@ -129,11 +135,11 @@ class _EncoderTraining:
         return StepDone()
 
     def check(self, number: int) -> None:
-        """Raise `UserError` where the step's loss was not finite."""
+        """Raise `UserError` if the step's loss was not finite."""
         refuse_divergence(self.session.name, number, [float(self.loss)], REMEDY)
 
     def state(self) -> dict[str, Any]:
-        """Give everything that the next step depends on."""
+        """Return everything that the next step depends on."""
         return {"encoder": self.encoder.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state(self, state: dict[str, Any], done: int) -> None:
@@ -145,7 +151,20 @@ class _EncoderTraining:
 def load_encoder(
     checkpoint: Path, generator: LoadedGenerator, settings: TrainEncoder, accelerator: Accelerator
 ) -> Encoder:
-    """The encoder that `train_encoder` left in a checkpoint."""
+    """Load the encoder that `train_encoder` left in a checkpoint.
+
+    Args:
+        checkpoint: the file.
+        generator: that the encoder was trained for.
+        settings: of the training.
+        accelerator: the device.
+
+    Returns:
+        The encoder, in evaluation mode, without gradients.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+    """
     state = load_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(f"{checkpoint} is missing: train_encoder writes it")
@@ -162,9 +181,19 @@ def encode(
     batch_size: int,
     accelerator: Accelerator,
 ) -> NDArray[np.float32]:
-    """The encoder's latents of images [n, R, R, 3]: float32 [n, D], projected where the generator normalises.
+    """Compute the encoder's latents of images.
 
-    A batch that memory does not suffice for is halved.
+    A batch for which the memory does not suffice is halved.
+
+    Args:
+        encoder: the trained encoder.
+        images: uint8 [n, R, R, 3].
+        normalises: whether the generator normalises its latents; then these are projected to the sphere.
+        batch_size: images to encode at once, at most.
+        accelerator: the device and the precision.
+
+    Returns:
+        The latents, float32 [n, D].
     """
     latents = np.empty((len(images), encoder.latents.out_features), dtype=np.float32)
 

@@ -1,7 +1,7 @@
-"""Inversion: the latents whose images are nearest to given ones, refined by gradient steps through G.
+"""Inversion: finds the latents whose images are nearest to given ones, by gradient steps through G.
 
-An encoder (`generators/inversion/encoders.py`) says where to start. Every image is by itself: its latent
-depends on the others of its batch by no more than the rounding of floats.
+An encoder (`generators/inversion/encoders.py`) gives the start. Every image is inverted by itself: the other
+images of its batch change its latent by no more than the rounding of floats.
 """
 
 import math
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.inversion.encoders import ADAM_BETAS, Encoder, encode
-from generators.inversion.parameters import Invert, Refine
+from generators.inversion.parameters import InversionRefinement, Invert
 from generators.latents import project
 from generators.networks.loading import LoadedGenerator
 from generators.synthesis import render
@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 
 @dataclass(frozen=True)
 class Inversion:
-    """Latents of n images, and how near the images that G makes of them are.
+    """Holds latents of n images, and how near the images that G makes of them are to the originals.
 
     Attributes:
         latents: float32 [n, D].
@@ -49,10 +49,19 @@ def invert(
     accelerator: Accelerator,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> tuple[Inversion, Inversion]:
-    """What the encoder gives for images [n, R, R, 3], and that refined.
+    """Invert images with the encoder, then refine its latents.
 
     Args:
-        normalises: whether the generator normalises its latents: then all are on the sphere of radius √D.
+        generator: G.
+        encoder: trained on samples of G.
+        normalises: whether G normalises its latents: then all of them are on the sphere of radius √D.
+        images: uint8 [n, R, R, 3].
+        settings: the section `invert`.
+        accelerator: the device and the precision.
+        on_batch: called with the number of images of each batch that is refined.
+
+    Returns:
+        The encoder's inversion, and the refined one.
     """
     batch_size = settings.batch_size
 
@@ -61,19 +70,19 @@ def invert(
         return Inversion(latents, pixel_errors(images, reconstructions), psnr(images, reconstructions))
 
     encoded = encode(encoder, images, normalises, batch_size, accelerator)
-    refined = refine(
+    refined = refine_inversions(
         generator, normalises, images, encoded, settings.refine, batch_size, accelerator, on_batch
     )
     return inversion_of(encoded), inversion_of(refined)
 
 
 def refuse_without_gradients(generator: LoadedGenerator, device: torch.device) -> None:
-    """Raises `UserError` where an image's gradient does not reach its latent."""
+    """Raise `UserError` if an image's gradient does not reach its latent."""
     z = torch.randn(2, generator.latent_dim, generator=torch.Generator().manual_seed(0)).to(device)
     try:
         (gradient,) = torch.autograd.grad(generator(z.requires_grad_()).square().sum(), z)
         flows = bool(gradient.isfinite().all() and gradient.any())
-    except RuntimeError:  # torch's, where the images come of no differentiable operations on z
+    except RuntimeError:  # torch raises it if the images come from no differentiable operations on z
         flows = False
     if not flows:
         raise UserError(
@@ -82,28 +91,41 @@ def refuse_without_gradients(generator: LoadedGenerator, device: torch.device) -
         )
 
 
-def refine(
+def refine_inversions(
     generator: LoadedGenerator,
     normalises: bool,
     images: NDArray[np.uint8],
     latents: NDArray[np.float32],
-    settings: Refine,
+    settings: InversionRefinement,
     batch_size: int,
     accelerator: Accelerator,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> NDArray[np.float32]:
-    """Latents [n, D] nearer to those of the images [n, R, R, 3], by Adam on each from where it starts.
+    """Move latents so that their images come nearer to the given ones, by Adam on each latent.
 
     An image's loss is |G(z) - x|², averaged over its values in [-1, 1], plus `settings.prior_weight` times
-    |z|²/D, the log-density of N(0, I): z is to stay where G was trained. Where the generator normalises, z
-    is projected to the sphere of radius √D after every step instead, on which all directions are as likely.
-    Of all latents on the way, the one of the lowest loss is given: never one that is worse than the start.
+    |z|²/D, from the log-density of N(0, I): it keeps z where G was trained. If the generator normalises, z is
+    instead projected to the sphere of radius √D after every step, on which all directions are equally likely.
+    Of all latents on the way, the one with the lowest loss is returned: it is never worse than the start.
 
-    A batch that memory does not suffice for is halved.
+    A batch for which the memory does not suffice is halved.
+
+    Args:
+        generator: G.
+        normalises: whether G normalises its latents.
+        images: x, uint8 [n, R, R, 3].
+        latents: the starts, float32 [n, D].
+        settings: steps, learning rate and the weight of the prior.
+        batch_size: images to refine at once, at most.
+        accelerator: the device and the precision.
+        on_batch: called with the number of images of each batch that is done.
+
+    Returns:
+        The refined latents, float32 [n, D].
     """
     refined = np.empty_like(latents)
 
-    def losses(z: Tensor, wanted: Tensor) -> Tensor:
+    def image_losses(z: Tensor, wanted: Tensor) -> Tensor:
         with accelerator.autocast():
             images = generator(z)
         errors = (images.float() - wanted).square().mean(dim=(1, 2, 3))
@@ -115,12 +137,12 @@ def refine(
         best, lowest = z.detach().clone(), torch.full((len(z),), math.inf, device=z.device)
         optimizer = torch.optim.Adam([z], lr=settings.learning_rate, betas=ADAM_BETAS)
         for step in range(settings.steps + 1):
-            loss = losses(z, wanted)
+            loss = image_losses(z, wanted)
             best = torch.where((loss < lowest)[:, None], z, best).detach()
             lowest = torch.minimum(loss, lowest).detach()
             if step == settings.steps:
                 break
-            # The sum, so that an image's gradient is its own whatever the batch size.
+            # The sum, not the mean: an image's gradient then does not depend on the batch size.
             (z.grad,) = torch.autograd.grad(loss.sum(), z)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * cosine(step, settings.steps)
@@ -135,16 +157,23 @@ def refine(
 
 
 def pixel_errors(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The mean absolute difference of pairs of images [n, H, W, 3]: [n] in [0, 255]."""
+    """Compute the mean absolute difference of pairs of images [n, H, W, 3]: [n] in [0, 255]."""
     difference = images.astype(np.int16) - others
     mean: NDArray[np.float64] = np.abs(difference).mean(axis=(1, 2, 3))
     return mean
 
 
 def psnr(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The peak signal-to-noise ratio of pairs of images [n, H, W, 3], 20 log₁₀(255 / √MSE): [n] in dB.
+    """Compute the peak signal-to-noise ratio 20 log₁₀(255 / √MSE) of pairs of images.
 
-    The mean squared error is taken as no less than rounding's own, 1/12: 58.9 dB at most.
+    The mean squared error is taken as no less than that of rounding, 1/12: the ratio is 58.9 dB at most.
+
+    Args:
+        images: uint8 [n, H, W, 3].
+        others: uint8 [n, H, W, 3].
+
+    Returns:
+        The ratios, [n] in dB.
     """
     squared = ((images.astype(np.float64) - others) ** 2).mean(axis=(1, 2, 3))
     ratio: NDArray[np.float64] = 10 * np.log10(255.0**2 / np.maximum(squared, 1 / 12))
@@ -152,7 +181,15 @@ def psnr(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.flo
 
 
 def latent_distances(latents: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How far pairs of latents [n, D] are apart, as a share of √(2 D), two random latents' distance: [n]."""
+    """Compute how far pairs of latents are apart, as a share of the distance of two random latents, √(2 D).
+
+    Args:
+        latents: [n, D].
+        others: [n, D].
+
+    Returns:
+        The shares, [n].
+    """
     distances = np.linalg.norm(latents.astype(np.float64) - others, axis=1)
     shares: NDArray[np.float64] = distances / math.sqrt(2 * latents.shape[1])
     return shares

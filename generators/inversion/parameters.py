@@ -8,7 +8,7 @@ from pipeline.parameters import Parameters
 
 
 class TrainEncoder(Parameters):
-    """How the encoder is trained that says where the inversion of a real image starts."""
+    """Says how the encoder is trained that gives the start of the inversion of a real image."""
 
     width: int = Field(32, ge=1)  # channels of its first convolution
     steps: int = Field(2000, ge=1)
@@ -16,8 +16,8 @@ class TrainEncoder(Parameters):
     learning_rate: float = Field(3e-3, gt=0)
 
 
-class Refine(Parameters):
-    """How the latent of a real image is improved."""
+class InversionRefinement(Parameters):
+    """Says how the encoder's latent of a real image is improved."""
 
     steps: int = Field(60, ge=0)
     learning_rate: float = Field(0.2, gt=0)
@@ -25,11 +25,11 @@ class Refine(Parameters):
 
 
 class Invert(Parameters):
-    """Of `inverted`: the latents of real training images."""
+    """Says how the latents of real training images are found, if `inverted` asks for them."""
 
     per_group: int | None = Field(500, ge=1)  # real training images of each group, at most; null: all
     encoder: TrainEncoder = TrainEncoder()
-    refine: Refine = Refine()
+    refine: InversionRefinement = InversionRefinement()
     batch_size: int = Field(256, ge=1)  # images; not in the result
     shard_size: int = Field(512, ge=1)  # images
     seed: int = 0

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import UserError
 
 CARD = "card.json"
-WEIGHTS_ALONE = ("pgan", "dcgan")  # kinds of generators that are no programs
+WEIGHTS_ALONE = ("pgan", "dcgan")  # kinds of generators that are weights alone, no programs
 NEEDED = ("latent_dim", "resolution", "architecture")
 KEYS: dict[str, type] = {  # what a card of weights may say
     "kind": str,
@@ -25,7 +25,7 @@ KEYS: dict[str, type] = {  # what a card of weights may say
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of the generator in a folder; `UserError` where there is none."""
+    """Read the card of the generator in a folder; `UserError` if there is no JSON object."""
     try:
         card = json.loads((folder / CARD).read_text())
         if not isinstance(card, dict):
@@ -36,9 +36,17 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def read_card_of_weights(folder: Path) -> dict[str, Any]:
-    """The card of weights that come from elsewhere: it may describe weights, and name nothing to run or open.
+    """Read the card of weights from elsewhere: it may describe weights, but name nothing to run or open.
 
-    Raises `UserError` where it is of another kind, lacks a key or has one more.
+    Args:
+        folder: of the weights and their card.
+
+    Returns:
+        The card.
+
+    Raises:
+        UserError: the card is of another kind than `WEIGHTS_ALONE`, lacks a key of `NEEDED`, or has a key or
+            a type that `KEYS` does not have.
     """
     card, path = read_card(folder), folder / CARD
     if card.get("kind") not in WEIGHTS_ALONE:
@@ -49,7 +57,7 @@ def read_card_of_weights(folder: Path) -> dict[str, Any]:
     for key, value in card.items():
         if key not in KEYS:
             raise UserError(f"{path} has {key!r}, which is no key of a card; these are: {', '.join(KEYS)}.")
-        if type(value) is not KEYS[key]:  # a bool is no int here
+        if type(value) is not KEYS[key]:  # type(), not isinstance: a bool is no int here
             raise UserError(
                 f"{path} has a {key} of type {type(value).__name__}, expected {KEYS[key].__name__}."
             )

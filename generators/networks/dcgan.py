@@ -1,7 +1,7 @@
 """The DCGAN generator (Radford, Metz and Chintala, ICLR 2016), as pytorch_GAN_zoo builds it.
 
 zprime trains none: the network is for pretrained weights (`generators/zoo.py`). Images are float
-[n, 3, R, R], in [-1, 1] where there is a tanh.
+[n, 3, R, R], in [-1, 1] if there is a tanh.
 """
 
 import torch
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class DCGANGenerator(nn.Module):
-    """z [n, latent_dim] to images [n, 3, resolution, resolution]; it does not normalise z.
+    """Maps z [n, latent_dim] to images [n, 3, resolution, resolution]; it does not normalise z.
 
-    Transposed convolutions without bias: from 1 to 4 px, then twice the side each. Every one but the last
-    is followed by batch normalisation and ReLU.
+    Its layers are transposed convolutions without bias: the first goes from 1 to 4 px, each other one doubles
+    the side. Every one but the last is followed by batch normalisation and ReLU.
 
     Args:
         latent_dim: D of z.
@@ -36,8 +36,9 @@ class DCGANGenerator(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for channels in widths)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Render latents z."""
         x = z[:, :, None, None]
-        # The last convolution stands alone: there is one norm less.
+        # The last convolution has no norm: there is one norm fewer than convolutions.
         for convolution, norm in zip(self.convolutions, self.norms, strict=False):
             x = F.relu(norm(convolution(x)), inplace=True)
         images: Tensor = self.convolutions[-1](x)

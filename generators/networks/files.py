@@ -1,4 +1,4 @@
-"""Files from elsewhere: only the one that the parameters name is opened, a checkpoint as tensors only."""
+"""Files from elsewhere: only the file that the parameters name is opened, a checkpoint as tensors only."""
 
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ ZIP = b"PK\x03\x04"  # how torch tells its two formats apart
 
 
 class Record:
-    """Takes the place of a class that a checkpoint names: attributes without behaviour."""
+    """Takes the place of a class that a checkpoint names: it has attributes, but no behaviour."""
 
 
 def refuse_another_file(path: Path, sha256: str) -> None:
@@ -29,14 +29,20 @@ def refuse_another_file(path: Path, sha256: str) -> None:
 
 
 def read_tensors(path: Path, record_class: str) -> Any:
-    """What `torch.save` wrote, of the zip or the older format: tensors, plain values and `Record`s.
+    """Read what `torch.save` wrote, in its zip or its older format: tensors, plain values and `Record`s.
 
-    No code of the file runs, and no file fills the memory: what it declares must fit into its own size.
+    No code of the file runs, and no file fills the memory: the tensors that it declares must fit into its own
+    size.
 
     Args:
+        path: the file.
         record_class: the full name of the one class of its own that the file may name.
 
-    Raises `UserError` where the file is broken, or wants to be more than that.
+    Returns:
+        The file's content, on the CPU.
+
+    Raises:
+        UserError: the file is broken, or contains more than that.
     """
     try:
         _refuse_strange_archive(path)
@@ -45,8 +51,8 @@ def read_tensors(path: Path, record_class: str) -> Any:
         return _load(path, record_class)
     except UserError:
         raise
-    except Exception as error:  # torch raises a dozen kinds, all meaning that the file is no such thing
-        # Not torch's own message: it has many lines, and says how to run an unsafe file after all.
+    except Exception as error:  # torch raises a dozen kinds, which all mean that the file is no checkpoint
+        # torch's own message is left out: it has many lines, and says how to run an unsafe file anyway.
         raise UserError(
             f"load_gan.path: {path} is no checkpoint that can be read as tensors only "
             f"({type(error).__name__}): it is broken, or holds code."
@@ -81,7 +87,11 @@ def _refuse_hollow_tensors(path: Path, content: Any) -> None:
     """Refuse tensors that claim more memory than the file has bytes.
 
     Args:
+        path: the file.
         content: what the file holds, with fake tensors.
+
+    Raises:
+        UserError: a tensor is larger than its storage, or all storages together than the file.
     """
     storages = {}
     for tensor in _tensors(content):
@@ -97,7 +107,7 @@ def _refuse_hollow_tensors(path: Path, content: Any) -> None:
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:
-    """Every tensor in what `torch.load` gave, however deep."""
+    """Yield every tensor in what `torch.load` returned, however deep."""
     if isinstance(content, Tensor):
         yield content
     elif isinstance(content, Record):

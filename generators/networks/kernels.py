@@ -1,7 +1,8 @@
-"""What follows a convolution of the progressive GAN's generator, as one kernel of a GPU.
+"""A GPU kernel for what follows each convolution of the progressive GAN's generator.
 
-Bias, leaky ReLU, pixel norm and the next upsampling each read and write all features, and are the greater
-part of rendering. In one pass over them, the network renders about three times as many images a second.
+Bias, leaky ReLU, pixel norm and the next upsampling each read and write all features, which takes most of the
+time of rendering. The kernel does them in one pass: the network renders about three times as many images a
+second.
 """
 
 import sys
@@ -12,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ELEMENTS = 4096  # of features that a program computes at once
+ELEMENTS = 4096  # features that one program of the kernel computes at once
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -30,7 +31,7 @@ def _finish(  # type: ignore[no-untyped-def]
     x *= tl.rsqrt(tl.sum(x * x, axis=1) / CHANNELS + 1e-8)[:, None]
     x = x.to(finished.dtype.element_ty)
     if DOUBLED:
-        line = pixel // width  # of all images', one below the other
+        line = pixel // width  # the line's number in all images, one below the other
         first = line * 4 * width + (pixel - line * width) * 2
         for below in tl.static_range(2):
             for right in tl.static_range(2):
@@ -41,7 +42,7 @@ def _finish(  # type: ignore[no-untyped-def]
 
 
 def finish(features: Tensor, bias: Tensor, slope: float, doubled: bool) -> Tensor:
-    """Pixel norm of the leaky ReLU of features + bias; computed in float32, without gradients.
+    """Compute the pixel norm of the leaky ReLU of features + bias, in float32 and without gradients.
 
     Args:
         features: [n, C, H, W] in channels_last, without their bias.
@@ -49,9 +50,11 @@ def finish(features: Tensor, bias: Tensor, slope: float, doubled: bool) -> Tenso
         slope: of the leaky ReLU.
         doubled: whether the outcome is upsampled (nearest neighbour), to twice the side.
 
-    Gives the dtype of the features, in channels_last.
+    Returns:
+        The finished features, [n, C, H, W] or [n, C, 2 H, 2 W], in channels_last, with the dtype of
+        `features`.
     """
-    features = features.contiguous(memory_format=torch.channels_last)  # as convolutions of such give them
+    features = features.contiguous(memory_format=torch.channels_last)  # as convolutions return them: no copy
     n, channels, height, width = features.shape
     scale = 2 if doubled else 1
     finished = torch.empty(
@@ -70,11 +73,11 @@ def finish(features: Tensor, bias: Tensor, slope: float, doubled: bool) -> Tenso
 
 @cache
 def compiles() -> bool:
-    """Whether the kernel can be compiled here, which takes a C compiler and Python's headers."""
+    """Tell whether the kernel can be compiled here, which takes a C compiler and Python's headers."""
     features = torch.zeros(1, 16, 4, 4, device="cuda").to(memory_format=torch.channels_last)
     try:
         finish(features, features[0, :, 0, 0].contiguous(), 0.2, False)
-    except Exception as error:  # of Triton, of its compiler, of the operating system
+    except Exception as error:  # from Triton, its compiler or the operating system
         print(
             "rendering without the kernel of generators/networks/kernels.py, at a third of the rate: Triton "
             f"cannot compile it here ({type(error).__name__}: {' '.join(str(error).split())[:200]})",

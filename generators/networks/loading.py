@@ -1,7 +1,7 @@
 """A generator on disk: its weights or its program in a folder, beside the card that says how to load it.
 
-A kind of generator is a function from (folder, card, device) to something with `latent_dim` and
-`resolution` that is called with z, and a line in `GENERATORS`.
+A kind of generator is an entry of `GENERATORS`: a function from (folder, card, device) to a callable on z
+with the properties `latent_dim` and `resolution`.
 """
 
 import shutil
@@ -27,43 +27,60 @@ WEIGHTS = "generator.safetensors"
 
 
 class LoadedGenerator(Protocol):
-    """z [n, latent_dim] to images [n, 3, resolution, resolution] in [-1, 1]."""
+    """Maps z [n, latent_dim] to images [n, 3, resolution, resolution] in [-1, 1]."""
 
     @property
-    def latent_dim(self) -> int: ...
+    def latent_dim(self) -> int:
+        """The size D of z."""
 
     @property
-    def resolution(self) -> int: ...
+    def resolution(self) -> int:
+        """The side of the images, px."""
 
-    def __call__(self, z: Tensor) -> Tensor: ...
+    def __call__(self, z: Tensor) -> Tensor:
+        """Render latents z."""
 
 
 Load = Callable[[Path, dict[str, Any], torch.device], LoadedGenerator]
 
 
 def save_weights(folder: Path, generator: nn.Module) -> None:
-    """Commit the weights of a network of zprime's own."""
+    """Write the weights of one of zprime's own networks to a folder, all or nothing."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    # Not by safetensors' own writing: that is not synced, and a full disk no OSError.
+    # safetensors' own save_file does not sync, and raises no OSError if the disk is full.
     with committed(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(weights))
 
 
 def save_generator(folder: Path, generator: nn.Module, card: dict[str, Any]) -> None:
-    """Write a generator's weights, and a card: their sha256, the architecture under "architecture", and what
-    else.
+    """Write a generator's weights, and its card beside them.
+
+    Args:
+        folder: where to write.
+        generator: one of zprime's own networks.
+        card: what the card says, with the architecture under "architecture"; the sha256 of the weights is
+            added.
     """
     save_weights(folder, generator)
     write_json(folder / CARD, {**card, "sha256": sha256_of_file(folder / WEIGHTS)})
 
 
 def import_generator(section: OfZprime, output: Path, device: torch.device) -> dict[str, Any]:
-    """Copy weights that zprime saved elsewhere; the card beside them. Reads nothing but tensors and JSON.
+    """Copy weights that zprime saved elsewhere; nothing is read but tensors and JSON.
 
-    Raises `UserError` where the file is another than the parameters name, or has no card of its own.
+    Args:
+        section: the path and sha256 of the weights; their card lies beside them.
+        output: the folder to copy them to.
+        device: not used, as weights go from file to file.
+
+    Returns:
+        The card.
+
+    Raises:
+        UserError: the file is not the one that the parameters name, or has no card of its own.
     """
     refuse_another_file(section.path, section.sha256)
-    card = read_card_of_weights(section.path.parent)  # nobody has vouched for it: the sha256 is the weights'
+    card = read_card_of_weights(section.path.parent)  # not trusted: the sha256 is that of the weights alone
     if card.get("sha256", section.sha256) != section.sha256:
         raise UserError(
             f"load_gan.path: {section.path} has sha256 {section.sha256}, and the card beside it is of "
@@ -75,11 +92,19 @@ def import_generator(section: OfZprime, output: Path, device: torch.device) -> d
 
 
 def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:
-    """Read the generator in a folder: in evaluation mode, without gradients.
+    """Load the generator in a folder, in evaluation mode, without gradients.
 
-    A program among the kinds runs with all your rights (`generators/networks/programs.py`).
+    If it is a program, it runs with all your rights (`generators/networks/programs.py`).
 
-    Raises `UserError` where the folder holds none that zprime wrote.
+    Args:
+        folder: the generator's.
+        device: where to put it.
+
+    Returns:
+        The generator.
+
+    Raises:
+        UserError: the folder holds no generator that zprime wrote.
     """
     card = read_card(folder)
     try:
@@ -94,9 +119,10 @@ def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:
 
 
 def _load_pgan(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+    """Load a progressive GAN: contiguous if it is one of pytorch_GAN_zoo, else in channels_last."""
     architecture = dict(card["architecture"])
     channels = {int(size): width for size, width in architecture.pop("channels").items()}
-    with device:  # where weights that nobody will use are drawn more quickly
+    with device:  # drawing the initial weights, which are replaced, is faster there
         generator = Generator(channels=channels, **architecture)
     _take_weights(generator, folder)
     layout = torch.contiguous_format if generator.scales_bias else torch.channels_last
@@ -112,7 +138,7 @@ def _load_dcgan(folder: Path, card: dict[str, Any], device: torch.device) -> Loa
 
 
 def _take_weights(generator: nn.Module, folder: Path) -> None:
-    # Not mapped into memory: there, a disk's I/O error ends the process without a word.
+    # Not mapped into memory: an I/O error of the disk would then kill the process without a message.
     generator.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     generator.eval().requires_grad_(False)
 

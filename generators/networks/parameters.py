@@ -11,7 +11,7 @@ from pipeline.parameters import Parameters
 
 
 class FromFile(Parameters):
-    """A generator that is in a file.
+    """Loads a generator from a file.
 
     Attributes:
         path: the file.
@@ -24,13 +24,13 @@ class FromFile(Parameters):
 
 
 class OfZprime(FromFile):
-    """Weights that zprime saved: the file generator.safetensors, with its card.json beside it."""
+    """Loads weights that zprime saved: the file generator.safetensors, with its card.json beside it."""
 
     name: Literal["zprime"] = "zprime"
 
 
 class GANZoo(FromFile):
-    """A checkpoint of pytorch_GAN_zoo.
+    """Loads a checkpoint of pytorch_GAN_zoo.
 
     Attributes:
         network: netG, or avgG, the average of the training's netG.
@@ -41,7 +41,7 @@ class GANZoo(FromFile):
 
 
 class TorchScript(FromFile):
-    """A program that torch.jit saved.
+    """Loads a program that torch.jit saved.
 
     Attributes:
         latent_dim: the size of z; None: found out.
@@ -52,7 +52,7 @@ class TorchScript(FromFile):
 
 
 class Exported(FromFile):
-    """A program that torch.export saved.
+    """Loads a program that torch.export saved.
 
     Attributes:
         latent_dim: the size of z; None: found out.
@@ -63,7 +63,7 @@ class Exported(FromFile):
 
 
 class Factory(Parameters):
-    """A function of the user's own that makes the generator, the same each time; called without arguments.
+    """Calls a function of the user's own, without arguments, that returns the same generator each time.
 
     Attributes:
         factory: where the function is, as module:function.

@@ -1,4 +1,4 @@
-"""What a generator from elsewhere does with latents: is it one that zprime can use, and of which size?"""
+"""Checks of a generator from elsewhere: whether zprime can use its images, and which size they have."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from torch import Tensor
 from pipeline.errors import UserError
 
 LEVEL = 2 / 255  # one step of an 8-bit image, in [-1, 1]
-LARGEST = 10.0  # |value| of an image; networks without a tanh leave [-1, 1], but not by far
-COUNT = 4  # latents
+LARGEST = 10.0  # |value| of an image; networks without a tanh leave [-1, 1], but not far
+COUNT = 4  # latents to render
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What the images of a few latents say of a generator.
+class GeneratorCheck:
+    """Says what the images of a few latents show of a generator.
 
     Attributes:
         resolution: of the images, px.
@@ -28,21 +28,29 @@ class Probe:
 
 
 def first_line(error: BaseException) -> str:
-    """An exception in one line: its class, and the first line of what it says."""
+    """Write an exception as one line: its class, and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 @torch.inference_mode()
-def probe(call: Callable[[Tensor], Any], latent_dim: int, device: torch.device, name: str) -> Probe:
-    """Render a few latents and look at the images.
+def check_generator(
+    call: Callable[[Tensor], Any], latent_dim: int, device: torch.device, name: str
+) -> GeneratorCheck:
+    """Render a few latents and check the images.
 
     Args:
         call: the generator.
-        name: what the sentences call it, as "load_gan.path: FILE".
+        latent_dim: D of its latents.
+        device: of the latents.
+        name: what error sentences call the generator, as "load_gan.path: FILE".
 
-    Raises `UserError` where it fails, where what it gives are no images [n, 3, R, R] in about [-1, 1], where
-    the images do not depend on the latents, or depend on anything but their own latent.
+    Returns:
+        What the images show.
+
+    Raises:
+        UserError: the generator fails; its output is not images [n, 3, R, R] in about [-1, 1]; or an image
+            does not depend on its own latent, or depends on anything else.
     """
     z = torch.randn(COUNT, latent_dim, generator=torch.Generator().manual_seed(0)).to(device)
     images = _images(call, z, name)
@@ -57,11 +65,11 @@ def probe(call: Callable[[Tensor], Any], latent_dim: int, device: torch.device, 
             f"{name} gives images that depend on the other latents of their batch: batch normalisation is in "
             "training mode; write it in evaluation mode."
         )
-    return Probe(images.shape[-1], not _differ(_images(call, 2 * z, name), images))
+    return GeneratorCheck(images.shape[-1], not _differ(_images(call, 2 * z, name), images))
 
 
 def _images(call: Callable[[Tensor], Any], z: Tensor, name: str) -> Tensor:
-    """call(z) as float32, of the shape and the type that images have."""
+    """Call the generator; return float32 images, or raise `UserError` if these are no images."""
     n, latent_dim = z.shape
     try:
         images = call(z)
@@ -96,5 +104,5 @@ def _refuse_strange_values(images: Tensor, name: str) -> None:
 
 
 def _differ(first: Tensor, second: Tensor) -> bool:
-    """Whether two sets of images would differ by a step of an 8-bit image anywhere."""
+    """Tell whether two sets of images differ anywhere by more than a step of an 8-bit image."""
     return (first - second).abs().max().item() > LEVEL

@@ -1,11 +1,11 @@
 """A user's own generator: a TorchScript file, a torch.export file, or a function of their own code.
 
 All three are programs and run with all your rights: **load only those you trust**. A file must have the
-sha256 that the parameters name, so that what runs is what was looked at.
+sha256 that the parameters name, so that only the file that was inspected runs.
 
-`torch.export.load` is no exception (torch 2.15, tried with a crafted file): it reads the sample inputs with
-`torch.load(weights_only=False)` where they are no tensors, weights that are marked as pickled likewise, and
-opaque constants with `pickle.loads`, so that a `.pt2` can run any code while it is opened.
+`torch.export.load` is no safer (torch 2.15, tried with a crafted file): it reads sample inputs that are no
+tensors with `torch.load(weights_only=False)`, likewise weights that are marked as pickled, and opaque
+constants with `pickle.loads`, so that a `.pt2` can run any code while it is opened.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from generators.networks.files import refuse_another_file
 from generators.networks.parameters import Exported, Factory, TorchScript
-from generators.networks.probing import first_line, probe
+from generators.networks.probing import check_generator, first_line
 from pipeline.errors import UserError
 
 Call = Callable[[Tensor], Any]
@@ -31,7 +31,12 @@ FILES = {"torchscript": "generator.pt", "exported": "generator.pt2"}  # names in
 
 @dataclass(frozen=True)
 class Opened:
-    """A program, and the sizes D of latents that it may take: the one it names, or those of its weights."""
+    """Holds a program, and the sizes of latents that it may take.
+
+    Attributes:
+        call: the program.
+        latent_dims: the size D that the program names, or else all sizes in the shapes of its weights.
+    """
 
     call: Call
     latent_dims: tuple[int, ...]
@@ -39,26 +44,38 @@ class Opened:
 
 @dataclass(frozen=True)
 class Program:
-    """A program as a generator: z [n, latent_dim] to images [n, 3, resolution, resolution], in float32."""
+    """Makes a program a generator: z [n, latent_dim] to images [n, 3, resolution, resolution], in float32."""
 
     call: Call
     latent_dim: int
     resolution: int
 
     def __call__(self, z: Tensor) -> Tensor:
-        # What it computes in is the program's own affair: many were never run in bfloat16.
+        """Render latents in float32."""
+        # The program chooses its own precision: many were never run in bfloat16.
         with torch.autocast(z.device.type, enabled=False):
             images: Tensor = self.call(z.float())
         return images
 
 
-# Opening
+# --- Opening ---------------------------------------------------------------------------------------------
 
 
 def open_torchscript(path: Path, device: torch.device) -> Opened:
-    """Load a TorchScript file, in evaluation mode; `UserError` where it is none."""
+    """Load a TorchScript file, in evaluation mode.
+
+    Args:
+        path: the file.
+        device: where to put the program.
+
+    Returns:
+        The program, and the sizes of latents that it may take.
+
+    Raises:
+        UserError: the file is no TorchScript.
+    """
     try:
-        with warnings.catch_warnings():  # torch would rather have another format: the user may have none
+        with warnings.catch_warnings():  # torch recommends another format, which the user may not have
             warnings.simplefilter("ignore", FutureWarning)
             module = torch.jit.load(path, map_location=device).eval()
     except Exception as error:  # torch raises several kinds, all meaning the same
@@ -71,9 +88,17 @@ def open_torchscript(path: Path, device: torch.device) -> Opened:
 def open_exported(path: Path, device: torch.device) -> Opened:
     """Load a torch.export file; the size of its latents is that of its input.
 
-    Raises `UserError` where the file is none, or takes anything but one batch of latents of any number.
+    Args:
+        path: the file.
+        device: where to put the program.
+
+    Returns:
+        The program, and the one size of latents that it takes.
+
+    Raises:
+        UserError: the file is no torch.export file, or takes anything but one batch of any number of latents.
     """
-    from torch.export.passes import move_to_device_pass  # a second to import, and most runs do without
+    from torch.export.passes import move_to_device_pass  # lazy: slow import
 
     try:
         program = move_to_device_pass(torch.export.load(path), device)
@@ -98,10 +123,18 @@ def open_exported(path: Path, device: torch.device) -> Opened:
 
 
 def open_factory(factory: str, device: torch.device) -> Opened:
-    """Call `module:function` of the user's code; what it gives is a module (put into evaluation mode) or a
-    callable.
+    """Call a function of the user's code that returns a generator.
 
-    Raises `UserError` where there is no such function, where it fails or gives something else.
+    Args:
+        factory: the function, as module:function. It returns a module (which is put into evaluation mode) or
+            another callable.
+        device: where to put a module.
+
+    Returns:
+        The program, and the sizes of latents that it may take.
+
+    Raises:
+        UserError: there is no such function, or it fails or returns something else.
     """
     module_name, _, function = factory.partition(":")
     try:
@@ -118,7 +151,7 @@ def open_factory(factory: str, device: torch.device) -> Opened:
 
 
 def _latent_dims_of(program: Any) -> tuple[int, ...]:
-    """Its attribute `latent_dim`, or else every size that occurs in the shapes of its weights."""
+    """Return the program's attribute `latent_dim`, or else every size in the shapes of its weights."""
     named = getattr(program, "latent_dim", None)
     if isinstance(named, int):
         return (named,)
@@ -128,13 +161,21 @@ def _latent_dims_of(program: Any) -> tuple[int, ...]:
     return tuple(sorted({size for weight in weights for size in weight.shape}))
 
 
-# Bringing in
+# --- Importing -------------------------------------------------------------------------------------------
 
 
 def import_file(section: TorchScript | Exported, folder: Path, device: torch.device) -> dict[str, Any]:
-    """Copy a program's file into `folder`; what the card must say to load it again.
+    """Copy a program's file into `folder`.
 
-    Raises `UserError` where the file is not the expected one, or no generator that zprime can use.
+    If the file is not the expected one, or is no generator that zprime can use, a `UserError` says so.
+
+    Args:
+        section: the program's path and sha256.
+        folder: where to copy it to.
+        device: where to try it.
+
+    Returns:
+        What the card must say to load it again.
     """
     path = section.path
     name = f"load_gan.path: {path}"
@@ -152,7 +193,7 @@ def import_file(section: TorchScript | Exported, folder: Path, device: torch.dev
 
 
 def import_factory(section: Factory, folder: Path, device: torch.device) -> dict[str, Any]:
-    """What the card must say to call the user's function again; the code stays where it is."""
+    """Try the user's function, and return what the card must say to call it again; the code is not copied."""
     opened = open_factory(section.factory, device)
     return {
         "kind": "factory",
@@ -166,15 +207,24 @@ def _sizes(opened: Opened, asked: int | None, device: torch.device, name: str) -
     latent_dim = asked or latent_dim_of(opened, device, name)
     return {
         "latent_dim": latent_dim,
-        "resolution": probe(opened.call, latent_dim, device, name).resolution,
+        "resolution": check_generator(opened.call, latent_dim, device, name).resolution,
     }
 
 
 @torch.inference_mode()
 def latent_dim_of(opened: Opened, device: torch.device, name: str) -> int:
-    """The size D of the latents [n, D] that a program takes.
+    """Find the size D of the latents [n, D] that a program takes.
 
-    Raises `UserError` where no size or more than one can be the right one.
+    Args:
+        opened: the program, and the sizes that it may take.
+        device: where to try it.
+        name: what error sentences call it.
+
+    Returns:
+        D.
+
+    Raises:
+        UserError: none of the sizes works, or more than one.
     """
     if len(opened.latent_dims) == 1:
         return opened.latent_dims[0]
@@ -182,9 +232,9 @@ def latent_dim_of(opened: Opened, device: torch.device, name: str) -> int:
     for size in opened.latent_dims:
         try:
             shapes[size] = tuple(opened.call(torch.zeros(2, size, device=device)).shape)
-        except Exception:  # a wrong size: programs have many ways to say so
+        except Exception:  # a wrong size: programs raise anything
             continue
-    # Where a size gives one image per latent, sizes that merely run are wrong ones.
+    # If some sizes give one image per latent, the sizes that merely run without error are wrong.
     fitting = [size for size, shape in shapes.items() if len(shape) == 4 and shape[0] == 2] or list(shapes)
     if not fitting:
         raise UserError(

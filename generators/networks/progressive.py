@@ -1,8 +1,8 @@
 """The progressive GAN's networks (Karras et al., ICLR 2018), from 4 px up.
 
-Equalised learning rate, pixel normalisation (of the input too), minibatch standard deviation, nearest
-upsampling, linear fade-in of each new resolution; a mapping network by parameter. Images are float
-[n, 3, R, R] in [-1, 1].
+They have equalised learning rates, pixel normalisation (of the input too), minibatch standard deviation,
+nearest upsampling, a linear fade-in of each new resolution and, by parameter, a mapping network. Images are
+float [n, 3, R, R] in [-1, 1].
 """
 
 import math
@@ -13,16 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SLOPE = 0.2  # of the leaky ReLU, taken in place: a tenth of a step
+SLOPE = 0.2  # of the leaky ReLU, which runs in place: saves a tenth of a step's time
 MINIBATCH_GROUP = 4
 
 
 def _parts(layer: "EqualizedConv2d | EqualizedLinear", x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """The weight and the bias to use on x, and what to multiply the outcome by.
+    """Return the weight and the bias to use on x, and the factor to multiply the outcome by.
 
-    pytorch_GAN_zoo computes scale (W x + b), bias and all. In float32 so do layers with `scales_bias`, since
-    every other order of the same formula rounds otherwise; in bfloat16 the weights are scaled, which is
-    quicker.
+    pytorch_GAN_zoo computes scale (W x + b): the bias is scaled, too. In float32 layers with `scales_bias` do
+    the same, since every other order of the same formula rounds otherwise; in bfloat16 the weights are
+    scaled, which is faster.
+
+    Args:
+        layer: the layer.
+        x: its input.
+
+    Returns:
+        Weight, bias and factor.
     """
     assert layer.bias is not None
     if not layer.scales_bias:
@@ -33,10 +40,14 @@ def _parts(layer: "EqualizedConv2d | EqualizedLinear", x: Tensor) -> tuple[Tenso
 
 
 class EqualizedConv2d(nn.Conv2d):
-    """A convolution whose weights are N(0, 1) and scaled by gain / √fan_in at every use.
+    """Convolves with weights that are N(0, 1) and scaled by gain / √fan_in at every use.
 
     Args:
-        scales_bias: the scale multiplies the bias too.
+        inputs: channels of the input.
+        outputs: channels of the output.
+        kernel: side of the kernel, px.
+        gain: of the layer.
+        scales_bias: whether the scale multiplies the bias, too.
     """
 
     def __init__(
@@ -50,13 +61,14 @@ class EqualizedConv2d(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
+        """Convolve the input."""
         weight, bias, scale = _parts(self, input)
         output: Tensor = self._conv_forward(input, weight, bias)
         return output if scale == 1.0 else output * scale
 
 
 class EqualizedLinear(nn.Linear):
-    """A linear layer, equalised as `EqualizedConv2d` is."""
+    """Applies a linear layer, equalised as `EqualizedConv2d` is."""
 
     def __init__(
         self, inputs: int, outputs: int, gain: float = math.sqrt(2), scales_bias: bool = False
@@ -68,21 +80,29 @@ class EqualizedLinear(nn.Linear):
         nn.init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
+        """Apply the layer."""
         weight, bias, scale = _parts(self, input)
         output = F.linear(input, weight, bias)
         return output if scale == 1.0 else output * scale
 
 
 def pixel_norm(x: Tensor) -> Tensor:
-    """x [n, C, ...] with unit mean square over the channels C of every pixel; of the dtype of x."""
-    # A GPU's autocast takes rsqrt in float32, and what it is multiplied with would become that too.
+    """Scale x [n, C, ...] to unit mean square over the channels C of every pixel, in the dtype of x."""
+    # On a GPU, autocast computes rsqrt in float32, which would turn the product into float32, too.
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8).to(x.dtype)
 
 
 def minibatch_std(x: Tensor, group: int = MINIBATCH_GROUP) -> Tensor:
-    """x [n, C, H, W] and one more channel: the mean standard deviation within groups of images.
+    """Append a channel with the mean standard deviation within groups of images.
 
     A batch that `group` does not divide is taken as one group.
+
+    Args:
+        x: features, [n, C, H, W].
+        group: images in a group.
+
+    Returns:
+        The features, [n, C + 1, H, W].
     """
     n = x.shape[0]
     size = group if n % group == 0 else n
@@ -93,23 +113,23 @@ def minibatch_std(x: Tensor, group: int = MINIBATCH_GROUP) -> Tensor:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Nearest neighbour, twice the side; of the dtype of x, which autocast would turn float32."""
+    """Double the side by nearest neighbour, in the dtype of x, which autocast would turn into float32."""
     with torch.autocast(x.device.type, enabled=False):
         return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 def downsample(x: Tensor) -> Tensor:
-    """The mean of 2 x 2 pixels, half the side."""
+    """Halve the side by the mean of 2 x 2 pixels."""
     return F.avg_pool2d(x, 2)
 
 
 def resolutions_up_to(resolution: int) -> list[int]:
-    """[4, 8, ..., resolution]."""
+    """List the resolutions [4, 8, ..., resolution], px."""
     return [4 * 2**k for k in range(resolution.bit_length() - 2)]
 
 
 def _takes_kernel(x: Tensor) -> bool:
-    """Whether `generators.networks.kernels` can take over: it renders in bfloat16, on a GPU Triton knows."""
+    """Tell whether `generators.networks.kernels` can be used: for bfloat16, on a GPU that Triton knows."""
     if not x.is_cuda or torch.is_grad_enabled() or not torch.is_autocast_enabled("cuda"):
         return False
     if find_spec("triton") is None:
@@ -120,7 +140,7 @@ def _takes_kernel(x: Tensor) -> bool:
 
 
 class _GeneratorBlock(nn.Module):
-    """Two convolutions with leaky ReLU and pixel norm, at one resolution."""
+    """Applies two convolutions with leaky ReLU and pixel norm, at one resolution."""
 
     def __init__(self, inputs: int, outputs: int, scales_bias: bool) -> None:
         super().__init__()
@@ -133,7 +153,7 @@ class _GeneratorBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """z [n, latent_dim] to images [n, 3, resolution, resolution].
+    """Maps z [n, latent_dim] to images [n, 3, resolution, resolution].
 
     Args:
         latent_dim: D of z.
@@ -141,7 +161,8 @@ class Generator(nn.Module):
         channels: of each resolution's features, by px.
         mapping_layers: of the network from the normalised z to w; 0 for none.
         mapping_width: of its hidden layers.
-        scales_bias: the networks of pytorch_GAN_zoo, whose layers all have the gain √2 and scale their bias.
+        scales_bias: whether to build the networks of pytorch_GAN_zoo, whose layers all have the gain √2 and
+            scale their bias.
     """
 
     def __init__(
@@ -161,7 +182,7 @@ class Generator(nn.Module):
         self.channels = [channels[size] for size in sizes]
         widths = [latent_dim, *[mapping_width] * (mapping_layers - 1), latent_dim]
         self.mapping = nn.ModuleList(EqualizedLinear(widths[k], widths[k + 1]) for k in range(mapping_layers))
-        # The gains are those of Karras et al.: the 4 x 4 features have the variance of a convolution's.
+        # The gains are those of Karras et al.: they give the 4 x 4 features the variance of a convolution's.
         first_gain, rgb_gain = (math.sqrt(2), math.sqrt(2)) if scales_bias else (math.sqrt(2) / 4, 1.0)
         self.first = EqualizedLinear(latent_dim, self.channels[0] * 16, first_gain, scales_bias)
         self.first_conv = EqualizedConv2d(self.channels[0], self.channels[0], 3, scales_bias=scales_bias)
@@ -173,21 +194,26 @@ class Generator(nn.Module):
         )
 
     def map(self, z: Tensor) -> Tensor:
-        """The normalised z [n, D], through the mapping network where there is one: w [n, D]."""
+        """Normalise z [n, D] and send it through the mapping network, if there is one: w [n, D]."""
         w = pixel_norm(z)
         for layer in self.mapping:
             w = F.leaky_relu(layer(w), SLOPE, inplace=True)
         return w
 
     def forward(self, z: Tensor, resolution: int | None = None, alpha: float = 1.0) -> Tensor:
-        """Images at `resolution` (the finished one by default).
+        """Render latents.
 
         Args:
+            z: latents, [n, D].
+            resolution: of the images, px; None: that of the finished network.
             alpha: the share of the newest block; below 1 the resolution is faded in over the one below.
+
+        Returns:
+            The images, [n, 3, resolution, resolution].
         """
         level = len(resolutions_up_to(resolution or self.resolution)) - 1
         x = self.first(self.map(z)).reshape(z.shape[0], self.channels[0], 4, 4)
-        # Quicker, but its sums round otherwise: in float32 the images of pytorch_GAN_zoo are to be its own.
+        # Faster, but its sums round otherwise: in float32 the images must equal those of pytorch_GAN_zoo.
         if not self.scales_bias or torch.is_autocast_enabled(z.device.type):
             x = x.contiguous(memory_format=torch.channels_last)
         x = pixel_norm(F.leaky_relu(x, SLOPE, inplace=True))
@@ -205,7 +231,7 @@ class Generator(nn.Module):
         return image
 
     def _fused(self, x: Tensor, level: int) -> Tensor:
-        """The features that `forward` makes of those that its first convolution takes, by the kernel."""
+        """Compute the last features of `forward` with the kernel, from the input of the first convolution."""
         from generators.networks.kernels import finish
 
         blocks = self.blocks[:level].modules()
@@ -219,7 +245,7 @@ class Generator(nn.Module):
 
 
 class _DiscriminatorBlock(nn.Module):
-    """Two convolutions with leaky ReLU, then half the side."""
+    """Applies two convolutions with leaky ReLU, then halves the side."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -232,10 +258,11 @@ class _DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [n, 3, R, R] to logits [n], the generator's mirror image.
+    """Maps images [n, 3, R, R] to logits [n]; it mirrors the generator.
 
     Args:
-        resolution, channels: as the generator's.
+        resolution: of the finished network, px, as the generator's.
+        channels: of each resolution's features, by px, as the generator's.
     """
 
     def __init__(self, resolution: int, channels: Mapping[int, int]) -> None:
@@ -252,7 +279,7 @@ class Discriminator(nn.Module):
         self.logit = EqualizedLinear(widths[0], 1, gain=1.0)
 
     def forward(self, images: Tensor, alpha: float = 1.0) -> Tensor:
-        """Logits of images at any of the network's resolutions; `alpha` as the generator's."""
+        """Compute the logits [n] of images at any resolution of the network; `alpha` as the generator's."""
         level = len(resolutions_up_to(images.shape[-1])) - 1
         x = F.leaky_relu(self.from_rgb[level](images), SLOPE, inplace=True)
         for k in range(level, 0, -1):

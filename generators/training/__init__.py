@@ -1,1 +1,1 @@
-"""How generators are trained."""
+"""The training of generators."""

@@ -11,12 +11,21 @@ from generators.training.parameters import DiffAugment
 
 
 def translate(images: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Move each image by up to `share` of its side in both directions; zeros come in."""
+    """Move each image by up to `share` of its side in both directions, filling in zeros.
+
+    Args:
+        images: [n, 3, H, W].
+        share: of the side, in [0, 0.5].
+        random: advanced by the draw.
+
+    Returns:
+        The moved images, [n, 3, H, W].
+    """
     n, _, height, width = images.shape
     reach_y, reach_x = round(height * share), round(width * share)
     dy = torch.randint(-reach_y, reach_y + 1, (n, 1), generator=random).to(images.device)
     dx = torch.randint(-reach_x, reach_x + 1, (n, 1), generator=random).to(images.device)
-    # One border pixel of zeros takes whatever is looked up outside.
+    # Positions outside are clamped to a border of zeros, one pixel wide.
     padded = F.pad(images, (1, 1, 1, 1))
     y = (torch.arange(height, device=images.device) + dy + 1).clamp(0, height + 1)
     x = (torch.arange(width, device=images.device) + dx + 1).clamp(0, width + 1)
@@ -25,7 +34,16 @@ def translate(images: Tensor, share: float, random: torch.Generator) -> Tensor:
 
 
 def cut_out(images: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Set a square of `share` of the side to zero, at a random place, partly outside at times."""
+    """Set a square of each image to zero, at a random place, which may lie partly outside.
+
+    Args:
+        images: [n, 3, H, W].
+        share: the square's side as a share of the image's, in [0, 1].
+        random: advanced by the draw.
+
+    Returns:
+        The images with a hole, [n, 3, H, W].
+    """
     n, _, height, width = images.shape
     size_y, size_x = round(height * share), round(width * share)
     top = torch.randint(-(size_y // 2), height - size_y // 2, (n, 1), generator=random).to(images.device)
@@ -50,7 +68,16 @@ def change_color(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, parameters: DiffAugment, random: torch.Generator) -> Tensor:
-    """The distortions that the parameters ask for, in DiffAugment's order."""
+    """Apply the distortions that the parameters ask for, in DiffAugment's order.
+
+    Args:
+        images: [n, 3, H, W].
+        parameters: which distortions, and how strong.
+        random: advanced by the draws.
+
+    Returns:
+        The distorted images, [n, 3, H, W].
+    """
     if parameters.color:
         images = change_color(images, random)
     if parameters.translation > 0:

@@ -1,7 +1,7 @@
-"""Training of the progressive GAN: one step, the schedule over resolutions, state that resumes.
+"""Training of the progressive GAN: one step, the schedule over resolutions, and state that resumes.
 
 Every random number comes from (seed, step number), so that a run that was killed and resumed from a
-checkpoint computes what an undisturbed one does.
+checkpoint computes the same as an undisturbed one.
 """
 
 import copy
@@ -33,7 +33,15 @@ ReadImages = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the schedule: its number, its resolution (px), and how far that is faded in."""
+    """Describes one step of the schedule.
+
+    Attributes:
+        number: among all steps, from 0.
+        resolution: px.
+        alpha: how far the resolution is faded in, in (0, 1].
+        batch_size: images, over all processes.
+        ema_decay: the weight of the old value in the generator's average.
+    """
 
     number: int
     resolution: int
@@ -43,10 +51,16 @@ class Step:
 
 
 def schedule(parameters: TrainGAN) -> list[Step]:
-    """All steps of a training, in order.
+    """List all steps of a training.
 
-    The half-life of the generator's average is a share of the images seen so far at the resolution,
-    but at most `ema_images`: a long one would leave a short training's average blurred.
+    The half-life of the generator's average is a share of the images seen so far at the resolution, but at
+    most `ema_images`: a long one would leave a short training's average blurred.
+
+    Args:
+        parameters: the section `train_gan`.
+
+    Returns:
+        The steps, in order.
     """
     sizes = resolutions_up_to(parameters.resolution) if parameters.growing else [parameters.resolution]
     steps: list[Step] = []
@@ -68,7 +82,16 @@ def schedule(parameters: TrainGAN) -> list[Step]:
 
 
 def shrink(images: Tensor, resolution: int, alpha: float) -> Tensor:
-    """Real images at a resolution of the schedule, as the networks see them while it fades in."""
+    """Resize real images to a resolution of the schedule, blended as far as it is faded in.
+
+    Args:
+        images: [n, 3, H, W].
+        resolution: px.
+        alpha: the share of the resolution itself; the rest is that of half the resolution, enlarged.
+
+    Returns:
+        The images, [n, 3, resolution, resolution].
+    """
     images = F.interpolate(images, size=(resolution, resolution), mode="area")
     if alpha < 1.0:
         coarse = F.avg_pool2d(images, 2)
@@ -77,35 +100,43 @@ def shrink(images: Tensor, resolution: int, alpha: float) -> Tensor:
 
 
 @dataclass
-class Losses:
-    """The history of a training: means over the steps between two records."""
+class LossHistory:
+    """Records the losses of a training, as means over the steps between two records.
+
+    Attributes:
+        records: step (from 1), resolution (px) and mean losses of each record.
+        sums: of each loss since the last record.
+        count: steps since the last record.
+    """
 
     records: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
     count: int = 0
 
     def add(self, **losses: Tensor) -> None:
+        """Add the losses of a step."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.count += 1
 
     def record(self, step: Step) -> None:
+        """Record the means since the last record, and start anew."""
         means = {name: total / self.count for name, total in self.sums.items()}
         self.records.append({"step": step.number + 1, "resolution": step.resolution, **means})
         self.sums, self.count = {}, 0
 
 
 class GANTraining:
-    """The networks, their optimisers and averages, and one training step.
+    """Holds the networks, their optimisers and the generator's average, and takes training steps.
 
     Args:
         parameters: the section `train_gan`.
-        read: gives the real images at positions [n]: uint8 [n, H, W, 3], H at least the resolution.
+        read: returns the real images at positions [n]: uint8 [n, H, W, 3], H at least the resolution.
         groups: the group of each of these images, [N]; how often they are drawn depends on it.
-        accelerator: the device, the precision and the processes. Each of several processes sees its
-            share of every batch, and their gradients are averaged.
+        accelerator: the device, the precision and the processes. Each of several processes sees its share of
+            every batch, and their gradients are averaged.
 
-    Raises `UserError` where a batch cannot be shared evenly.
+    If the processes cannot share a batch evenly, a `UserError` says so.
     """
 
     def __init__(
@@ -132,7 +163,7 @@ class GANTraining:
         self.generator_optimizer = self._optimizer(self.generator)
         self.discriminator_optimizer = self._optimizer(self.discriminator)
         self.loss = LOSSES[parameters.loss]
-        self.losses = Losses()
+        self.losses = LossHistory()
 
     def _optimizer(self, network: nn.Module) -> torch.optim.Adam:
         return torch.optim.Adam(network.parameters(), lr=self.parameters.learning_rate, betas=ADAM_BETAS)
@@ -156,14 +187,14 @@ class GANTraining:
         penalty = self._penalty(real, fake, step, random)
         self._descend(self.discriminator, self.discriminator_optimizer, discriminator_loss + penalty)
 
-        # The same generated images serve both updates: one forward pass of the generator saved.
+        # The same generated images serve both updates: that saves one forward pass of the generator.
         self.discriminator.requires_grad_(False)
         with self.accelerator.autocast():
             fake_logits = self._criticise(fake, step, random)
         generator_loss = self.loss.generator(real_logits.detach(), fake_logits)
         self._descend(self.generator, self.generator_optimizer, generator_loss)
         self._average(step.ema_decay)
-        # Reduced at every step, so that the main process's state is that of all.
+        # Reduced at every step, so that the main process's losses are the mean over all processes.
         losses = torch.stack([discriminator_loss.detach(), generator_loss.detach()])
         losses = self.accelerator.reduce(losses, "mean")
         self.losses.add(discriminator=losses[0], generator=losses[1])
@@ -197,7 +228,7 @@ class GANTraining:
         return logits
 
     def _penalty(self, real: Tensor, fake: Tensor, step: Step, random: torch.Generator) -> Tensor:
-        """The gradient penalty in fp32, weighted for the steps that leave it out."""
+        """Compute the gradient penalty in float32, weighted to make up for the steps that leave it out."""
         parameters = self.parameters
         zero = torch.zeros((), device=self.device)
         if step.number % parameters.penalty_interval or parameters.gradient_penalty == 0:
@@ -220,7 +251,7 @@ class GANTraining:
             averaged.lerp_(current, 1.0 - decay)
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """Return everything that the next step depends on."""
         return {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -231,24 +262,24 @@ class GANTraining:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a state that `state` gave."""
+        """Take up a state that `state` returned."""
         for name in ("generator", "discriminator", "averaged"):
             getattr(self, name).load_state_dict(state[name])
             optimizer = getattr(self, f"{name}_optimizer", None)
             if optimizer is not None:
                 optimizer.load_state_dict(state[f"{name}_optimizer"])
-        self.losses = Losses(**state["losses"])
+        self.losses = LossHistory(**state["losses"])
 
 
 def sampling_weights(groups: NDArray[np.int64], group_balance: float) -> NDArray[np.float64]:
-    """How often images of these groups [N] are drawn, relatively: n_g^-group_balance, [N]."""
+    """Compute how often images of these groups [N] are drawn, relatively: n_g^-group_balance, [N]."""
     sizes = np.bincount(groups)
     weights: NDArray[np.float64] = sizes[groups].astype(np.float64) ** -group_balance
     return weights
 
 
 def new_generator(parameters: TrainGAN) -> Generator:
-    """The generator that the parameters describe, with fresh weights."""
+    """Create the generator that the parameters describe, with fresh weights."""
     return Generator(
         parameters.latent_dim,
         parameters.resolution,
@@ -258,18 +289,21 @@ def new_generator(parameters: TrainGAN) -> Generator:
     )
 
 
-def train(
+def train_gan(
     session: Session, training: GANTraining, on_resolution: Callable[[int], None], records: int = 200
 ) -> Generator:
-    """Run the whole schedule, or what an interrupted run left of it; gives the averaged generator.
+    """Run the whole schedule, or the rest of it after an interruption.
+
+    If the losses are no longer finite, a `UserError` says so.
 
     Args:
-        session: its accelerator is the training's.
+        session: name and checkpoint of the training; its accelerator is the training's.
+        training: the networks and their state.
         on_resolution: called with the resolution (px) whenever one is finished, in the main process.
         records: how many points of the losses to keep.
 
-    Raises:
-        UserError: the losses are no longer finite.
+    Returns:
+        The averaged generator.
     """
     steps = schedule(training.parameters)
     run_steps(session, _Scheduled(session, training, steps, on_resolution, records), len(steps))
@@ -277,7 +311,7 @@ def train(
 
 
 class _Scheduled:
-    """A training over its schedule; the arguments are those of `train`."""
+    """Runs a training over its schedule; arguments as those of `train_gan`."""
 
     def __init__(
         self,
@@ -292,7 +326,7 @@ class _Scheduled:
         self.state = training.state
 
     def step(self, number: int) -> StepDone:
-        """Take a step; record the losses where that is due, and tell of a resolution that is finished."""
+        """Take a step, record the losses if that is due, and report a resolution that is finished."""
         step, is_last = self.steps[number], number + 1 == len(self.steps)
         self.training.step(step)
         if (number + 1) % self.every == 0 or is_last:
@@ -304,7 +338,7 @@ class _Scheduled:
         return StepDone(note=f"{step.resolution} px")
 
     def check(self, number: int) -> None:
-        """Raise `UserError` where a loss since the last record was not finite."""
+        """Raise `UserError` if a loss since the last record was not finite."""
         self._refuse_divergence(number, self.training.losses.sums)
 
     def load_state(self, state: dict[str, Any], done: int) -> None:

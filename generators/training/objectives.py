@@ -1,6 +1,6 @@
-"""Losses of the GAN: Wasserstein with gradient penalty, non-saturating, relativistic; R1 and R2.
+"""Losses of the GAN: Wasserstein with gradient penalty, non-saturating and relativistic; penalties R1 and R2.
 
-Each loss takes logits [n] of real and generated images and gives a scalar to minimise.
+Each loss takes logits [n] of real and of generated images and returns a scalar to minimise.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Critic = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """What the discriminator and the generator minimise, given (real logits, generated logits)."""
+    """Holds what the discriminator and the generator minimise, given (real logits, generated logits)."""
 
     discriminator: Loss
     generator: Loss
@@ -44,23 +44,29 @@ LOSSES = {
 
 
 def squared_gradient_norm(critic: Critic, images: Tensor) -> Tensor:
-    """||∇ critic||² at each image: [n]. The graph is kept, for a second derivative."""
+    """Compute ||∇ critic||² at each image, [n]; the graph is kept, for a second derivative."""
     images = images.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
     return gradient.float().square().flatten(1).sum(dim=1)
 
 
 def zero_centred_penalty(critic: Critic, images: Tensor, gamma: float) -> Tensor:
-    """γ/2 E||∇ critic||² (Mescheder et al., 2018): R1 at real images, R2 at generated ones."""
+    """Compute γ/2 E||∇ critic||² (Mescheder et al., 2018): R1 at real images, R2 at generated ones."""
     return gamma / 2 * squared_gradient_norm(critic, images).mean()
 
 
 def wasserstein_penalty(critic: Critic, real: Tensor, fake: Tensor, share: Tensor, weight: float) -> Tensor:
-    """λ E(||∇ critic|| - 1)² between real and generated images (Gulrajani et al., 2017).
+    """Compute λ E(||∇ critic|| - 1)² between real and generated images (Gulrajani et al., 2017).
 
     Args:
-        share: [n, 1, 1, 1] in [0, 1], how far each point lies from the real image to the generated one.
+        critic: images to logits [n].
+        real: images, [n, 3, R, R].
+        fake: generated images, [n, 3, R, R].
+        share: how far each point lies from the real image to the generated one, [n, 1, 1, 1] in [0, 1].
         weight: λ.
+
+    Returns:
+        The penalty, a scalar.
     """
     between = torch.lerp(real, fake.detach(), share)
     norm = (squared_gradient_norm(critic, between) + 1e-12).sqrt()

@@ -12,12 +12,16 @@ from pipeline.parameters import Parameters
 
 
 class DiffAugment(Parameters):
+    """Says which distortions of DiffAugment real and generated images get."""
+
     translation: float = Field(0.0, ge=0, le=0.5)  # share of the image's side
     cutout: float = Field(0.0, ge=0, le=1)  # share of the image's side
     color: bool = False  # never where colour is an attribute
 
 
 class TrainGAN(Parameters):
+    """Says how the GAN is built and trained."""
+
     resolution: int = Field(32, ge=4, le=256)  # px, a power of two
     growing: bool = True  # from 4 px up; false: at `resolution` from the start
     latent_dim: int = Field(64, ge=1)

@@ -1,1 +1,1 @@
-"""What can change a byte of an output: seeds, groups, batches, files, tables, stores, pictures, tensors."""
+"""Everything that can change a byte of an output: seeds, batches, files, tables, stores, types of arrays."""

@@ -1,4 +1,4 @@
-"""Computing in batches, smaller ones where the memory of the device does not suffice; images leaving it."""
+"""Computes in batches, with smaller ones if the device's memory does not suffice; copies images from it."""
 
 from collections.abc import Callable
 
@@ -19,10 +19,22 @@ def in_batches(
     batch_size: int,
     on_batch: Callable[[int], object] = lambda items: None,
 ) -> int:
-    """Call ``compute(start, stop)`` for items 0 to count - 1; the batch size that memory sufficed for.
+    """Call ``compute(start, stop)`` for batches of items 0 to count - 1.
 
-    A batch that the device has no memory for is halved and computed again, and so are those after it.
-    `UserError` where a single item does not fit.
+    If the device has no memory for a batch, this batch and all later ones are halved.
+
+    Args:
+        compute: computes the items from `start` to before `stop`.
+        count: the number of items.
+        batch_size: the number of items in a batch at first.
+        on_batch: called after each batch with the number of its items.
+
+    Returns:
+        The batch size that the memory sufficed for.
+
+    Raises:
+        UserError: not even a single item fits.
+        RuntimeError: `compute` failed for another reason than memory.
     """
     from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
@@ -43,7 +55,7 @@ def in_batches(
             on_batch(stop - start)
             start = stop
             continue
-        # Only here, where the error that holds the batch's tensors is gone.
+        # After the except clause: until then the error holds the batch's tensors.
         clear_device_cache(garbage_collection=True)
         print(
             f"the device has no memory for a batch of {stop - start}: going on with {batch_size}", flush=True
@@ -52,19 +64,33 @@ def in_batches(
 
 
 def evened(batch: Tensor) -> Tensor:
-    """A batch [n, ...] with its last item twice where n is odd; drop what comes of the second.
+    """Repeat the last item of a batch whose length is odd.
 
-    In bfloat16 the CPU's kernels compute the last of an odd number otherwise, by up to 8 of 255: what comes
-    of an item is not to depend on its batch.
+    In bfloat16 the CPU's kernels compute the last item of an odd number differently, by up to 8 of 255; the
+    result for an item must not depend on its batch.
+
+    Args:
+        batch: [n, ...].
+
+    Returns:
+        [n, ...] for even n, else [n + 1, ...]: drop the result for the last item.
     """
     return batch if len(batch) % 2 == 0 else torch.cat([batch, batch[-1:]])
 
 
 def alike(network: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-    """What a network makes of a batch [n, ...]: of every item the same in batches of any size.
+    """Apply a network to a batch so that an item's result is the same in batches of any size.
 
-    A GPU's kernels round otherwise in every size of batch, in bfloat16 by up to 6 of 255. So there the
-    network gets `UNIT` items at a time, which keep it as busy as more would; the last ones are filled up.
+    A GPU's kernels round differently for each batch size, in bfloat16 by up to 6 of 255. So on a GPU the
+    network gets `UNIT` items at a time, which keep it as busy as more would; the last unit is filled up with
+    copies of the last item.
+
+    Args:
+        network: maps [n, ...] to [n, ...].
+        batch: [n, ...].
+
+    Returns:
+        The network's output for the n items, [n, ...].
     """
     if not batch.is_cuda:
         return network(evened(batch))[: len(batch)]
@@ -74,11 +100,11 @@ def alike(network: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
 
 
 class ImagesToHost:
-    """Collects batches of images in one array: from a GPU, while the next batch renders.
+    """Collects batches of images in one array; copies from a GPU while the next batch is rendered.
 
     Args:
-        count: n of all batches together.
-        device: where the batches are.
+        count: the number of images in all batches together.
+        device: the device that the batches are on.
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
@@ -102,7 +128,7 @@ class ImagesToHost:
         batch.record_stream(self.copying)
 
     def array(self) -> NDArray[np.uint8]:
-        """All images, once they are here: uint8 [n, H, W, 3]."""
+        """Wait for the copies to end and return all images: uint8 [n, H, W, 3]."""
         assert self.images is not None, "no batch was put"
         if self.copying is not None:
             self.copying.synchronize()

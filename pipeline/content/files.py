@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and their digests."""
+"""Writes files as a whole or not at all, and computes their digests."""
 
 import hashlib
 import json
@@ -11,16 +11,22 @@ from uuid import uuid4
 
 
 def sha256_of_file(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
+    """Return the sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def committed(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; then it is synced to disk and gets its name `path`.
+    """Give a temporary name to write to; afterwards sync that file to disk and rename it to `path`.
 
-    After a crash `path` is whole or as it was. The temporary name is this writer's alone.
+    After a crash `path` is either complete or as it was before. No other writer uses the temporary name.
+
+    Args:
+        path: the file to write; its folder is made if it is missing.
+
+    Yields:
+        The temporary name, in the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.tmp")

@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def grid(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Images [n, H, W, 3] side by side, row after row: [rows * H, columns * W, 3]; white where none is."""
+    """Arrange images [n, H, W, 3] row by row: [rows * H, columns * W, 3]; cells with no image are white."""
     n, height, width, _ = images.shape
     rows = -(-n // columns)
     cells = np.full((rows * columns, height, width, 3), 255, np.uint8)
@@ -17,7 +17,7 @@ def grid(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 
 
 def save_grid(path: Path, images: NDArray[np.uint8], columns: int, side: int = 64) -> None:
-    """Write a grid as PNG, small images enlarged without smoothing to at least `side` px each."""
+    """Write a grid of images as PNG; enlarge small images, without smoothing, to at least `side` px each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     factor = max(1, side // images.shape[1])
     picture = grid(images, columns).repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,7 +1,7 @@
-"""One loop for all trainings: step by step, with progress, and a state on disk from which a kill is survived.
+"""Runs any training step by step, with progress and a state on disk, so that it goes on after a kill.
 
-What is trained, and how, is the training's own affair (`Resumable`); classifiers, the GAN and the encoder of
-the inversion are three of them.
+A class that implements `Resumable` says what is trained and how: classifiers, the GAN and the encoder of the
+inversion are three such classes.
 """
 
 import math
@@ -14,20 +14,20 @@ from typing import Any, Protocol
 from accelerate import Accelerator
 from torch import Tensor
 
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.content.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import UserError
 from pipeline.progress import progress
 
 
 @dataclass(frozen=True)
 class Session:
-    """Where a training runs and where its state is kept.
+    """Says where a training runs and where its state is kept.
 
     Attributes:
-        name: the training's in progress and errors, such as "train original erm 0".
+        name: the training's name in progress and errors, such as "train original erm 0".
         accelerator: the device, the precision and the processes.
         checkpoint: the file of the state, which the main process writes.
-        checkpoint_seconds: how often the state is saved, at least.
+        checkpoint_seconds: the longest time between two saved states, in seconds.
     """
 
     name: str
@@ -36,18 +36,18 @@ class Session:
     checkpoint_seconds: float
 
     def total(self, tensor: Tensor) -> Tensor:
-        """Give the sum of a tensor over the processes."""
+        """Sum a tensor over the processes."""
         total: Tensor = self.accelerator.reduce(tensor, "sum")
         return total
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """What a step tells the loop.
+    """Reports a finished step to the loop.
 
     Attributes:
         saves: whether the state is to be saved at once.
-        note: what progress shows, such as "32 px".
+        note: a text for the progress, such as "32 px".
     """
 
     saves: bool = False
@@ -55,34 +55,38 @@ class StepDone:
 
 
 class Resumable(Protocol):
-    """A training that `run_steps` can run: its steps depend on its state and on their number alone."""
+    """A training that `run_steps` can run: a step depends only on the training's state and its own number."""
 
     def step(self, number: int) -> StepDone:
-        """Take the step of a number, counted from 0."""
+        """Take the step with this number, counted from 0."""
         ...
 
     def check(self, number: int) -> None:
-        """Raise `UserError` where the training has diverged by this step: its state is not to be saved."""
+        """Raise `UserError` if the training has diverged by this step: its state must not be saved."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Give everything that the next step depends on: tensors and plain values."""
+        """Return everything that the next step depends on, as tensors and plain values."""
         ...
 
     def load_state(self, state: dict[str, Any], done: int) -> None:
-        """Take up the state that `state` gave after `done` steps, at least one."""
+        """Restore the state that `state` returned after `done` steps, at least one."""
         ...
 
 
 def run_steps(session: Session, training: Resumable, steps: int) -> None:
-    """Run a training from step 0 to steps - 1, or what an interrupted run has left of it.
+    """Run a training from step 0 to steps - 1, or the steps that an interrupted run has left.
 
     The state is saved after the last step, after each step that asks for it, and every `checkpoint_seconds`.
+    A `UserError` ends the run if the training has diverged (`Resumable.check`) or if the saved state is
+    damaged (`load_checkpoint`).
 
-    Raises:
-        UserError: the training has diverged, or the saved state is damaged.
+    Args:
+        session: where the training runs and where its state is kept.
+        training: what is trained.
+        steps: how many steps the whole training has.
     """
-    session.accelerator.wait_for_everyone()  # the main process has locked the folder: the state stays
+    session.accelerator.wait_for_everyone()  # the main process has locked the folder: its state stays
     state, done = load_checkpoint(session.checkpoint), 0
     if state is not None:
         done = state["done"]
@@ -101,14 +105,17 @@ def run_steps(session: Session, training: Resumable, steps: int) -> None:
 
 
 def refuse_divergence(name: str, number: int, losses: Iterable[float], remedy: str, note: str = "") -> None:
-    """Raise `UserError` where a loss, or what follows from one, is not finite.
+    """Refuse to go on if a loss, or a figure that follows from one, is not finite.
 
     Args:
-        name: the training's.
-        number: of the step, from 0.
+        name: the training's name.
+        number: the step's number, from 0.
         losses: the figures to look at.
         remedy: what to do, such as "lower optimizer.learning_rate".
         note: where in its schedule the step is, such as "32 px".
+
+    Raises:
+        UserError: a figure is not finite.
     """
     if not all(math.isfinite(loss) for loss in losses):
         place = f" ({note})" if note else ""
@@ -116,5 +123,5 @@ def refuse_divergence(name: str, number: int, losses: Iterable[float], remedy: s
 
 
 def cosine(step: int, steps: int) -> float:
-    """Give the factor of the learning rate at a step, 0 to steps - 1: from 1 down to nearly 0."""
+    """Return the factor of the learning rate at a step, 0 to steps - 1: from 1 down to nearly 0."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))

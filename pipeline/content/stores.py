@@ -2,14 +2,14 @@
 
     index.json                   what the store holds, every file's size and sha256, and its own sha256
     shard-00000.h5               one contiguous, uncompressed array [n, ...]: a reader maps it into memory
-    rows/shard-00000.parquet     the same items' table: id, shard, row, and what else a stage keeps of them
-    files/shard-00000.json       of a shard that is made of many files: the size and sha256 of each
+    rows/shard-00000.parquet     the same items' table: id, shard, row, and further columns of the stage
+    files/shard-00000.json       if the shard is made of many files: the size and sha256 of each
 
 Images are uint8 [n, H, W, 3] under the name "images"; latents float32 [n, D] under "latents"; a store of
 labels has rows only. Items are found by id, never by position. A file is written under a temporary name,
-synced, renamed, and only then recorded: what a record names is whole. Until a store is published, each
-shard's record is a file of its own too, `records/shard-00000.json`, so that whoever makes a shard commits
-it, and an interrupted run finds what is done.
+synced, renamed, and only then recorded: so every file that a record names is complete. Until a store is
+published, each shard's record is a file of its own too, `records/shard-00000.json`: so the process that made
+a shard can commit it, and an interrupted run finds the finished shards.
 """
 
 import hashlib
@@ -40,12 +40,12 @@ RECORDS = Path("records")
 
 
 def shard_name(shard: int) -> str:
-    """The name of a shard's files, without what they end in."""
+    """Return the name of a shard's files, without their extensions."""
     return f"shard-{shard:05d}"
 
 
 def shard_sizes(items: int, shard_size: int) -> list[int]:
-    """The number of items in each shard: `shard_size`, and what is left in the last one."""
+    """Return the number of items in each shard: `shard_size`, and in the last one the rest."""
     return [min(shard_size, items - start) for start in range(0, items, shard_size)]
 
 
@@ -60,10 +60,15 @@ def commit_shard(
     """Commit one shard: its rows, its array if it has one, and last the record that makes it count.
 
     Args:
+        folder: the folder of the unfinished store.
+        shard: the shard's number.
         rows: a column `id` of strings, and further columns to keep; one row per item, in their order.
-        notes: what else the record is to keep, as JSON.
+        array: the name of the array, such as "images"; None for a shard of rows only.
+        items: the array [n, ...]; None for a shard of rows only.
+        notes: further entries of the record, as JSON.
 
-    Gives the record: items, files (size and sha256 of each), notes.
+    Returns:
+        The record: items (their number), files (size and sha256 of each), notes.
     """
     name = shard_name(shard)
     files = {}
@@ -81,9 +86,19 @@ def commit_shard(
 
 
 def _write_array(path: Path, array: str, items: NDArray[Any]) -> None:
-    """Write one contiguous dataset: HDF5 lays the file out, its bytes go past the library.
+    """Write one contiguous dataset: HDF5 lays out the file, the bytes of the array go past the library.
 
-    So a full disk is an OSError with its number, which h5py buries in text, and writing takes half the time.
+    So a full disk raises an OSError with its number, which h5py hides in a text, and writing takes half the
+    time.
+
+    Args:
+        path: the file.
+        array: the dataset's name.
+        items: [n, ...].
+
+    Raises:
+        OSError: the system refused to write; its number was in h5py's text if h5py reported it.
+        RuntimeError: h5py failed for another reason.
     """
     items = np.ascontiguousarray(items)
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -111,13 +126,20 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> dict[str, Any]:
-    """Commit one shard that is made of other files: they are on disk under their names in `folder`.
+    """Commit one shard that is made of other files, which are on disk under their names in `folder`.
 
     Args:
-        files: one, or several in folders that have nothing but the shards' files in them.
+        folder: the folder of the unfinished store.
+        shard: the shard's number.
+        items: how many items the files hold.
+        files: one name, or several in folders that hold nothing but files of shards.
 
-    Gives the record: items, files (size and sha256 of each). Of several files it names the list alone, and
-    the folders that they are in: an index grows with the shards, not with the images.
+    Returns:
+        The record: items, files (size and sha256 of each). For several files it names only their list, and
+        the folders that they are in: so an index grows with the shards, not with the images.
+
+    Raises:
+        ValueError: one of several files lies in `folder` itself.
     """
     record: dict[str, Any] = {"items": items, "files": {name: _record(folder / name) for name in files}}
     if len(files) > 1:
@@ -132,14 +154,14 @@ def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> 
 
 
 def committed_shard(folder: Path, shard: int) -> dict[str, Any] | None:
-    """The record of a finished shard in a store that is being made; None where it is not finished."""
+    """Read the record of a finished shard in an unfinished store; None if the shard is not finished."""
     path = folder / RECORDS / f"{shard_name(shard)}.json"
     record: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
     return record
 
 
 def committed_shards(folder: Path) -> dict[int, dict[str, Any]]:
-    """The records of all finished shards in a store that is being made, by number."""
+    """Read the records of all finished shards in an unfinished store, by shard number."""
     numbers = [int(path.stem.split("-")[1]) for path in (folder / RECORDS).glob("shard-*.json")]
     return {shard: record for shard in sorted(numbers) if (record := committed_shard(folder, shard))}
 
@@ -152,11 +174,19 @@ def finish_store(
     dtype: str = "",
     records: Mapping[int, dict[str, Any]] | None = None,
 ) -> None:
-    """Write the index of a store whose `shards` shards are all committed.
+    """Write the index of a store whose shards are all committed.
 
     Args:
-        records: the shards', by number, from those who made them: on a network file system a fresh file of
-            another machine may not be seen yet. None: they are read from disk.
+        folder: the folder of the store.
+        shards: how many shards the store has.
+        array: the name of the array in each shard, such as "images"; None for a store of rows only.
+        item_shape: the shape of one item.
+        dtype: the array's dtype, such as "uint8".
+        records: the shards' records by number, from the workers that made them: on a network file system a
+            new file of another machine may not be visible yet. None: they are read from disk.
+
+    Raises:
+        RuntimeError: a shard is not committed.
     """
     if records is None:
         records = committed_shards(folder)
@@ -168,8 +198,14 @@ def finish_store(
 
 
 def write_index(folder: Path, about: dict[str, Any]) -> None:
-    """Write a folder's index: what it is about, the size and sha256 of every file not recorded yet, and the
-    sha256 of all that.
+    """Write a folder's index.
+
+    It holds the entries of `about`, the size and sha256 of every file that is not recorded yet, and the
+    sha256 of all these.
+
+    Args:
+        folder: the folder of the store.
+        about: what the store holds; `files` and `shards` in it are records of files.
     """
     files, shards = dict(about.get("files", {})), about.get("shards", [])
     known = {INDEX, *files, *(name for shard in shards for name in shard["files"])}
@@ -182,10 +218,11 @@ def write_index(folder: Path, about: dict[str, Any]) -> None:
 
 
 def remove_temporaries(folder: Path, records: Mapping[int, dict[str, Any]]) -> None:
-    """Remove from a store that is being made what a killed process was about to commit.
+    """Remove the temporary files that a killed process left in an unfinished store.
 
     Args:
-        records: those of its finished shards, by number.
+        folder: the folder of the store.
+        records: the records of its finished shards, by number.
     """
     for path in _paths(folder, records.values()):
         if path.suffix == ".tmp":
@@ -193,7 +230,7 @@ def remove_temporaries(folder: Path, records: Mapping[int, dict[str, Any]]) -> N
 
 
 def _paths(folder: Path, shards: Iterable[Mapping[str, Any]]) -> Iterator[Path]:
-    """The files of a folder, without those in folders that have a shard's listed files."""
+    """Yield the files of a folder, but not those in folders of files that the shards' lists record."""
     listed = {folder / name for shard in shards for name in shard.get("folders", [])}
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if Path(parent, name) not in listed)
@@ -201,7 +238,7 @@ def _paths(folder: Path, shards: Iterable[Mapping[str, Any]]) -> Iterator[Path]:
 
 
 def _sha256_of_index(index: dict[str, Any]) -> str:
-    """The sha256 of what an index says, itself left out."""
+    """Hash the content of an index, its own sha256 left out."""
     content = {key: value for key, value in index.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -210,7 +247,7 @@ def _sha256_of_index(index: dict[str, Any]) -> str:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a folder; `UserError` where there is none, or another than was written."""
+    """Read a folder's index; raise `UserError` if index.json is missing or its checksum fails."""
     if not (folder / INDEX).is_file():
         raise UserError(f"{folder} is not a store: {INDEX} is missing. Run `dvc repro` to make it.")
     try:
@@ -220,9 +257,19 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def checked_index(folder: Path) -> dict[str, Any]:
-    """The index of a folder; `ValueError` says what is wrong with it.
+    """Read a folder's index and check it.
 
-    A file that it names lies in the folder: who mends a store removes what its index names.
+    Every file that it names lies in the folder: mending a store removes files that its index names.
+
+    Args:
+        folder: the folder of the store.
+
+    Returns:
+        The content of index.json.
+
+    Raises:
+        ValueError: index.json cannot be read, its sha256 does not match, or a record in it is malformed; the
+            message says which.
     """
     try:
         index: dict[str, Any] = json.loads((folder / INDEX).read_text())
@@ -240,7 +287,15 @@ def checked_index(folder: Path) -> dict[str, Any]:
 
 
 def check_files(files: dict[str, dict[str, Any]]) -> None:
-    """Refuse what is not sizes and sha256s of files in a folder: ValueError, AttributeError or TypeError."""
+    """Check that `files` maps names of files in a folder to their sizes and sha256s; else raise `ValueError`.
+
+    Args:
+        files: name -> record, read from JSON.
+
+    Raises:
+        ValueError: a name leads out of the folder, or a record has other keys than bytes and sha256. JSON of
+            another shape raises an AttributeError or a TypeError.
+    """
     for name, record in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"it names a file outside its folder, {name!r}")
@@ -249,10 +304,17 @@ def check_files(files: dict[str, dict[str, Any]]) -> None:
 
 
 class Store:
-    """A finished store, read-only: at random by position or id, or shard by shard.
+    """Reads a finished store: at random by position or id, or shard by shard.
 
-    Reading at random maps shards into memory. `read_between` and `rows_between` do not, and take no more
-    memory than what they give: for stores of any size.
+    Reading at random (`read`) maps shards into memory. `read_between` and `rows_between` do not, and take no
+    more memory than their result: for stores of any size.
+
+    Args:
+        folder: the folder of the store.
+
+    Attributes:
+        item_shape: the shape of one item.
+        items_per_shard: the number of items in each shard.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -281,7 +343,7 @@ class Store:
         return positions
 
     def positions(self, ids: Sequence[str] | NDArray[Any] | pd.Series) -> NDArray[np.int64]:
-        """Where the items with these ids stand in the store; `UserError` names an id it has not."""
+        """Return the positions of the items with these ids; raise `UserError` if the store lacks one."""
         positions = self._positions.get_indexer(pd.Index(ids))
         if (positions < 0).any():
             absent = list(ids)[int(np.flatnonzero(positions < 0)[0])]
@@ -289,7 +351,7 @@ class Store:
         return positions.astype(np.int64)
 
     def read(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """The items at these positions: [len(positions), *item_shape], a copy in the order asked for."""
+        """Read the items at these positions: [len(positions), *item_shape], a copy in the order asked for."""
         items = np.empty((len(positions), *self.item_shape), dtype=self._dtype)
         shards = np.searchsorted(self._starts, positions, side="right") - 1
         for shard in np.unique(shards):
@@ -298,11 +360,11 @@ class Store:
         return items
 
     def bounds(self, shard: int) -> tuple[int, int]:
-        """The positions of a shard's first item and of the next shard's."""
+        """Return the positions of a shard's first item and of the next shard's first item."""
         return int(self._starts[shard]), int(self._starts[shard + 1])
 
     def read_between(self, start: int, stop: int) -> NDArray[Any]:
-        """The items from position `start` to before `stop`: [stop - start, *item_shape]."""
+        """Read the items from position `start` to before `stop`: [stop - start, *item_shape]."""
         items = np.empty((stop - start, *self.item_shape), dtype=self._dtype)
         for shard, first, last in self._pieces(start, stop):
             at = self._starts[shard] + first - start
@@ -315,7 +377,7 @@ class Store:
         return items
 
     def rows_between(self, start: int, stop: int) -> pd.DataFrame:
-        """The rows of the items from position `start` to before `stop`."""
+        """Read the rows of the items from position `start` to before `stop`."""
         pieces = []
         for shard, first, last in self._pieces(start, stop):
             path = self._rows_file(shard)
@@ -328,7 +390,7 @@ class Store:
         return pd.concat(pieces, ignore_index=True)
 
     def rows_where(self, column: str, values: Sequence[str] | NDArray[Any] | pd.Series) -> pd.DataFrame:
-        """The rows whose `column` is one of `values`, with their `position`; read shard by shard."""
+        """Read, shard by shard, the rows whose `column` is one of `values`; a column `position` is added."""
         pieces = []
         for shard in range(len(self.items_per_shard)):
             start, stop = self.bounds(shard)
@@ -337,15 +399,15 @@ class Store:
         return pd.concat(pieces, ignore_index=True)
 
     def row_files(self) -> list[Path]:
-        """The files of the rows, by shard."""
+        """Return the files of the rows, by shard."""
         return [self._rows_file(shard) for shard in range(len(self.items_per_shard))]
 
     def unmap(self) -> None:
-        """Let go of the shards that `read` mapped: their pages no longer count as this process's memory."""
+        """Unmap the shards that `read` mapped: their pages no longer count as this process's memory."""
         self._maps.clear()
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """The shards that hold positions `start` to `stop`, each with its first and last row in them."""
+        """Yield the shards that hold positions `start` to `stop`, each with its first and last row."""
         for shard in range(len(self.items_per_shard)):
             first, last = max(start, self._starts[shard]), min(stop, self._starts[shard + 1])
             if first < last:
@@ -355,7 +417,7 @@ class Store:
         return self.folder / ROWS / f"{shard_name(shard)}.parquet"
 
     def _layout(self, shard: int) -> tuple[Path, int, tuple[int, ...]]:
-        """A shard's file, where its array begins in it (bytes), and the array's shape."""
+        """Return a shard's file, the offset of its array in bytes, and the array's shape."""
         path = self.folder / f"{shard_name(shard)}.h5"
         expected = (self.items_per_shard[shard], *self.item_shape)
         try:

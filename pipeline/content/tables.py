@@ -1,4 +1,4 @@
-"""Parquet tables: written whole, read with a check of their columns, joined by id."""
+"""Parquet tables: written as a whole, read with a check of their columns, joined by id."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +18,16 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a Parquet table, a file or a folder of them, that must have `columns`.
+    """Read a Parquet table and check its columns.
 
-    `UserError` names what is missing.
+    A `UserError` says so if the table is missing, cannot be read, or lacks a column, and names the column.
+
+    Args:
+        path: a file, or a folder of files.
+        columns: the columns that the table must have.
+
+    Returns:
+        The table with all its columns.
     """
     with _reading(path):
         table = pd.read_parquet(path)
@@ -29,7 +36,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def check_table(path: Path, columns: Sequence[str]) -> list[str]:
-    """The names of all columns of a Parquet file that must have `columns`; `UserError` as by `read_table`."""
+    """Return all column names of a Parquet file that must have `columns`; errors are as in `read_table`."""
     with _reading(path):
         names: list[str] = pq.read_schema(path).names
     _check_columns(path, names, columns)
@@ -38,7 +45,7 @@ def check_table(path: Path, columns: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Where a table cannot be read: a `UserError` that says why."""
+    """Turn an error of reading a table into a `UserError` that says why it cannot be read."""
     if not path.exists():
         raise UserError(f"{path} is missing: run `dvc repro` to make it.")
     try:
@@ -57,9 +64,18 @@ def _check_columns(path: Path, names: Iterable[str], expected: Sequence[str]) ->
 
 
 def join_by_id(left: pd.DataFrame, right: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Join two tables on `id`: one row of `right` for each row of `left`, in the order of `left`.
+    """Join two tables on `id`.
 
-    Raises `UserError` where an id of `left` is missing in `right` or stands there twice.
+    Args:
+        left: the table whose rows and order are kept.
+        right: the table with exactly one row for each id of `left`; others are left out.
+        what: a name for `right` in errors.
+
+    Returns:
+        One row for each row of `left`, in its order, with the columns of both.
+
+    Raises:
+        UserError: an id of `left` is missing in `right`, or an id stands in `right` twice.
     """
     doubled = right["id"][right["id"].duplicated()]
     if len(doubled):

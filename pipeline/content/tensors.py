@@ -1,4 +1,4 @@
-"""Images as tensors, tensors as images, and gradients over several processes."""
+"""Converts images to tensors and back, and reduces gradients over several processes."""
 
 from typing import Literal
 
@@ -18,15 +18,15 @@ def reduce_gradients(network: nn.Module, accelerator: Accelerator, reduction: Li
 
 
 def images_to_tensor(images: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """uint8 [n, H, W, 3] to float32 [n, 3, H, W] in [-1, 1], channels_last, on `device`."""
+    """Convert uint8 [n, H, W, 3] to float32 [n, 3, H, W] in [-1, 1], channels_last, on `device`."""
     tensor = torch.from_numpy(images)
     if device.type == "cuda":
-        tensor = tensor.pin_memory()  # so that it travels while the GPU computes
+        tensor = tensor.pin_memory()  # so that it is copied while the GPU computes
     tensor = tensor.to(device, non_blocking=True)
     return tensor.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def tensor_to_images(tensor: torch.Tensor) -> torch.Tensor:
-    """Floats [n, 3, H, W] in [-1, 1] to uint8 [n, H, W, 3]: clamped and rounded, never stretched."""
+    """Convert floats [n, 3, H, W] in [-1, 1] to uint8 [n, H, W, 3]: clamped and rounded, never stretched."""
     scaled = tensor.detach().float().clamp(-1, 1).add(1.0).mul(127.5).round().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous()

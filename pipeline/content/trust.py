@@ -1,7 +1,7 @@
-"""Whether a step's output may be trusted: judgements, how they are said, kept, and stop the pipeline.
+"""Judges whether a step's output may be trusted: judgements are printed, kept, and may stop the pipeline.
 
-A stage measures, a pure function of the figures makes a `Judgement` of them, and `settle` says it in the log,
-writes it beside the stage's output, and stops the run where the output is useless.
+A stage measures figures, a pure function makes a `Judgement` of them, and `settle` prints it, writes it
+beside the stage's output, and stops the run if the output is useless.
 """
 
 import json
@@ -21,14 +21,14 @@ LEVELS: tuple[Level, ...] = ("fine", "doubtful", "useless")  # from the best to 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether one step may be trusted.
+    """States whether one step may be trusted.
 
     Attributes:
         step: what is judged, as it heads a row of the report: "labeller of Male".
         level: fine; doubtful (the results may suffer from it); useless (what follows would be noise).
-        sentence: one sentence with its figure.
-        remedy: what to do, one sentence; empty where nothing is to be done.
-        figures: name -> value that the level was decided by; None for what cannot be told.
+        sentence: one sentence with the figure that decided.
+        remedy: what to do, one sentence; empty if nothing is to be done.
+        figures: name -> value that the level was decided by; None for a figure that is not known.
     """
 
     step: str
@@ -39,15 +39,17 @@ class Judgement:
 
 
 def worst_level(judgements: Sequence[Judgement]) -> Level:
-    """The worst level of several judgements; fine of none."""
+    """Return the worst level of several judgements; "fine" if there are none."""
     return max((judgement.level for judgement in judgements), key=LEVELS.index, default="fine")
 
 
 def settle(judgements: Sequence[Judgement], folder: Path, on_useless: Literal["stop", "go_on"]) -> None:
-    """Print judgements, write them to `folder` as trust.json, and stop where one is useless.
+    """Print judgements, write them to `folder` as trust.json, and stop if one is useless.
 
     Args:
-        folder: of a stage's output, before it is published: a run that goes on with `go_on` finds its state.
+        judgements: of one stage.
+        folder: the folder of the stage's output before it is published, so that a run that goes on with
+            `go_on` finds its state.
         on_useless: the parameter of that name.
 
     Raises:
@@ -67,7 +69,7 @@ def settle(judgements: Sequence[Judgement], folder: Path, on_useless: Literal["s
 
 
 def read_judgements(folder: Path) -> list[Judgement]:
-    """The judgements that a stage wrote beside its output; none where it wrote none."""
+    """Read the judgements that a stage wrote beside its output; an empty list if it wrote none."""
     path = folder / TRUST
     if not path.is_file():
         return []

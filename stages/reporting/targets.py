@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from classifiers.training.parameters import Recipe
+from classifiers.training.method_settings import Recipe
 from stages.reporting.choices import BASELINE, SELECTION, cells_of, chosen_recipes, gap_of, seeds_of
 from stages.reporting.text import Spread, cell, difference, plus_minus, points
 

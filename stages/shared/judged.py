@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from classifiers.agreement import agreement
-from classifiers.measures.judging import flip_rates, label_noise
+from classifiers.measures.judging import flip_rates, judged_label_noise
 from classifiers.networks.backbones import load_network
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF
@@ -170,7 +170,7 @@ def label_figures(
         protected = protected_columns(rows["protected"].to_numpy(dtype=np.int64), len(parameters.protected))
         given = np.column_stack([rows["target"].to_numpy(dtype=np.int64), protected])
         truth = columns_by_id(rows["id"], table, parameters.attributes, source)
-        figures[source] = label_noise(given, truth, parameters.attributes)
+        figures[source] = judged_label_noise(given, truth, parameters.attributes)
     return figures
 
 

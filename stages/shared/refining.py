@@ -61,7 +61,7 @@ def new_refiner(parameters: AllParameters) -> RefineComplements:
     """Return the function that refines linear complements, on the device."""
     from classifiers.labellers import load_labeller
     from generators.networks.loading import load_generator
-    from generators.refinement import refine
+    from generators.refinement import refine_complements
     from pipeline.runtime import new_accelerator
 
     accelerator = new_accelerator(parameters.runtime)
@@ -76,7 +76,9 @@ def new_refiner(parameters: AllParameters) -> RefineComplements:
     ) -> NDArray[np.float32]:
         wanted = wanted_labels(labels, mask)
         with device:
-            return refine(generator, classifiers, z_prime, wanted, settings, accelerator, on_sphere, advance)
+            return refine_complements(
+                generator, classifiers, z_prime, wanted, settings, accelerator, on_sphere, advance
+            )
 
     return refined
 

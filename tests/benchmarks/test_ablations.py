@@ -8,15 +8,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.content.files import write_json
+from data.parameters import Balance
 from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from stages.parameters import AllParameters
 from stages.reporting import ablations
 from stages.reporting.ablation_variants import PRESENT, VARIANTS, changed
+from stages.shared.datasheet import Datasheet
 from stages.shared.paths import ABLATIONS, BALANCED, PRESETS, QUALITY, RUNS
 from stages.shared.presets import preset_values
+from stages.shared.quality import Quality
 
 AVATARS = preset_values("avatars", Path(__file__).parents[2] / PRESETS)
 SELECTION = "worst_group_accuracy"
@@ -116,25 +118,46 @@ def judge_of(confusion: dict[str, list[int]]) -> dict[str, Any]:
     """A judge who sees 20 pairs moved into group 3: 15 flipped, 12 kept; labels of group 3 as they are."""
     none = [0, 0, 0, 0]
     flipped = {
+        "pairs": 20, "changed": {"Male": 0.75, "Blond_Hair": 0.4}, "as_asked": 0.5,
         "group_n": [0, 0, 20, 0],
         "group_changed": {"Male": [None, None, 0.75, None], "Blond_Hair": [None, None, 0.4, None]},
         "group_as_asked": [None, None, 0.5, None],
+    }  # fmt: skip
+    noise = {"noise": {}, "group_noise": [None] * 4, "group_noise_average": None}
+    labels = {
+        data: {"z": noise | {"images": sum(row), "group_n": row, "confusion": [none, none, none, row]}}
+        for data, row in confusion.items()
     }
-    labels = {data: {"z": {"confusion": [none, none, none, row]}} for data, row in confusion.items()}
-    return {"complements": {"z_prime": {"Male": flipped}}, "labels": labels}
+    complements = {"z_prime": {"Male": flipped}}
+    return {
+        "measured": [], "real_test": {}, "sources": {}, "complements": complements, "labels": labels,
+    }  # fmt: skip
 
 
-def make_run(quality: dict[str, Any]) -> AllParameters:
+def make_run(judge: dict[str, Any] | None) -> AllParameters:
     """What a variant's run leaves in the current folder, of one recipe and two seeds; its parameters."""
     sizes = {"group_0": 50, "group_1": 40, "group_2": 30, "group_3": 2}
     added = {"group_0": 5, "group_1": 6, "group_2": 7, "group_3": 8}
-    distinct = added | {"group_3": 4}
-    sheet = {
-        "before": {"group_counts": sizes}, "synthetic": {"group_counts": added},
-        "sampled": {"distinct": distinct},
-    }  # fmt: skip
-    write_json(BALANCED / "datasheet.json", sheet)
-    write_json(QUALITY / "quality.json", quality)
+    none = dict.fromkeys(sizes, 0)
+    after = {group: sizes[group] + added[group] for group in sizes}
+    before, synthetic, both = (
+        {"images": sum(counts.values()), "group_counts": counts, "kl_joint": 0.1, "kl_uniform": 0.1}
+        | {"kl_target": 0.1, "kl_protected": {"Male": 0.1}}
+        for counts in (sizes, added, after)
+    )
+    Datasheet.model_validate({
+        **Balance().model_dump(exclude={"seed"}),
+        "attributes": {"target": "Blond_Hair", "protected": ["Male"]},
+        "groups": {group: group for group in sizes},
+        "before": before, "synthetic": synthetic, "after": both,
+        "cap": {"per_group": 8, "cut_by": "nothing", "dropped": none},
+        "sampled": {**synthetic, "quota": added, "distinct": added | {"group_3": 4}},
+        "target_kept": 0.9, "protected_flipped": 0.8, "complements": {},
+    }).write(BALANCED / "datasheet.json")  # fmt: skip
+    Quality.model_validate({
+        "groups": list(sizes), "distances": {"images": 0, "inception": False, "sets": []}, "probe": {},
+        "judge": judge, "judge_absent": None,
+    }).write(QUALITY / "quality.json")  # fmt: skip
     for data, worst in {"augmented": (6, 8), "sampled": (5, 5)}.items():
         for seed, right in enumerate(worst):
             table = predictions({"test": [10, 10, 10, right], "validation": [9, 9, 9, right - 1]})
@@ -143,9 +166,7 @@ def make_run(quality: dict[str, Any]) -> AllParameters:
 
 
 def test_both_data_sets_are_collected_side_by_side(folder: Path) -> None:
-    found = ablations.collect(
-        make_run({"judge": judge_of({"augmented": [0, 1, 2, 7], "sampled": [0, 0, 2, 8]})})
-    )
+    found = ablations.collect(make_run(judge_of({"augmented": [0, 1, 2, 7], "sampled": [0, 0, 2, 8]})))
     augmented, sampled = (found["data"][data]["erm"] for data in ("augmented", "sampled"))
     assert augmented[SELECTION] == pytest.approx({"mean": 0.7, "std": 0.02**0.5})
     assert augmented["accuracy"] == pytest.approx({"mean": 0.925, "std": 0.05 / 2**0.5})
@@ -159,7 +180,7 @@ def test_both_data_sets_are_collected_side_by_side(folder: Path) -> None:
 
 
 def test_without_judges_nothing_is_judged(folder: Path) -> None:
-    assert ablations.collect(make_run({"judge": None}))["judged"] is None
+    assert ablations.collect(make_run(None))["judged"] is None
 
 
 def test_one_seed_has_no_deviation() -> None:
@@ -204,7 +225,7 @@ def repros(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
         asked.append({"targets": targets, "content": content})
         if content["balance"]["policy"] == "fill":
             raise UserError(f"{copy}/out/real is broken.")
-        make_run({"judge": None})
+        make_run(None)
 
     monkeypatch.setattr(ablations, "repro", repro)
     monkeypatch.setattr(ablations, "copy_project", lambda copy: None)

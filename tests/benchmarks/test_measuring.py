@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.complement import one_by_one, random_planes
 from benchmarks.measuring import Result, compare, peak_bytes, resident_bytes
-from generators.complements import complement, flips_of
+from generators.complements import complement, subset_flips
 
 
 def test_a_ratio_says_how_many_times_quicker_ours_is(monkeypatch):
@@ -37,5 +37,5 @@ def test_memory_in_use_counts_what_is_held_and_not_what_is_freed():
 
 def test_the_baseline_of_complements_computes_the_same():
     latents = np.random.default_rng(0).standard_normal((50, 16), dtype=np.float32)
-    (of,) = flips_of("complement", random_planes(16))[0].by_domain
+    (of,) = subset_flips("complement", random_planes(16))[0].by_domain
     np.testing.assert_allclose(one_by_one(latents, of), complement(latents, of), atol=1e-5)

@@ -10,7 +10,7 @@ BY_HAND = np.array([[[6.0, 2.0],  # t = 0, g = 0:   8 samples, accuracy 6/8
 
 
 def labels_of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Samples that have these counts: targets, protected, predictions."""
+    """Return samples that have these counts: targets, protected, predictions."""
     cells = np.argwhere(counts >= 0).repeat(counts.ravel().astype(int), axis=0)
     targets, protected, predictions = np.random.default_rng(0).permutation(cells).T
     return targets, protected, predictions
@@ -20,7 +20,7 @@ TARGETS, PROTECTED, PREDICTIONS = labels_of(BY_HAND)
 
 
 def random_sample(seed: int, n: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Targets, protected groups, and scores with ties that go with the targets."""
+    """Return targets, protected groups, and scores with ties that correlate with the targets."""
     random = np.random.default_rng(seed)
     targets, protected = random.integers(0, 2, (2, n))
     scores = np.round(np.clip(0.3 * targets + 0.1 * protected + random.random(n) * 0.6, 0, 1), 2)

@@ -1,4 +1,4 @@
-"""Backbones: scores that do not depend on neighbours, files that come back, files that are refused."""
+"""Backbones: scores do not depend on neighbours, saved files load again, damaged files are refused."""
 
 import hashlib
 import os
@@ -89,7 +89,7 @@ def test_the_file_is_the_one_that_safetensors_writes(tmp_path):
 
 
 def test_an_input_output_error_is_one_sentence(tmp_path):
-    """A file of Linux whose first bytes cannot be read."""
+    """The file is a special one of Linux, whose first bytes cannot be read."""
     folder = tmp_path / "network"
     save_network(folder, new_backbone(SMALL, seed=0), SMALL, {})
     (folder / WEIGHTS).unlink()
@@ -173,7 +173,7 @@ def test_pretrained_weights_are_loaded_all_but_the_last_layers(state_dict_file, 
 
 
 class CreatesFile:
-    """Unpickled, it creates a file: what a malicious checkpoint could do."""
+    """Creates a file when it is unpickled, as a malicious checkpoint could."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The bootstrap: its weights, its blocks, and what it says of a metric."""
+"""The bootstrap: its weights, its blocks, and the median and deviation of a metric."""
 
 import numpy as np
 import pytest

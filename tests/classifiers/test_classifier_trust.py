@@ -67,7 +67,7 @@ def test_the_probe_is_never_useless():
 
 
 def test_a_probe_that_holds_nothing_apart_is_doubtful_itself():
-    """As it was on the avatars while their edges were repeated: 0.56, where 0.98 can be had."""
+    """So it was on the avatars while their edges were repeated: an AUC of 0.56, where 0.98 is possible."""
     judgement = probe_judgement("z", 0.56, 0.02)
     assert judgement.level == "doubtful"
     assert "0.560" in judgement.sentence and "assess.probe.steps" in judgement.remedy

@@ -59,7 +59,7 @@ def test_a_group_that_is_not_among_the_groups_is_refused():
 
 
 def test_reweighted_counts_by_hand():
-    """Each group's share of right and wrong ones is kept; its size becomes its proportion."""
+    """Each group keeps its shares of right and wrong predictions; its size becomes its proportion."""
     weighted = reweighted(BY_HAND, np.array([0.4, 0.2, 0.1, 0.3]))
     np.testing.assert_allclose(weighted.ravel(), [0.3, 0.1, 0.05, 0.15, 0.05, 0.05, 0.05, 0.25])
 

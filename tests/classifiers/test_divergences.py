@@ -15,7 +15,7 @@ from tests.classifiers.samples import random_sample
 
 
 def kl_scores_by_definition(scores: np.ndarray, targets: np.ndarray, protected: np.ndarray) -> float:
-    """METHODS 2 to the letter, one histogram after the other."""
+    """Compute METHODS 2 to the letter, one histogram after the other."""
     divergences = []
     for t in (0, 1):
         densities = []
@@ -47,7 +47,7 @@ def test_kl_scores_of_identical_distributions_is_zero():
 
 
 def test_kl_scores_of_far_apart_distributions_by_hand():
-    """Where one group has b + 1e-6 the other has 1e-6, and the reverse: Σ b ln((b + 1e-6) / 1e-6)."""
+    """In a bin one group has b + 1e-6 and the other 1e-6, and the reverse: Σ b ln((b + 1e-6) / 1e-6)."""
     scores = np.array([0.11, 0.91] * 2)
     targets, protected = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     bump = gaussian_filter1d(np.eye(1, 50, 25)[0], sigma=1)
@@ -57,7 +57,7 @@ def test_kl_scores_of_far_apart_distributions_by_hand():
 
 
 def test_kl_scores_takes_the_shared_range_from_0_to_1():
-    """Scores that are all near one another are near one another: no set's own range stretches them."""
+    """Scores that are all close stay close: no histogram stretches its own range over the bins."""
     random = np.random.default_rng(0)
     targets, protected = random.integers(0, 2, (2, 400))
     scores = 0.5001 + 0.001 * (protected + random.random(400))
@@ -102,7 +102,7 @@ def test_kl_scores_of_several_groups_is_the_median_of_all_pairs():
 
 
 def published_by_definition(scores: np.ndarray, targets: np.ndarray, protected: np.ndarray) -> float:
-    """METHODS 2: each set's own range, and integers smoothed to integers."""
+    """Compute METHODS 2 to the letter: each set's own range, and integers smoothed to integers."""
     divergences = []
     for t in (0, 1):
         densities = []
@@ -127,7 +127,7 @@ def test_the_published_kl_equals_its_definition(seed, decimals):
 
 
 def test_the_published_kl_cannot_tell_distributions_apart_that_differ_in_place_and_width_alone():
-    """Uniform on [0, 0.4] and on [0.9, 1]: nearly nothing in common, and published as nearly the same."""
+    """Uniform on [0, 0.4] and on [0.9, 1] do not overlap, and are published as nearly the same."""
     random = np.random.default_rng(0)
     targets, protected = np.repeat([0, 0, 1, 1], 2000), np.repeat([0, 1, 0, 1], 2000)
     scores = np.where(protected == 0, 0.4 * random.random(8000), 0.9 + 0.1 * random.random(8000))
@@ -136,7 +136,7 @@ def test_the_published_kl_cannot_tell_distributions_apart_that_differ_in_place_a
 
 
 def test_the_published_kl_loses_bins_with_few_samples():
-    """Two scores: each set is two bins of one sample, smoothed to 0.4, rounded down to nothing."""
+    """With two scores each set is two bins of one sample, smoothed to 0.4, rounded down to 0."""
     scores = np.tile([0.2, 0.8], 4)
     targets, protected = np.repeat([0, 1], 4), np.repeat([0, 1, 0, 1], 2)
     assert np.isnan(kl_scores_published(scores, targets, protected))

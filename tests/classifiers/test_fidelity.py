@@ -1,4 +1,4 @@
-"""Fréchet distances: closed forms, pytorch-fid's own, features, and Inception weights that are refused."""
+"""Fréchet distances: closed forms, parity with pytorch-fid, features, and refused Inception weights."""
 
 import hashlib
 import sys
@@ -20,7 +20,7 @@ from pipeline.runtime import new_accelerator
 
 
 def sample_with(mean, covariance, n: int = 50, seed: int = 0) -> np.ndarray:
-    """Samples [n, D] that have just this mean and this covariance."""
+    """Return samples [n, D] that have exactly this mean and this covariance."""
     noise = np.random.default_rng(seed).standard_normal((n, len(mean)))
     noise -= noise.mean(axis=0)
     whitened = noise @ np.linalg.inv(np.linalg.cholesky(np.cov(noise, rowvar=False))).T
@@ -36,7 +36,7 @@ def pytorch_fids(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_normal_distributions_with_parallel_axes():
-    """Of independent features: Σ (μ_a - μ_b)² + (σ_a - σ_b)² = 9 + 16 + 1 + 4."""
+    """For independent features: Σ (μ_a - μ_b)² + (σ_a - σ_b)² = 9 + 16 + 1 + 4."""
     a = sample_with([0.0, 1.0], np.diag([1.0, 9.0]))
     b = sample_with([3.0, 5.0], np.diag([4.0, 1.0]), n=80, seed=1)
     assert frechet_distance(a, b) == pytest.approx(30.0, abs=1e-9)
@@ -44,7 +44,7 @@ def test_normal_distributions_with_parallel_axes():
 
 
 def test_normal_distributions_with_other_axes():
-    """Of 2 x 2 matrices tr (A B)^½ = √(tr A B + 2 √det A B); here tr A B = 6 and det A B = 3 · 3."""
+    """For 2 x 2 matrices tr (A B)^½ = √(tr A B + 2 √det A B); here tr A B = 6 and det A B = 3 · 3."""
     a, b = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[2.0, -1.0], [-1.0, 2.0]])
     a_sample, b_sample = sample_with([0, 0], a), sample_with([0, 0], b, seed=1)
     trace = np.trace(a @ b)
@@ -54,7 +54,7 @@ def test_normal_distributions_with_other_axes():
 
 
 def test_singular_covariances_cost_no_digits():
-    """A feature that is constant, one that doubles another; fewer samples than features."""
+    """Singular are: a constant feature, one that doubles another, fewer samples than features."""
     x = np.random.default_rng(1).standard_normal(60)
     x = 2.0 * (x - x.mean()) / x.std(ddof=1)
     line = np.column_stack([x, 2 * x, np.full(60, 7.0)])  # variance 4 + 16, all along one line
@@ -95,7 +95,7 @@ def test_one_sample_has_no_covariance():
 
 @pytest.mark.parametrize("name", ["small", "resnet18"])
 def test_features_are_what_the_last_layer_sees_in_float32(name):
-    """The same in bfloat16, whatever the batches, and the logit is the last layer of them."""
+    """They are the same under bfloat16 and for any batches, and the last layer maps them to the logit."""
     network = new_backbone(Backbone(name=name, width=8), seed=0)
     pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
     accelerator = new_accelerator(Runtime(device="cpu", precision="bf16"))
@@ -116,7 +116,7 @@ def test_features_are_what_the_last_layer_sees_in_float32(name):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> tuple[Path, str]:
-    """The state_dict of a randomly initialised FID Inception, in a file, and its sha256."""
+    """Write the state_dict of a randomly initialised FID Inception; return the file and its sha256."""
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
         patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: None)
@@ -128,7 +128,7 @@ def weights(tmp_path_factory) -> tuple[Path, str]:
 
 
 def test_parity_with_pytorch_fid_from_files_to_distance(weights, tmp_path, monkeypatch):
-    """The same images, as PNG files for pytorch-fid, whose network gets the same weights."""
+    """pytorch-fid gets the same images as PNG files, and its network the same weights."""
     path, digest = weights
     random = np.random.default_rng(0)
     sets = {"a": random.integers(0, 256, (70, 8, 8, 3)), "b": random.integers(0, 200, (70, 8, 8, 3))}
@@ -204,6 +204,6 @@ def test_what_is_no_such_state_dict_is_refused_in_one_sentence(content, complain
 def test_pytorch_fid_is_imported_only_where_it_is_used():
     import subprocess
 
-    code = "import sys, classifiers.fidelity; sys.exit('pytorch_fid' in sys.modules)"
+    code = "import sys, classifiers.measures.fidelity; sys.exit('pytorch_fid' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

@@ -1,6 +1,6 @@
-"""Trainings of classifiers end with the weights that they ended with when they were recorded, to the bit.
+"""Trainings of classifiers end with the recorded weights, to the bit.
 
-`python -m tests.classifiers.test_golden_trainings` records them anew: only where a change of them is meant.
+`python -m tests.classifiers.test_golden_trainings` records them anew: do so only if they are meant to change.
 """
 
 import json
@@ -16,9 +16,9 @@ from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
 from classifiers.training.loop import copy_of_weights, train_classifier
-from classifiers.training.method_settings import ERMSettings, GroupDROSettings
+from classifiers.training.method_settings import ERMSettings, GroupDROSettings, Recipe
 from classifiers.training.methods.base import one_process
-from classifiers.training.parameters import Optimizer, Recipe, Training
+from classifiers.training.parameters import Optimizer, Training
 from classifiers.training.recipes import phases_of
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
@@ -47,7 +47,7 @@ TRAININGS = [f"{recipe} {settings}" for recipe in RECIPES for settings in SETTIN
 
 
 def toy_images(n: int, seed: int, synthetic_share: float) -> LabelledImages:
-    """Images of noise with a bright left half where the target is 1; the groups are of different sizes."""
+    """Return images of noise with a bright left half if the target is 1; the groups differ in size."""
     random = np.random.default_rng(seed)
     targets = random.integers(0, 2, n)
     protected = np.where(random.random(n) < 0.8, targets, 1 - targets)
@@ -73,7 +73,7 @@ def sharpness(scores: np.ndarray, images: LabelledImages) -> float:
 
 
 def record(training: str, checkpoint: Path) -> dict[str, Any]:
-    """Run one of `TRAININGS`; its last and its best weights, and its history."""
+    """Run one of `TRAININGS`; return its last and its best weights, and its history."""
     recipe_name, settings_name = training.split()
     recipe = RECIPES[recipe_name]
     settings = Training(
@@ -104,7 +104,7 @@ def test_a_training_ends_as_it_was_recorded(training, tmp_path):
 
 
 def test_no_two_recipes_are_the_same():
-    """What distinguishes them takes part: each ends with other weights."""
+    """Every option has an effect: each recipe ends with other weights."""
     trainings = json.loads(GOLDEN.read_text())["trainings"]
     assert list(trainings) == TRAININGS
     assert len({training["weights"]["last"]["sha256"] for training in trainings.values()}) == len(TRAININGS)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from classifiers.agreement import agreement, shares_by_group
-from classifiers.measures.judging import flip_rates, label_noise
+from classifiers.measures.judging import flip_rates, judged_label_noise
 
 NAMES = ["Blond_Hair", "Male"]
 
 
 def columns(*rows: str) -> np.ndarray:
-    """Binary columns [n, 1 + k] of rows such as "01"."""
+    """Return binary columns [n, 1 + k] of rows such as "01"."""
     return np.array([[int(digit) for digit in row] for row in rows], dtype=np.int64)
 
 
@@ -48,7 +48,7 @@ def test_agreement_where_there_is_nothing_or_one_class():
 def test_label_noise_by_hand():
     given = columns("11", "11", "11", "11", "00", "00", "01")
     judged = columns("11", "01", "01", "10", "00", "11", "01")
-    assert label_noise(given, judged, NAMES) == {
+    assert judged_label_noise(given, judged, NAMES) == {
         "images": 7,
         "group_n": [2, 1, 0, 4],
         "confusion": [[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0], [0, 2, 1, 1]],  # given by judged
@@ -82,6 +82,6 @@ def test_three_attributes_make_eight_groups_and_every_subset_is_its_own_request(
     assert both["group_changed"]["Eyeglasses"] == [None, None, 1.0, None, None, 0.5, None, None]
     first = flip_rates(before, after, np.array([False, True, False]), names)
     assert first["as_asked"] == pytest.approx(1 / 3)
-    noise = label_noise(before, after, names)
+    noise = judged_label_noise(before, after, names)
     assert noise["confusion"][5][6] == noise["confusion"][5][7] == noise["confusion"][2][1] == 1
     assert np.sum(noise["confusion"]) == 3

@@ -102,7 +102,7 @@ def test_balanced_weights_give_every_group_the_same():
 
 
 def test_calibration_finds_the_probabilities():
-    """Logits 40 times too large and moved by 30: what made the labels is σ(x + 1) = σ(logit / 40 + 0.25)."""
+    """Logits are 40 times too large and moved by 30; the labels come from σ(x + 1) = σ(logit / 40 + 0.25)."""
     random = np.random.default_rng(0)
     x = random.normal(size=20_000) * 2
     targets = (random.random(20_000) < 1 / (1 + np.exp(-(x + 1)))).astype(np.int64)
@@ -142,12 +142,12 @@ def test_a_prior_of_scores_that_say_nothing_is_the_one_assumed():
 
 
 def test_the_shift_takes_a_calibrated_score_to_the_other_prior():
-    """Bayes by hand: odds 1 of equal priors become 1/9 where one in ten is positive."""
+    """Bayes by hand: odds 1 under equal priors become 1/9 if one in ten is positive."""
     assert 1 / (1 + np.exp(-(0.0 + prior_shift(0.1, 0.5, 0.1)))) == pytest.approx(0.1)
     assert prior_shift(0.3, 0.3, 0.3) == 0.0
 
 
 def test_a_share_is_believed_within_a_factor_of_four_of_the_real_one():
-    """Real odds are 1/4: what seems to be none is taken to have odds of 1/16, what seems all odds of 1."""
+    """Real odds are 1/4: a share of nearly 0 is taken to have odds of 1/16, one of nearly 1 odds of 1."""
     assert prior_shift(1e-6, 0.5, 0.2) == pytest.approx(np.log(1 / 16))
     assert prior_shift(1 - 1e-6, 0.5, 0.2) == pytest.approx(0.0)

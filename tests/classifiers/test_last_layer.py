@@ -1,4 +1,4 @@
-"""The last layer refitted: halves of validation, a fit that is known, and a network that is the model."""
+"""The last layer refitted: halves of validation, a fit whose result is known, a network that is the model."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,13 @@ from sklearn.preprocessing import StandardScaler
 
 from classifiers.networks.backbones import SmallResNet
 from classifiers.networks.images import LabelledImages
-from classifiers.training.last_layer import PENALTIES, SUBSETS, balanced_fit, halves, refit_last_layer
+from classifiers.training.last_layer import (
+    PENALTIES,
+    SUBSETS,
+    balanced_fit,
+    refit_last_layer,
+    validation_halves,
+)
 from pipeline.content.seeds import generator_for
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
@@ -34,7 +40,7 @@ def validation_images(order: np.ndarray | None = None) -> LabelledImages:
 
 def test_halves_are_disjoint_and_stratified():
     validation = validation_images()
-    fitting, selecting = halves(validation, seed=0)
+    fitting, selecting = validation_halves(validation, seed=0)
     assert not set(fitting.ids) & set(selecting.ids)
     assert set(fitting.ids) | set(selecting.ids) == set(validation.ids)
     assert fitting.group_counts(8) == [30, 20, 3, 0, 0, 1, 0, 0]
@@ -48,23 +54,23 @@ def test_halves_are_disjoint_and_stratified():
 
 
 def test_halves_depend_on_ids_and_seed_not_on_the_order():
-    fitting, _ = halves(validation_images(), seed=0)
-    shuffled, _ = halves(validation_images(np.random.default_rng(1).permutation(110)), seed=0)
-    other, _ = halves(validation_images(), seed=1)
+    fitting, _ = validation_halves(validation_images(), seed=0)
+    shuffled, _ = validation_halves(validation_images(np.random.default_rng(1).permutation(110)), seed=0)
+    other, _ = validation_halves(validation_images(), seed=1)
     assert set(shuffled.ids) == set(fitting.ids)
     assert set(other.ids) != set(fitting.ids)
 
 
 def test_a_group_of_one_image_cannot_be_halved():
     with pytest.raises(UserError, match=r"one image of group 5, and two halves need two.*last_layer none"):
-        halves(validation_images(np.arange(109)), seed=0)
+        validation_halves(validation_images(np.arange(109)), seed=0)
 
 
 # The fit
 
 
 def shortcut_features(sizes: dict[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three features of groups 2 t + a: t is in the first, a in the second, and the third is constant."""
+    """Return three features of groups 2 t + a: the first shows t, the second a, and the third is constant."""
     groups = np.repeat(list(sizes), list(sizes.values()))
     noise = np.random.default_rng(0).normal(0, 1, (len(groups), 2))
     features = np.column_stack([4 * (groups // 2) + 2 * noise[:, 0], 10 * (groups % 2) + noise[:, 1]])
@@ -72,7 +78,7 @@ def shortcut_features(sizes: dict[int, int]) -> tuple[np.ndarray, np.ndarray, np
 
 
 def test_a_balanced_fit_does_not_use_the_shortcut():
-    """In the images target and shortcut go together; logistic regression on all of them follows it."""
+    """Target and shortcut are correlated in the images; logistic regression on all of them relies on it."""
     features, targets, groups = shortcut_features({0: 3000, 1: 400, 2: 400, 3: 3000})
     as_they_come = LogisticRegression(max_iter=1000).fit(features, targets).coef_[0]
     assert abs(as_they_come[1]) * 10 > 2  # logits between the groups
@@ -94,7 +100,7 @@ def test_of_equal_groups_the_fit_is_scikit_learns():
 
 
 def test_the_fit_is_the_mean_over_the_balanced_subsets():
-    """Folded, it gives scikit-learn's decision function on the standardised features, averaged."""
+    """It equals the mean of scikit-learn's decision functions on the standardised features."""
     features, targets, groups = shortcut_features({0: 90, 1: 20, 2: 12, 3: 80})
     standardised = StandardScaler().fit_transform(features)
     logits = np.zeros(len(groups))
@@ -116,12 +122,12 @@ def test_the_fit_is_the_mean_over_the_balanced_subsets():
 def test_the_network_with_the_fit_in_its_last_layer_is_the_model():
     network = SmallResNet(4)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    fitting, selecting = halves(validation_images(), seed=0)
+    fitting, selecting = validation_halves(validation_images(), seed=0)
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     calls = []
 
     def select(scores: np.ndarray, images: LabelledImages) -> float:
-        """The third C is the best, and no better than the fifth."""
+        """Rate the third C best, and the fifth equally."""
         assert images is selecting
         calls.append(scores)
         return [0.1, 0.2, 0.9, 0.3, 0.9, 0.0][len(calls) - 1]

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from classifiers.training.batches import Batch
+from classifiers.training.method_settings import Recipe
 from classifiers.training.methods.base import Context, Method, one_process
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
-from classifiers.training.parameters import Recipe
 
 LOG2, LOG3 = math.log(2), math.log(3)
 # Binary cross-entropy by hand: logit 0 -> ln 2; ln 3 -> ln 4/3 where the target is 1, ln 4 where it is 0.
@@ -52,7 +52,7 @@ def test_q_by_hand_for_two_batches_with_absent_groups():
 
 
 def test_q_by_hand_with_the_adjustment():
-    """C/√n_g with C = 2: 1, 0.5, 0.2, 2 for 4, 16, 100 and 1 images; absent groups get none of it."""
+    """C/√n_g with C = 2: 1, 0.5, 0.2, 2 for 4, 16, 100 and 1 images; absent groups are not adjusted."""
     method = GroupDRO([4, 16, 100, 1], step_size=1.0, adjustment=2.0)
     loss = method.loss(torch.tensor(FIRST_LOGITS), FIRST)
     # e^1 2^1.5 = 7.688463, 1, 1, e^2 4/3 = 9.852075; their sum is 19.540538.
@@ -76,7 +76,7 @@ def test_absent_groups_keep_their_proportions():
 
 
 def test_a_group_without_images_has_no_weight():
-    """Of 2 target x 2 protected x 2 sources the four first occur, but one: q is 1/3 of each of those."""
+    """Of 2 targets x 2 protected x 2 sources only three of the first four groups occur: each has q = 1/3."""
     method = GroupDRO([5, 0, 7, 1, 0, 0, 0, 0], step_size=1.0)
     assert method.q.tolist() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3, 0, 0, 0, 0])
     # Groups 0 and 3 grow by 2^1.5 = 2.828427 and 4/3 as above: over 2.828427 + 1 + 1.333333 = 5.161760.
@@ -107,7 +107,7 @@ def test_a_group_that_goes_on_being_the_worst_takes_all_the_weight():
 # No graph is kept
 
 
-class Probe(torch.autograd.Function):
+class CountedNode(torch.autograd.Function):
     """Does nothing; its node of the graph is a Python object, which can be counted."""
 
     @staticmethod
@@ -120,7 +120,7 @@ class Probe(torch.autograd.Function):
 
 
 class Leaky(GroupDRO):
-    """The mistake that METHODS 1 knows: a running loss that is not detached."""
+    """Makes the mistake that METHODS 1 warns of: a running loss that is not detached."""
 
     running: torch.Tensor | float = 0.0
 
@@ -131,19 +131,19 @@ class Leaky(GroupDRO):
 
 
 def graph_left_behind(method: Method, steps: int) -> tuple[int, int]:
-    """How many graph nodes, and how many tensors, are alive after training steps beyond the first ten."""
+    """Count the graph nodes and tensors that training steps beyond the first ten leave alive."""
     random = torch.Generator().manual_seed(0)
     weight = torch.zeros(3, requires_grad=True)
 
     def alive() -> Counter:
         gc.collect()
         kinds = Counter(type(thing).__name__ for thing in gc.get_objects())
-        return Counter(nodes=kinds["ProbeBackward"], tensors=kinds["Tensor"] + kinds["Parameter"])
+        return Counter(nodes=kinds["CountedNodeBackward"], tensors=kinds["Tensor"] + kinds["Parameter"])
 
     for step in range(steps):
         features = torch.randn(8, 3, generator=random)
         groups = torch.randint(4, (8,), generator=random)
-        loss = method.loss(Probe.apply(features @ weight), Batch(features, groups // 2, groups))
+        loss = method.loss(CountedNode.apply(features @ weight), Batch(features, groups // 2, groups))
         weight.grad = None
         loss.backward()
         if step == 10:
@@ -182,7 +182,7 @@ def test_erm_is_the_mean_binary_cross_entropy():
 
 
 class Processes:
-    """Emulates the sum over two processes, whose calls come in the same order in both."""
+    """Emulates the sum over two processes, which make the same calls in the same order."""
 
     def __init__(self) -> None:
         self.given: list[list[torch.Tensor]] = [[], []]
@@ -209,7 +209,7 @@ class Processes:
 )
 @pytest.mark.parametrize("split", [slice(0, 3), slice(0, 10, 2), slice(0, 1)])
 def test_gradients_summed_over_two_processes_equal_one_processs(new_method, split):
-    """Also where a process sees none of a group, or another number of images."""
+    """It holds even if a process sees none of a group, or another number of images."""
     random = torch.Generator().manual_seed(0)
     groups = torch.tensor([0, 0, 1, 3, 0, 3, 3, 1, 0, 0])
     features = torch.randn(10, 4, generator=random)
@@ -266,6 +266,6 @@ def test_a_method_has_no_numbers_of_another():
 
 
 def test_settings_do_without_torch():
-    """Whoever only reads parameters does not wait for it."""
+    """Code that only reads parameters must not wait for torch."""
     script = "import sys, stages.parameters; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True)

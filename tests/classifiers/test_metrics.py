@@ -1,4 +1,4 @@
-"""Metrics: each against a small case counted by hand, and scikit-learn or fairlearn where they have it."""
+"""Metrics: each against a small case counted by hand, and scikit-learn or fairlearn if they have it."""
 
 import fairlearn.metrics as fairlearn
 import numpy as np
@@ -123,7 +123,7 @@ def test_positive_rates_by_hand():
 
 
 def random_groups(seed: int, n_groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Targets, protected groups and predictions, each group with samples of both classes."""
+    """Return targets, protected groups and predictions; each group has samples of both classes."""
     random = np.random.default_rng(seed)
     targets, predictions = random.integers(0, 2, (2, 300))
     protected = random.integers(0, n_groups, 300)
@@ -135,7 +135,7 @@ def random_groups(seed: int, n_groups: int) -> tuple[np.ndarray, np.ndarray, np.
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 5))
 def test_gaps_as_fairlearn_has_them(seed, n_groups):
-    """Its differences are max - min and its ratios min / max: as ours, but that those of two have a sign."""
+    """fairlearn's differences are max - min and its ratios min / max: ours are signed for two groups."""
     targets, protected, predictions = random_groups(seed, n_groups)
     counts = count_table(targets, protected, predictions, n_groups)
     given = {"y_true": targets, "y_pred": predictions, "sensitive_features": protected}
@@ -349,7 +349,7 @@ def test_the_f1_threshold_has_the_f1_that_scikit_learn_says():
 
 
 def test_the_f1_threshold_by_hand():
-    """From 0.4 on: 3 of 3 positives among 4, F1 = 6/7; from 0.6 on: 2 among 2, F1 = 4/5."""
+    """Threshold 0.4: 3 of 3 positives among 4, F1 = 6/7; threshold 0.6: 2 among 2, F1 = 4/5."""
     scores, targets = np.array([0.9, 0.6, 0.5, 0.4, 0.1]), np.array([1, 1, 0, 1, 0])
     assert f1_threshold(scores, targets) == 0.4
 

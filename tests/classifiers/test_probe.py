@@ -1,11 +1,11 @@
-"""The real-versus-synthetic probe: 0.5 where nothing differs, near 1 where all does, by group."""
+"""The real-versus-synthetic probe: 0.5 if nothing differs, near 1 if everything does, by group."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from classifiers.measures.probe import area_under_curve, both_kinds, halves, separation
+from classifiers.measures.probe import area_under_curve, both_kinds, probe_separation, random_halves
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
 from classifiers.training.parameters import Optimizer, Training
@@ -24,7 +24,7 @@ PROBE = Training(
 
 
 def noise_images(name: str, n: int, seed: int, marked_groups: tuple[int, ...] = ()) -> LabelledImages:
-    """Images of noise in groups 0 to 3; those of some groups have a red corner that no other has."""
+    """Return images of noise in groups 0 to 3; those of some groups have a red corner that no other has."""
     random = np.random.default_rng(seed)
     groups = random.integers(0, 4, n)
     pixels = random.integers(60, 160, (n, 8, 8, 3)).astype(np.uint8)
@@ -37,7 +37,7 @@ def probe(real: LabelledImages, synthetic: LabelledImages, folder: Path, seed: i
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     settings = PROBE.model_copy(update={"steps": steps})
     session = Session("probe", accelerator, folder / "state.pt", 3600.0)
-    return separation(session, real, synthetic, 5, settings, seed)
+    return probe_separation(session, real, synthetic, 5, settings, seed)
 
 
 # The area under the curve
@@ -59,10 +59,10 @@ def test_of_one_kind_there_is_no_area(kinds):
 
 
 def test_halves_have_every_image_once_and_depend_on_the_seed():
-    first, second = halves(11, seed=0)
+    first, second = random_halves(11, seed=0)
     assert (len(first), len(second)) == (5, 6)
     assert sorted([*first, *second]) == list(range(11))
-    assert not np.array_equal(first, halves(11, seed=1)[0])
+    assert not np.array_equal(first, random_halves(11, seed=1)[0])
 
 
 def test_both_kinds_are_read_in_any_order():
@@ -89,7 +89,7 @@ def test_the_same_distribution_cannot_be_told_apart(tmp_path):
 
 
 def test_shifted_images_are_told_apart_and_so_is_the_group_that_differs(tmp_path):
-    """Half of the groups are marked: within these the probe is sure, within the others it guesses."""
+    """Half of the groups are marked: the probe is sure within these, and guesses within the others."""
     real, synthetic = noise_images("real", 800, 0), noise_images("z", 800, 1, marked_groups=(2, 3))
     found = probe(real, synthetic, tmp_path)
     assert (found.group_auc[[2, 3]] > 0.98).all()
@@ -103,7 +103,7 @@ def test_shifted_images_are_told_apart_and_so_is_the_group_that_differs(tmp_path
 
 
 def test_it_is_measured_on_images_that_it_has_not_learnt(tmp_path):
-    """Forty images that a network knows by heart after 150 steps: of others it can say nothing."""
+    """After 150 steps a network knows its forty images by heart, and can only guess on others."""
     settings = {"steps": 150}
     aucs = [
         probe(

@@ -1,4 +1,4 @@
-"""Recipes: group ids with the source, phases, and what each means where no image is synthetic."""
+"""Recipes: group ids with the source, phases, and the meaning of each if no image is synthetic."""
 
 from dataclasses import replace
 
@@ -8,10 +8,11 @@ import pytest
 from classifiers.networks.backbones import SmallResNet
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Part, Phase, train_classifier
+from classifiers.training.method_settings import Recipe
 from classifiers.training.methods.base import one_process
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
-from classifiers.training.parameters import Recipe, Training
+from classifiers.training.parameters import Training
 from classifiers.training.recipes import grouped_by_source, phases_of
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
@@ -24,7 +25,7 @@ SYNTHETIC = np.array([False] * 5 + [True] * 5)
 
 
 def images_of(groups: np.ndarray, synthetic: np.ndarray | None) -> LabelledImages:
-    """Images of 8 px whose every pixel is their number."""
+    """Return images of 8 px whose pixels all have the image's number."""
     ids = np.array([f"image-{number}" for number in range(len(groups))], dtype=object)
 
     def read(positions: np.ndarray) -> np.ndarray:
@@ -38,7 +39,7 @@ REAL = images_of(GROUPS[:5], None)
 
 
 def part_of(phase: Phase) -> Part:
-    """What a phase trains with; no recipe looks at what the network says."""
+    """Build a phase's part; no recipe uses the network's scores."""
 
     def look(images: LabelledImages) -> np.ndarray:
         raise AssertionError("a recipe looked back")
@@ -68,7 +69,7 @@ def test_the_source_is_a_part_of_the_methods_groups():
 
 
 def test_the_source_is_a_part_of_the_balanced_samplers_groups():
-    """Of seven groups each has 1/7 of the draws: so group 1 has 1/7 of real and 1/7 of synthetic ones."""
+    """Each of the seven groups has 1/7 of the draws: so group 1 has 1/7 of real and 1/7 of synthetic ones."""
     recipe = Recipe(method={"name": "erm"}, sampler="group_balanced", group_by="group_and_source")
     settings = SETTINGS.model_copy(update={"sampler": "group_balanced", "batch_size": 100})
     (phase,) = phases_of(recipe, settings, IMAGES, 4, one_process)

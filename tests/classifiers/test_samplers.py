@@ -23,7 +23,7 @@ def drawn(sampler, steps: int) -> np.ndarray:
 
 @pytest.mark.parametrize("batch_size", [10, 7, 33, 100, 250])
 def test_the_uniform_sampler_gives_every_image_once_per_epoch(batch_size):
-    """Also where batches reach over the end of an epoch, or over several."""
+    """It holds even if batches cross the end of an epoch, or of several."""
     order = drawn(UniformSampler(GROUPS, batch_size, seed=0), 1000 // batch_size + 1)[:1000]
     epochs = order.reshape(10, 100)
     for epoch in epochs:

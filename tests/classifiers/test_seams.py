@@ -1,4 +1,4 @@
-"""What methods and phases may do beyond a loss of logits: several losses, own parameters, a look back."""
+"""Abilities of methods and phases beyond a loss of logits: several losses, own parameters, a look back."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from classifiers.training.methods.base import Gradients, Losses, LossOfLogits, M
 from classifiers.training.methods.erm import ERM
 from classifiers.training.parameters import Optimizer
 from classifiers.training.samplers import UniformSampler
-from pipeline.checkpoints import load_checkpoint
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from tests.classifiers.toys import (
@@ -43,7 +43,7 @@ def accelerator():
 
 
 class TwoWeights(nn.Module):
-    """The logit of an image is u x + v y, of the first two values of its first channel."""
+    """A network whose logit is u x + v y, of the first two values of an image's first channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,8 +54,9 @@ class TwoWeights(nn.Module):
 
 
 class Projected(Method):
-    """The losses: the mean logit, and a number of the method's own times v. The second one's direction is
-    taken out of the first one's gradient, and that is the step.
+    """A method with two losses: the mean logit, and a parameter of its own times v.
+
+    The step is the first loss's gradient without its component along the second one's.
     """
 
     def __init__(self) -> None:
@@ -72,14 +73,14 @@ class Projected(Method):
 
 
 def one_image() -> Batch:
-    """An image whose first two values are 2 and 1."""
+    """Return an image whose first two values are 2 and 1."""
     image = torch.zeros(1, 3, 2, 2)
     image[0, 0, 0] = torch.tensor([2.0, 1.0])
     return Batch(image, torch.tensor([1]), torch.tensor([3]))
 
 
 def test_a_step_of_two_losses_by_hand(accelerator):
-    """Gradients (2, 1) and (0, -3): without the second's direction (2, 0). The own number's is v = 5."""
+    """Gradients (2, 1) and (0, -3): without the second's direction (2, 0). The own parameter's is v = 5."""
     network, method = TwoWeights(), Projected()
     settings = settings_of(optimizer=Optimizer(name="sgd", learning_rate=9.0), weight_decay=0.0)
     optimizer = new_optimizer([*network.parameters(), *method.parameters()], settings)
@@ -149,7 +150,7 @@ def test_a_trained_method_moves_and_the_history_says_so(accelerator, tmp_path):
 
 
 class Looking:
-    """Two phases: all images for 5 steps, and for 7 those that the network then gets wrong.
+    """Builds two phases: all images for 5 steps, then for 7 steps those that the network gets wrong.
 
     Args:
         batches: how many batches of each phase may be read before the training is killed.
@@ -218,8 +219,9 @@ def test_a_phase_is_built_from_what_the_network_says_at_its_start(average, accel
 def test_a_phase_that_looked_back_resumes_to_the_same_bits(
     checkpoint_seconds, average, accelerator, tmp_path
 ):
-    """Killed in the first phase, right before and after its end, and in the second: there what the network
-    said is read from the state, as it would say something else by then.
+    """It is killed in the first phase, right before and after its end, and in the second.
+
+    In the second, the scores that it was built from are read from the state: the network has changed since.
     """
     undisturbed, checkpoint = Looking(), tmp_path / "state.pt"
     whole = train_looking(accelerator, tmp_path / "whole.pt", undisturbed, 3600.0, average)

@@ -27,7 +27,7 @@ from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
 from classifiers.training.parameters import Optimizer
 from classifiers.training.samplers import UniformSampler
-from pipeline.checkpoints import load_checkpoint
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
@@ -68,7 +68,7 @@ def test_the_learning_rate_by_hand():
 
 
 def test_the_learning_rate_rises_at_first():
-    """Over a third of 12 steps: 1/4, 2/4, 3/4 and all of what the schedule says."""
+    """Over a third of 12 steps it is 1/4, 2/4, 3/4 and all of the schedule's rate."""
     constant = Optimizer(learning_rate=0.2, schedule="constant", warm_up=1 / 3)
     rates = [learning_rate(constant, step, 12) for step in range(6)]
     assert rates == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2, 0.2])
@@ -88,7 +88,7 @@ class OneWeight(torch.nn.Module):
 
 
 class Sum(LossOfLogits):
-    """A method with the gradient 1, which notes the weight and the images' groups."""
+    """A method with the gradient 1, which records the weight and the images' groups."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ def test_a_separable_toy_problem_is_learnt(method, optimizer, accelerator, tmp_p
 
 
 def test_the_best_weights_of_each_selection_are_kept_the_earliest_of_equals(accelerator, tmp_path):
-    """The selections see each evaluation's scores; what they say is decided here."""
+    """The selections get each evaluation's scores; the test decides their values."""
     values = {
         "falling": iter([3.0, 2.0, 1.0, 0.0]),
         "rising": iter([0.0, 1.0, 2.0, 3.0]),
@@ -286,7 +286,7 @@ def test_the_history_has_the_mean_loss_and_q(accelerator, tmp_path):
 
 
 def test_the_history_has_how_far_the_classes_are_apart(accelerator, tmp_path):
-    """What the network says of each batch before its step, by class, since the last evaluation."""
+    """It is computed from the scores of each batch before its step, by class, since the last evaluation."""
     seen: list[tuple[np.ndarray, np.ndarray]] = []
 
     class Noted(ERM):
@@ -302,7 +302,7 @@ def test_the_history_has_how_far_the_classes_are_apart(accelerator, tmp_path):
 
 
 def test_a_batch_is_moved_as_a_hand_would_move_it():
-    """One row down and two columns to the left; the top row and the right column are repeated."""
+    """It moves one row down and two columns to the left; the top row and the right column are repeated."""
     image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
     moved = shifted(image, np.array([[1, -2]]))[0, :, :, 0]
     assert moved.tolist() == [[2, 3, 3, 3], [2, 3, 3, 3], [6, 7, 7, 7], [10, 11, 11, 11]]
@@ -310,7 +310,7 @@ def test_a_batch_is_moved_as_a_hand_would_move_it():
 
 
 def test_images_are_moved_by_their_share_of_the_side_at_most(accelerator, tmp_path):
-    """Of 16 px and a share of 1/8 by up to 2 px; every other way than with another seed."""
+    """At 16 px and a share of 1/8 they move by up to 2 px; another seed gives other moves."""
     images = np.zeros((64, 16, 16, 3), np.uint8)
     images[:, 8, 8] = 255
     data = LabelledImages(
@@ -385,7 +385,7 @@ def test_what_is_kept_is_the_average_of_the_weights_of_every_step(accelerator, t
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_state_between_evaluations_resumes_to_the_same_bits(method, accelerator, tmp_path):
-    """Saved after every step; the history has the mean loss over steps before and after each kill."""
+    """It is saved after every step; the history has the mean loss over steps before and after each kill."""
     whole = trained(accelerator, tmp_path / "whole.pt", new_method(method))
     for batches in (1, 1, 3, 4):
         with pytest.raises(Killed):
@@ -404,7 +404,7 @@ def test_a_state_between_evaluations_resumes_to_the_same_bits(method, accelerato
 @pytest.mark.parametrize("checkpoint_seconds", [3600.0, 1e-9])
 @pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer(name="adam", learning_rate=5e-3)])
 def test_two_phases_resume_to_the_same_bits(optimizer, checkpoint_seconds, accelerator, tmp_path):
-    """Killed in the first phase, right before and right after its end, and in the second."""
+    """They are killed in the first phase, right before and right after its end, and in the second."""
     ones, rest = (
         TRAINING.subset(np.flatnonzero(chosen)) for chosen in (TRAINING.groups == 3, TRAINING.groups < 3)
     )
@@ -449,7 +449,7 @@ tests.{function}(*{arguments!r})
 
 
 def training_script(function, *arguments: str) -> str:
-    """What calls a function of this module in another process."""
+    """Return a script that calls a function of this module in another process."""
     threads = torch.get_num_threads()
     return TRAINING_PROCESS.format(
         threads=threads, module=__file__, function=function.__name__, arguments=arguments
@@ -476,7 +476,7 @@ def train_slowly(folder: str, method: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [pytest.param("erm", marks=pytest.mark.exhaustive), "group_dro"])
 def test_a_training_that_was_really_killed_resumes_to_the_same_bits(method, accelerator, tmp_path):
-    """By SIGKILL, three times, each a few steps after the state that it started from."""
+    """It is killed by SIGKILL three times, each a few steps after the state that it started from."""
     whole = trained(accelerator, tmp_path / "whole.pt", new_method(method), **LONG)
     folder, done = tmp_path / "killed", 0
 
@@ -503,7 +503,7 @@ def test_a_training_that_was_really_killed_resumes_to_the_same_bits(method, acce
 def test_an_interrupted_training_resumes_to_the_same_bits(
     method, sampler, optimizer, average, accelerator, tmp_path
 ):
-    """Killed before the first evaluation, right after one, and between two."""
+    """It is killed before the first evaluation, right after one, and between two."""
     changes = {"sampler": sampler, "optimizer": optimizer, "average": average}
     whole = trained(accelerator, tmp_path / "whole.pt", new_method(method), **changes)
     for batches in (2, 3, 5):
@@ -547,7 +547,7 @@ def test_the_best_so_far_survives_a_kill(accelerator, tmp_path):
 
 
 def test_a_selection_may_give_a_numpy_number(accelerator, tmp_path):
-    """A checkpoint is read as tensors and plain values only; metrics give NumPy's."""
+    """Checkpoints are read as tensors and plain values only, but metrics return NumPy's numbers."""
 
     def numpy_accuracy(scores: np.ndarray, images: LabelledImages) -> np.float64:
         return np.mean((scores > 0.5) == images.targets)
@@ -569,7 +569,7 @@ def test_a_selection_may_give_a_numpy_number(accelerator, tmp_path):
 
 
 def few_of_the_last_group() -> LabelledImages:
-    """Of the last group only three images: in most batches they are on one process alone, or on none."""
+    """Keep only three images of the last group: most batches have them on one process, or on none."""
     last = np.flatnonzero(TRAINING.groups == 3)[3:]
     kept = np.setdiff1d(np.arange(len(TRAINING)), last)
     return LabelledImages(
@@ -588,7 +588,7 @@ CASES = [
 
 
 def train_all_cases(output: str) -> None:
-    """Train as every case says, in however many processes this is one of; the first writes the outcome."""
+    """Train each case, in however many processes this is one of; the first process writes the outcome."""
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     outcome = []
     for number, (name, sampler, batch_size) in enumerate(CASES):
@@ -622,9 +622,9 @@ def train_all_cases(output: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_path):
-    """With batches that are odd, of fewer images than processes, and with a group on one process alone.
+    """Batches are odd, or have fewer images than processes, or a group on one process alone.
 
-    At a learning rate at which rounding errors stay rounding errors; at 0.05 some seeds multiply them.
+    The learning rate keeps rounding errors small; at 0.05 some seeds multiply them.
     """
     train_all_cases(str(tmp_path / "one.pt"))
     script = tmp_path / "script.py"
@@ -663,7 +663,7 @@ def test_a_network_that_normalises_by_batch_is_refused_in_several_processes_on_c
 
 @pytest.mark.parametrize("checks_for_nan", [False, True])
 def test_a_diverging_training_is_ended_with_what_to_do(checks_for_nan, accelerator, tmp_path):
-    """Also where the selection itself refuses scores that are not numbers, as scikit-learn's metrics do."""
+    """It ends so even if the selection itself refuses NaN, as scikit-learn's metrics do."""
 
     def select(scores: np.ndarray, images: LabelledImages) -> float:
         if checks_for_nan and not np.isfinite(scores).all():

@@ -1,4 +1,4 @@
-"""What the tests of trainings share: toy images, short trainings, kills, and what is compared bit by bit."""
+"""Toy images, short trainings, kills and bitwise comparisons that the tests of trainings share."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +21,7 @@ from pipeline.content.resumable import Session
 
 
 def toy_images(n: int, seed: int) -> LabelledImages:
-    """Images of noise, redder on the left half where the target is 1, bluer in protected group 1."""
+    """Return images of noise, redder on the left half if the target is 1, bluer in protected group 1."""
     random = np.random.default_rng(seed)
     targets, protected = random.integers(0, 2, (2, n))
     pixels = random.integers(60, 160, (n, 8, 8, 3))
@@ -64,7 +64,7 @@ SELECTIONS = {"accuracy": accuracy_of, "certainty": certainty_of}
 def train_in_phases(
     network, phases, settings, selections, accelerator, checkpoint, checkpoint_seconds=3600.0
 ) -> Trained:
-    """Train on the toy images; a state is saved after every evaluation, and at no other time unless asked."""
+    """Train on the toy images; save a state after every evaluation, and at no other time unless asked."""
     session = Session("toy", accelerator, checkpoint, checkpoint_seconds)
     return classifier_training.train_classifier(session, network, phases, VALIDATION, settings, selections)
 
@@ -72,14 +72,15 @@ def train_in_phases(
 def train_classifier(
     network, method, training, settings, selections, accelerator, checkpoint, checkpoint_seconds=3600.0
 ) -> Trained:
-    """The same in one phase."""
+    """Train on the toy images in one phase."""
     phases = in_one_phase(training, method, settings)
     return train_in_phases(network, phases, settings, selections, accelerator, checkpoint, checkpoint_seconds)
 
 
 class Opposed(Method):
-    """Some of everything that a method may have: two losses, of the positives and of the negatives, whose
-    gradients are made to agree, and a parameter, by which logits are scaled.
+    """A method with two losses, of the positives and of the negatives, and a parameter that scales logits.
+
+    The gradients of the two losses are made to agree.
     """
 
     def __init__(self, total: SumOverProcesses = one_process) -> None:
@@ -94,7 +95,7 @@ class Opposed(Method):
         return Losses(((each * positive).sum() / count, (each * (1 - positive)).sum() / count), logits)
 
     def combine(self, gradients: Sequence[Gradients]) -> Gradients:
-        """The sum of both, of the first without what is against the second (Yu et al., 2020)."""
+        """Add both gradients, the first without its component against the second (Yu et al., 2020)."""
         first, second = gradients
         product = sum((one * other).sum() for one, other in zip(first, second, strict=True))
         if product >= 0:
@@ -114,7 +115,7 @@ METHODS: dict[str, Callable[[list[int], SumOverProcesses], Method]] = {
 
 
 def new_method(name: str, images: LabelledImages = TRAINING, total: SumOverProcesses = one_process) -> Method:
-    """One of `METHODS`, for the groups of some images."""
+    """Make one of `METHODS`, for the groups of some images."""
     return METHODS[name](images.group_counts(4), total)
 
 
@@ -135,11 +136,11 @@ def trained(accelerator, checkpoint, method=None, training=TRAINING, checkpoint_
 
 
 class Killed(Exception):
-    """Stands for whatever ends a training from outside."""
+    """Stands for anything that ends a training from outside."""
 
 
 def killed_after(batches: int, images: LabelledImages) -> LabelledImages:
-    """The same images, until so many batches have been read."""
+    """Return the same images, which raise `Killed` after so many batches have been read."""
     left = iter(range(batches))
 
     def read(positions: np.ndarray) -> np.ndarray:
@@ -157,7 +158,7 @@ def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.
 
 
 def assert_same_training(first, second) -> None:
-    """The last weights, the method's state, the history and the best weights, bit by bit."""
+    """Compare the last weights, the method's state, the history and the best weights, bit by bit."""
     for one, other in zip(first[:2], second[:2], strict=True):
         assert_same_weights(one.state_dict(), other.state_dict())
     assert first[2].history == second[2].history

@@ -79,7 +79,7 @@ def test_the_judges_images_are_balanced_and_no_other_splits() -> None:
         np.testing.assert_allclose(by_group, share, atol=0.06)
     assert table["id"].is_unique
     assert judged["id"].iloc[0] == "judge-000000"
-    # Its own draw: with or without it, all others are the same.
+    # It is drawn on its own: with or without it, all other splits are the same.
     pd.testing.assert_frame_equal(table[table["split"] != "judge"], without)
     assert not (without["split"] == "judge").any()
     oracle = table[table["split"] == "oracle"].iloc[0].to_dict()

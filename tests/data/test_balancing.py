@@ -1,4 +1,4 @@
-"""Balancing: each policy's counts, the cap, what gates take with them, sources, the control `sampled`."""
+"""Balancing: each policy's counts, the cap, the pairs that gates drop, sources, the control `sampled`."""
 
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ def labelled(ids: list[str], names: list[str], labels: list[tuple[int, ...]]) ->
 def complements(
     names: list[str], pair_ids: list[str], flips: list[str], label: str = "inherited"
 ) -> pd.DataFrame:
-    """The complements of z (or real images) with these ids, all as promised by classifiers that say 0."""
+    """Make the complements of z (or real images) with these ids, all as promised; classifiers say 0."""
     ids = [f"{pair_id}'{flip}" for pair_id, flip in zip(pair_ids, flips, strict=True)]
     table = labelled(ids, names, [(0,) * len(names)] * len(ids))
     table = table.assign(pair_id=pair_ids, flips=flips, move_length=1.0, flipped=True, target_stayed=True)
@@ -83,7 +83,7 @@ def real() -> pd.DataFrame:
 def balanced(
     real: pd.DataFrame, candidates: pd.DataFrame, policy: str, n_protected: int, seed: int = 0
 ) -> pd.DataFrame:
-    """The balanced manifest, with any number of synthetic images."""
+    """Make the balanced manifest, with any number of synthetic images."""
     return manifest_of(real, added_rows(real, candidates, policy, None, n_protected, seed))
 
 
@@ -157,7 +157,7 @@ def test_nothing_left_is_one_sentence(real, z_prime) -> None:
     largest = candidates(z_prime, [False, True, False, False], ["z_prime"])
     with pytest.raises(UserError, match="no candidate belongs to a group that policy fill has to fill"):
         balanced(real, largest, "fill", 2)
-    # Of group 0, which is the largest already, nothing joins by any other policy either.
+    # Group 0 is the largest already: by any other policy, too, nothing of it joins.
     with pytest.raises(UserError, match=r"by group 1 / 0 / 0 / 0, any number would make the data less bal"):
         balanced(real, largest, "pairs", 2)
     few = added_rows(real, candidates(z_prime), "pairs", 0.5, 2, seed=0)  # 3 images of 4 groups
@@ -175,7 +175,7 @@ DIGITS_FOUND = np.array([175, 175, 9345, 9825])
 
 
 def divergences(counts: Sequence[int]) -> list[float]:
-    """KL to uniform, in nats: of the groups, and of each attribute; written out, to check the module's by."""
+    """Compute the KL to uniform, in nats, of the groups and each attribute, without the module's code."""
 
     def to_uniform(values: list[int]) -> float:
         shares = [value / sum(values) for value in values if value]
@@ -191,7 +191,7 @@ def divergences(counts: Sequence[int]) -> list[float]:
 
 
 def allowed_caps(real: Sequence[int], found: Sequence[int], synthetic_per_real: float | None) -> list[int]:
-    """All caps that leave no divergence larger and are within the limit, by trying each."""
+    """List all caps that leave no divergence larger and are within the limit, by trying each."""
     limit = np.inf if synthetic_per_real is None else synthetic_per_real * sum(real) + 1e-6
     caps = []
     for cap in range(max(found) + 1):
@@ -290,7 +290,7 @@ def test_no_divergence_goes_up_however_many_images_there_are(real, data) -> None
 
 
 def pairs_of(counts: Sequence[int]) -> pd.DataFrame:
-    """Candidates in pairs: counts[t] of target t, each one of protected group 0 and one of 1."""
+    """Make candidates in pairs: counts[t] of target t, each one of protected group 0 and one of 1."""
     rows = [
         {"id": f"{side}-{target}-{k:04d}", "pair_id": f"z-{target}-{k:04d}", "target": target, "protected": g}
         for target, count in enumerate(counts)

@@ -20,7 +20,7 @@ BALANCED = "out/balanced"
 
 @pytest.fixture(scope="module", autouse=True)
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The current folder of these tests."""
+    """Provide the current folder of these tests."""
     folder = tmp_path_factory.mktemp("dataset")
     patch = pytest.MonkeyPatch()
     patch.chdir(folder)

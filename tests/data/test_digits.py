@@ -1,4 +1,4 @@
-"""Real digits in two inks: which digits a split has, how many in each ink, and what pixels tell."""
+"""Real digits in two inks: which digits a split has, how many in each ink, and the ink found from pixels."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def part(source: Digits, split: str) -> pd.DataFrame:
 
 
 def numbers(table: pd.DataFrame) -> list[int]:
-    """Which of scikit-learn's digits the ids name, as "test-0123-red" does the one at position 123."""
+    """Return which of scikit-learn's digits the ids name: "test-0123-red" names the one at position 123."""
     return [int(name.split("-")[1]) for name in table["id"]]
 
 
@@ -122,7 +122,7 @@ def test_fewer_training_images_are_the_first_of_all_of_them(train, correlation) 
 
 
 def test_inks_by_hand() -> None:
-    """Of four ones 75 % are red, of three zeros 2.25 green, rounded to 2: one of each in the other ink."""
+    """Of four ones 75 % are red, of three zeros 2.25, rounded to 2, green: one of each in the other ink."""
     target = np.array([1, 0, 1, 1, 0, 0, 1])
     red = correlated_inks(target, 0.75)
     assert red.tolist() == [0, 1, 1, 1, 0, 0, 1]

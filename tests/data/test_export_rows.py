@@ -42,9 +42,15 @@ PLACES = pd.DataFrame(
 def make_manifest(
     folder: Path, ids: Sequence[str], attributes: Sequence[str] = ("Blond_Hair", "Male")
 ) -> Manifest:
-    """Images with these ids, in turn of the training, the validation, the test split and of z.
+    """Make a manifest of images with these ids.
 
-    Their stores have them in reverse.
+    Args:
+        folder: the project's.
+        ids: of the images, which are in turn of the training, the validation and the test split, and z.
+        attributes: the target, then the protected ones.
+
+    Returns:
+        The manifest; its stores have the images in reverse.
     """
     turn = np.arange(len(ids)) % 4
     table = pd.DataFrame({"id": ids}).reindex(columns=manifest_columns(attributes))
@@ -129,8 +135,9 @@ def test_keys_are_safe_and_no_two_are_the_same_whatever_is_exported(ids: list[st
 def test_rows_are_the_manifests_with_their_positions(
     tmp_path: Path, memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """30 MB of them, as pandas selects, sorts and joins them; with little memory by way of the disk, and with
-    too little after some tries.
+    """Pandas selects, sorts and joins 30 MB of rows the same way.
+
+    With little memory they are sorted by way of the disk, and with too little after some tries.
     """
     tries = []
     write = rows_module._write_rows
@@ -198,7 +205,7 @@ def test_a_folders_name_is_no_pattern(tmp_path: Path) -> None:
 
 
 def test_attributes_may_differ_in_case_alone(tmp_path: Path) -> None:
-    """SQL takes such names for the same."""
+    """SQL takes such names to be the same."""
     manifest = make_manifest(tmp_path, ["a", "b", "c", "d"], ["male", "Male"])
     rows = written(manifest)
     assert rows.loc[rows["id"] == "d", ["male_score", "Male_score"]].to_numpy().tolist() == [[3e-6, 1 + 3e-6]]
@@ -217,14 +224,14 @@ def test_a_damaged_table_is_named(tmp_path: Path, name: str) -> None:
     manifest = make_manifest(tmp_path, ["a", "b", "c", "d"])
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[:40] + bytes(len(content) - 40))
-    with pytest.raises(UserError, match=r"cannot be read .* zprime\.verify") as raised:
+    with pytest.raises(UserError, match=r"cannot be read .* `zprime verify`") as raised:
         written(manifest)
     assert name in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_an_id_that_two_images_have_is_refused(tmp_path: Path) -> None:
-    """They would have one file name."""
+    """They would have the same file name."""
     manifest = make_manifest(tmp_path, ["a", "b", "c", "a"])
     with pytest.raises(UserError, match=r"manifest\.parquet has the id 'a' twice"):
         written(manifest)
@@ -252,7 +259,7 @@ def test_what_a_killed_run_has_spilled_goes_with_the_next(tmp_path: Path) -> Non
 
 
 def test_an_interrupt_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DuckDB says RuntimeError."""
+    """DuckDB raises RuntimeError."""
     manifest = make_manifest(tmp_path, [f"{number:070d}" for number in range(COUNT)])
     write = rows_module._write
 
@@ -261,7 +268,7 @@ def test_an_interrupt_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         write(*given)
 
     monkeypatch.setattr(rows_module, "_write", interrupted)
-    # A shell starts what it runs in the background with interrupts ignored.
+    # A shell starts background processes with interrupts ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -30,7 +30,7 @@ JPEG_TOLERANCE = 6  # of 255, of smooth pictures at quality 95
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The current folder: out/balanced and every export of it as PNG."""
+    """Provide the current folder, with out/balanced and every export of it as PNG."""
     folder = tmp_path_factory.mktemp("exports")
     patch = pytest.MonkeyPatch()
     patch.chdir(folder)
@@ -44,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def exported(project: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Exports with other settings, to a folder of its own."""
+    """Export with other settings, to a folder of its own."""
 
     def run(name: str, **settings: object) -> Path:
         kept = Path("out/export") / name
@@ -66,13 +66,13 @@ def array(image: Image.Image | bytes) -> np.ndarray:
 
 
 def ids_by_file() -> dict[str, str]:
-    """The id of each file name, for layouts that do not tell: imagefolder does, and has the same names."""
+    """Return the id of each file name, for layouts without ids: imagefolder has ids and the same names."""
     tables = [pd.read_csv(path) for path in Path("out/export/imagefolder").glob("*/metadata.csv")]
     return {Path(row["file_name"]).name: row["id"] for table in tables for _, row in table.iterrows()}
 
 
 def assert_images(images: dict[str, np.ndarray], ids: set[str], tolerance: int = 0) -> None:
-    """Exactly these ids, each with its own picture."""
+    """Check that there are exactly these ids, each with its own picture."""
     assert set(images) == ids
     expected = expected_images()
     for id, image in images.items():
@@ -346,7 +346,7 @@ def test_zprime_reads_its_own_celeba(project: Path, tmp_path: Path, form: str) -
 
 
 def read_stylegan(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The names of the images, the images, the labels."""
+    """Read the names of the images, the images and the labels."""
     with zipfile.ZipFile(path) as archive:
         assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
         extensions = Image.registered_extensions()
@@ -379,7 +379,7 @@ def test_stylegan_zip_of_a_split_that_was_asked_for(exported: Callable[..., Path
 
 @pytest.mark.slow
 def test_a_zip_of_more_members_than_a_plain_one_can_have(tmp_path: Path) -> None:
-    """As `ZipFile` alone writes it, to the byte, above the 65,535 for which it needs other records."""
+    """The bytes are those of `ZipFile` alone, above 65,535 members, for which it needs other records."""
     members, count = tmp_path / "members", 70_000
     for name, is_plain in (("plain.zip", True), ("large.zip", False)):
         with members.open("wb+") as file, zipfile.ZipFile(tmp_path / name, "w") as whole:

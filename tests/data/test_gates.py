@@ -1,10 +1,10 @@
-"""Complements judged: labels by hand for one and two protected attributes; what gates drop and count."""
+"""Judged complements: labels by hand for one and two protected attributes; what gates drop and count."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from data.gates import dropped_counts, flips_of, judged_complements, kept_by, passed_gates, shares_of
+from data.gates import dropped_counts, flip_masks, judged_complements, kept_by, passed_gates, shares_of
 from data.parameters import Gates
 from pipeline.errors import UserError
 
@@ -14,7 +14,7 @@ SURE = np.ones(4)  # the originals' targets are right, in every group of one pro
 
 
 def scored(ids: list[str], names: list[str], scores: list[tuple[float, ...]]) -> pd.DataFrame:
-    """Labels cut at 0.5."""
+    """Add labels, scores cut at 0.5."""
     table = pd.DataFrame(scores, columns=[f"{name}_score" for name in names])
     labels = {name: (table[f"{name}_score"] >= 0.5).astype(int) for name in names}
     return table.assign(id=ids, **labels)
@@ -50,7 +50,7 @@ def test_labels_of_complements(z, z_prime, label, labels, confidence) -> None:
     assert judged["id"].tolist() == ["a'", "b'", "c'", "d'"]
     assert list(zip(judged["target"], judged["protected"], strict=True)) == labels
     np.testing.assert_allclose(judged["confidence"], confidence)
-    # What is said of the complement, and the group that it promises, are the same whatever its label.
+    # The classifiers' findings and the promised group are the same, whatever label the complement gets.
     assert judged["group"].tolist() == [1, 0, 3, 3]
     assert judged["target_kept"].tolist() == [True, True, False, True]
     assert judged["protected_flipped"].tolist() == [True, True, True, False]
@@ -144,7 +144,7 @@ def test_a_labeller_that_was_never_tried_on_a_group_is_not_trusted_there(z, z_pr
 
 
 def test_the_labeller_of_two_attributes_is_asked_of_eight_groups(two) -> None:
-    """The originals are of the groups 4 (blond, no man, no glasses) and 3."""
+    """The originals are in the groups 4 (blond, no man, no glasses) and 3."""
     judged = judged_complements(two[1], two[0], TWO, "inherited", np.arange(8) / 10)
     assert judged["labeller_accuracy"].tolist() == [0.4] * 3 + [0.3] * 3
 
@@ -167,13 +167,13 @@ def test_shares_of_one_attribute(z, z_prime) -> None:
 
 def test_flips_are_columns() -> None:
     flips = pd.Series(["Male", "Eyeglasses", "Male+Eyeglasses", "Male"])
-    assert flips_of(flips, TWO[1:]).tolist() == [[True, False], [False, True], [True, True], [True, False]]
-    assert flips_of(flips[:0], TWO[1:]).shape == (0, 2)
+    assert flip_masks(flips, TWO[1:]).tolist() == [[True, False], [False, True], [True, True], [True, False]]
+    assert flip_masks(flips[:0], TWO[1:]).shape == (0, 2)
 
 
 @pytest.fixture
 def two() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A blond woman without glasses, a dark man with them, and the three complements of each."""
+    """Provide a blond woman without glasses, a dark man with them, and the three complements of each."""
     z = scored(["a", "b"], TWO, [(0.9, 0.1, 0.2), (0.2, 0.8, 0.7)])
     ids = [f"{z_id}-{mask}" for z_id in "ab" for mask in ("10", "01", "11")]
     scores = [

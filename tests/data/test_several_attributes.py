@@ -22,7 +22,7 @@ CELEBA_SPLITS = ["train", "validation", "test"]
 
 @pytest.fixture(scope="module", autouse=True)
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The current folder of these tests: 30 z with three complements each, and every export."""
+    """Provide the current folder of these tests: 30 z with three complements each, and every export."""
     folder = tmp_path_factory.mktemp("several")
     patch = pytest.MonkeyPatch()
     patch.chdir(folder)
@@ -35,7 +35,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def balanced_with(project: Path) -> Iterator:
-    """Runs the stage with other parameters in `balance`; gives the datasheet. Afterwards all is as it was."""
+    """Run the stage with other parameters in `balance`, return the datasheet, and restore all at the end."""
 
     def run(**section: object) -> dict:
         write_parameters(ATTRIBUTES, section)
@@ -48,7 +48,7 @@ def balanced_with(project: Path) -> Iterator:
 
 @pytest.fixture
 def labels() -> pd.DataFrame:
-    """Each id's labels by name: of real images the true ones, of z' those of its z, flipped."""
+    """Return each id's labels by name: for real images the true ones, for z' those of its z, flipped."""
     of_z = Store(Path("out/labels/z")).rows.set_index("id")[ATTRIBUTES]
     primes = Store(Path("out/synthetic/z_prime")).rows.set_index("id")
     of_prime = of_z.loc[primes["pair_id"]].set_index(primes.index)

@@ -1,4 +1,4 @@
-"""The file-based sources: what they read from small real folders, and what they say of bad ones."""
+"""The file-based sources: what they read from small real folders, and their error sentences for bad ones."""
 
 import re
 import struct
@@ -25,7 +25,7 @@ HERE = "row 17 of list.csv"
 
 
 def picture(size: tuple[int, int], centre: int, colour: tuple[int, int, int] = RED) -> Image.Image:
-    """A blue picture with a square of the colour, `centre` px wide, in its middle."""
+    """Draw a blue picture with a square of the colour, `centre` px wide, in its middle."""
     image = Image.new("RGB", size, BLUE)
     left, top = (size[0] - centre) // 2, (size[1] - centre) // 2
     image.paste(colour, (left, top, left + centre, top + centre))
@@ -33,7 +33,7 @@ def picture(size: tuple[int, int], centre: int, colour: tuple[int, int, int] = R
 
 
 def says(*parts: str) -> str:
-    """A pattern of a message that has these parts in this order, on one line."""
+    """Return a pattern of a message that has these parts in this order, on one line."""
     return ".*".join(map(re.escape, parts))
 
 
@@ -471,7 +471,7 @@ def test_table_refuses_parameters_that_contradict(
 
 
 def crowd(counts: tuple[int, int, int, int]) -> pd.DataFrame:
-    """Rows of the groups (happy, hat) = 00, 01, 10, 11, so many of each."""
+    """Make rows of the groups (happy, hat) = 00, 01, 10, 11, so many of each."""
     groups = np.repeat(np.arange(4), counts)
     paths = [f"{number}.png" for number in range(len(groups))]
     return pd.DataFrame({"path": paths, "happy": groups // 2, "hat": groups % 2})
@@ -517,7 +517,7 @@ def test_fractions_depend_on_ids_and_seed_not_on_the_order(tmp_path: Path) -> No
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A tiny PNG whose header claims a size that its data does not have."""
+    """Make a tiny PNG whose header claims a size that its data does not have."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + content))

@@ -16,7 +16,7 @@ GROUPS = ["Blond=0, Male=0", "Blond=0, Male=1", "Blond=1, Male=0", "Blond=1, Mal
 
 
 def labels(ids: list[str], names: list[str], *by: list[tuple[int, ...]]) -> pd.DataFrame:
-    """Labels by the labeller, then, where they are given, by the checkers of half 0 and of half 1."""
+    """Make labels by the labeller and, if they are given, by the checkers of half 0 and of half 1."""
     columns = {}
     for ending, rows in zip(("", "_0", "_1"), by, strict=False):
         columns |= {f"{name}{ending}": [row[k] for row in rows] for k, name in enumerate(names)}
@@ -27,7 +27,7 @@ def labels(ids: list[str], names: list[str], *by: list[tuple[int, ...]]) -> pd.D
 
 
 def z_and_complements() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Of a both halves agree; of b the halves see another target, of c' half 1 sees no flip."""
+    """Make z and z': both halves agree on a; they see different targets of b; half 1 sees no flip of c'."""
     z = labels(
         ["a", "b", "c"], ONE,
         [(0, 0), (0, 1), (1, 0)], [(0, 0), (0, 1), (1, 0)], [(0, 0), (1, 1), (1, 0)],
@@ -49,7 +49,7 @@ def test_each_half_checks_what_the_other_one_promises() -> None:
         # Half 1 promises, half 0 checks: b was 1, and is seen as 0.
         (0, 3, True, True), (1, 1, True, True), (2, 2, False, True),
     ]  # fmt: skip
-    # By itself the labeller finds no fault.
+    # The labeller, asked about itself, finds no fault.
     alone, by_checkers = cross_checks(primes[["id", "pair_id", "flips", *ONE]], z, ONE, True)
     assert not by_checkers and len(alone) == 3
     assert alone[["kept", "flipped"]].all(axis=None)
@@ -102,7 +102,7 @@ def test_an_original_that_is_not_there_is_named() -> None:
 
 
 def checks_of(kept: float, flipped: float, n: int = 100) -> pd.DataFrame:
-    """Two checks of each of n complements, of four groups in turn; what does not hold is spread over them."""
+    """Make two checks of each of n complements, of four groups in turn; failed checks are spread evenly."""
     holds = {name: np.arange(n) < round(share * n) for name, share in (("kept", kept), ("flipped", flipped))}
     random = np.random.default_rng(0)
     one = pd.DataFrame({"complement": np.arange(n), "group": np.arange(n) % 4})
@@ -143,7 +143,7 @@ def test_levels_of_complements(kept: float, flipped: float, level: str) -> None:
 def test_checkers_that_are_no_better_than_chance_call_nothing_useless(
     accuracy: float | None, by_checkers: bool, level: str
 ) -> None:
-    """And nothing fine: halves of few rare images are too few to learn from."""
+    """They call nothing fine either: halves of few rare images are too few to learn from."""
     passed = np.ones(100, dtype=bool)
     arguments = (by_checkers, passed, GROUPS, True, accuracy)
     found = complements_judgement("complements", checks_of(0.4, 1.0), *arguments)
@@ -247,7 +247,7 @@ def test_a_balanced_set_in_its_figures() -> None:
 
 
 def test_what_gets_worse_is_useless_though_the_attributes_are_independent() -> None:
-    """All candidates, without a cap."""
+    """All candidates are added, without a cap."""
     after = summary([682, 210, 9372, 10356], 0.0073, 0.4, 0.5150, 0.0003)
     judgement = balance_judgement(BEFORE, after, added(20_000), "Blond")
     assert judgement.level == "useless"

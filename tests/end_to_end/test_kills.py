@@ -129,6 +129,9 @@ def killed_run(
     Not while `dvc` writes dvc.lock, which it does in place: half a lock is none, and git has the former.
 
     Args:
+        project: the repository's folder.
+        stage: the stage as `dvc repro` names it.
+        worth_a_kill: the pattern of the files in .work/ that a kill may cost; empty for none.
         wanted: of what is worth a kill, how much there is to be; a state is one.
         patience: for a stage that leaves nothing, seconds from its start.
         alone: kill `dvc` alone, whose stage must then end by itself; or all of them at once.

@@ -1,4 +1,4 @@
-"""Hyperplanes, latents and constraints to test complements with."""
+"""Makes hyperplanes, latents and constraints to test complements with."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def random_latents(random: np.random.Generator, n: int, D: int) -> np.ndarray:
 
 
 def random_covariance(random: np.random.Generator, D: int) -> np.ndarray:
-    """A covariance whose axes are turned and whose variances span 1 to 10."""
+    """Draw a covariance whose axes are rotated and whose variances span 1 to 10."""
     axes, _ = np.linalg.qr(random.normal(size=(D, D)))
     return axes * np.linspace(1, 10, D) @ axes.T
 
@@ -28,16 +28,16 @@ def plane_at(degrees: float, attribute: str = "Male") -> Hyperplane:
 
 
 def all_changed(variant: str, target: Hyperplane, protected: list[Hyperplane]) -> Constraints:
-    """The constraints that change every protected attribute; one target's hyperplane for all domains."""
+    """Return the constraints that change every protected attribute, with one target plane for all domains."""
     return constraints_of(variant, target, target, protected, [True] * len(protected))
 
 
 def distances(constraints: Constraints, latents: np.ndarray) -> np.ndarray:
-    """Of z', from the hyperplanes that it is measured from: [n, k]."""
+    """Compute the distances of z' from the hyperplanes that it is measured from: [n, k]."""
     return latents.astype(np.float64) @ constraints.normals.T + constraints.offsets
 
 
 def wanted(constraints: Constraints, latents: np.ndarray) -> np.ndarray:
-    """What the distances of the complements of z should be: [n, k]."""
+    """Compute what the distances of the complements of z should be: [n, k]."""
     own = latents.astype(np.float64) @ constraints.own_normals.T + constraints.own_offsets
     return constraints.factors * own

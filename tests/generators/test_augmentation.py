@@ -13,12 +13,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def noise(n: int = 200, height: int = 8, width: int = 8) -> torch.Tensor:
-    """Images without two equal pixels, and without zeros."""
+    """Draw images without two equal pixels, and without zeros."""
     return torch.rand(n, 3, height, width, generator=generator(9)) + 1
 
 
 def rolled(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """The image [3, H, W] moved down by dy and right by dx, zeros entering."""
+    """Move the image [3, H, W] down by dy and right by dx, zeros entering."""
     moved = np.roll(image, (dy, dx), axis=(1, 2))
     height, width = image.shape[1:]
     moved[:, : max(dy, 0)] = 0
@@ -48,7 +48,7 @@ def test_translation_by_nothing_changes_nothing():
 
 
 def test_cutout_zeros_exactly_one_box():
-    """A box of 4 x 4 whose centre lies in the image: what of it is inside is zero, all else as it was."""
+    """The box is 4 x 4 with its centre in the image: its part inside is zero, everything else as it was."""
     images = noise(300)
     zeroed = []
     for before, after in zip(images, cut_out(images, 0.5, generator()), strict=True):
@@ -88,7 +88,7 @@ def test_colour_changes_stay_within_their_ranges():
 
 
 def test_saturation_runs_from_grey_to_twice_the_colour():
-    """Of a single pixel, saturation (0 to 2) and contrast (0.5 to 1.5) both scale the channels' spread."""
+    """With a single pixel, saturation (0 to 2) and contrast (0.5 to 1.5) both scale the channels' spread."""
     images = torch.tensor([0.3, 0.0, -0.3]).reshape(1, 3, 1, 1).expand(4000, 3, 1, 1)
     changed = change_color(images, generator())
     spread = (changed[:, 0] - changed[:, 2]).flatten() / 0.6
@@ -142,7 +142,7 @@ def test_gradients_flow_through_all_of_them():
 
 
 def test_the_gradient_of_a_translation_is_the_translation_back():
-    """Pixels that stay in the image have gradient 1, those that leave it 0; so many as zeros come in."""
+    """Pixels that stay have gradient 1, those that leave the image 0: as many as zeros enter."""
     images = noise().requires_grad_(True)
     moved = translate(images, 0.25, generator())
     moved.sum().backward()

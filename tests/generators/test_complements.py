@@ -216,7 +216,7 @@ def test_the_mahalanobis_move_by_hand():
 def random_constraints(
     random: np.random.Generator, factors: list[float], D: int, offset: float
 ) -> Constraints:
-    """Constraints on random unit normals whose offsets have this standard deviation."""
+    """Draw constraints on random unit normals whose offsets have this standard deviation."""
     normals = random.normal(size=(len(factors), D))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     offsets = offset * random.normal(size=len(factors))
@@ -224,7 +224,7 @@ def random_constraints(
 
 
 def reach_of(constraints: Constraints, z: np.ndarray) -> np.ndarray:
-    """The length of the shortest vector that meets the constraints: [n]."""
+    """Compute the length of the shortest vector that meets the constraints: [n]."""
     wanted = constraints.factors * distances(constraints, z) - constraints.offsets
     return np.linalg.norm(wanted @ np.linalg.pinv(constraints.normals).T, axis=1)
 
@@ -260,7 +260,7 @@ def test_on_the_sphere_what_keeps_every_distance_stays_where_it_is(k, D, seed):
 @settings(max_examples=40, deadline=None)
 @given(FACTORS, st.integers(8, 32), SEEDS)
 def test_no_other_point_of_the_sphere_that_meets_the_constraints_is_nearer(factors, D, seed):
-    """Against points that meet them and whose remaining direction is any."""
+    """The other points meet the constraints and have any remaining direction."""
     random = np.random.default_rng(seed)
     constraints = random_constraints(random, factors, D, 0.3)
     assume(condition_number(constraints) < 10)
@@ -325,7 +325,7 @@ def test_constraints_out_of_reach_give_where_the_sphere_comes_nearest_to_them(k,
     others = to_sphere(np.concatenate([random_latents(random, 200, D), moved + 0.1 * random.normal(size=D)]))
 
     def off(latents: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """How far from all points that meet the constraints."""
+        """Compute the distance from the nearest point that meets the constraints."""
         lacking = wanted - distances(constraints, latents)
         return np.linalg.norm(lacking @ np.linalg.pinv(constraints.normals).T, axis=-1)
 

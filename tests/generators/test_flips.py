@@ -13,8 +13,8 @@ from generators.complements import (
     complement_by_domain,
     condition_number,
     constraints_of,
-    flips_of,
     require_independent,
+    subset_flips,
 )
 from generators.hyperplanes import Hyperplane, Planes
 from generators.latents import to_sphere
@@ -37,7 +37,7 @@ KEEPING = ["complement", "on_hyperplane"]  # variants in which the target is con
 def planes_in(
     random: np.random.Generator, k: int, D: int, by_domain: bool = False, offset: float = 1.0
 ) -> Planes:
-    """Random ones, their offsets of this standard deviation."""
+    """Draw random planes with offsets of this standard deviation."""
     count = 1 + k + (2**k if by_domain else 0)
     target, *others = (
         Hyperplane(p.attribute, p.normal, offset * p.offset) for p in random_planes(random, count, D)
@@ -58,7 +58,7 @@ def axis(D: int, place: int, attribute: str, offset: float = 0.0) -> Hyperplane:
 
 def test_the_subsets_of_three_attributes_in_the_order_of_their_masks():
     target, *protected = (axis(4, k, name) for k, name in enumerate("tabc"))
-    flips = flips_of("complement", Planes(target, tuple(protected)))
+    flips = subset_flips("complement", Planes(target, tuple(protected)))
     assert [(flip.mask, flip.name) for flip in flips] == [
         (0b001, "c"), (0b010, "b"), (0b011, "b+c"), (0b100, "a"), (0b101, "a+c"), (0b110, "a+b"),
         (0b111, "a+b+c"),
@@ -71,10 +71,10 @@ def test_the_subsets_of_three_attributes_in_the_order_of_their_masks():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(VARIANTS)), st.integers(1, 3), st.integers(6, 64), SEEDS, st.booleans())
 def test_every_subset_meets_its_constraints(variant, k, D, seed, own_metric):
-    """What is in the subset is flipped or moved onto, all other protected attributes are kept."""
+    """Attributes in the subset are flipped or moved onto, all other protected attributes are kept."""
     random = np.random.default_rng(seed)
     planes = planes_in(random, k, D)
-    flips = flips_of(variant, planes)
+    flips = subset_flips(variant, planes)
     assume(worst_condition(flips) < 20)
     z = random_latents(random, 8, D)
     covariance = random_covariance(random, D) if own_metric else None
@@ -99,7 +99,7 @@ def test_every_subset_meets_its_constraints(variant, k, D, seed, own_metric):
 def test_a_subset_flipped_twice_gives_the_latent_back(k, D, seed):
     random = np.random.default_rng(seed)
     planes = planes_in(random, k, D)
-    flips = flips_of("complement", planes)
+    flips = subset_flips("complement", planes)
     assume(worst_condition(flips) < 10)
     z = random_latents(random, 8, D)
     for flip in flips:
@@ -115,7 +115,7 @@ def test_perpendicular_attributes_are_flipped_one_after_another(D, seed):
     axes, _ = np.linalg.qr(random.normal(size=(D, 3)))
     target, first, second = (Hyperplane(f"{k}", axes[:, k], float(random.normal())) for k in range(3))
     z = random_latents(random, 8, D)
-    by_name = {f.name: f for f in flips_of("complement", Planes(target, (first, second)))}
+    by_name = {f.name: f for f in subset_flips("complement", Planes(target, (first, second)))}
     one, other = (complement(z, by_name[name].by_domain[0]) for name in ("1", "2"))
     assert np.abs(one - other).max() > 0.01
     in_turn = complement(one, by_name["2"].by_domain[0])
@@ -128,11 +128,11 @@ def test_of_two_attributes_at_an_angle_the_second_keeps_its_distance_by_hand():
     glasses = Hyperplane("Eyeglasses", np.array([0.0, 0.6, 0.8]), 0.0)
     planes = Planes(axis(3, 0, "Blond_Hair", 5.0), (axis(3, 1, "Male"), glasses))
     z = np.array([[7.0, 2.0, 3.0]])
-    moved = {flip.name: complement(z, flip.by_domain[0])[0] for flip in flips_of("complement", planes)}
+    moved = {flip.name: complement(z, flip.by_domain[0])[0] for flip in subset_flips("complement", planes)}
     np.testing.assert_allclose(moved["Male"], [7, -2, 6], atol=1e-5)  # -1.2 + 0.8 z = 3.6
     np.testing.assert_allclose(moved["Eyeglasses"], [7, 2, -6], atol=1e-5)  # 1.2 + 0.8 z = -3.6
     np.testing.assert_allclose(moved["Male+Eyeglasses"], [7, -2, -3], atol=1e-5)
-    perpendicular = flips_of("perpendicular", planes)[0].by_domain[0]
+    perpendicular = subset_flips("perpendicular", planes)[0].by_domain[0]
     assert perpendicular.attributes == ("Male", "Eyeglasses")
     np.testing.assert_array_equal(perpendicular.factors, [1, -1])
 
@@ -143,11 +143,11 @@ def test_of_two_attributes_at_an_angle_the_second_keeps_its_distance_by_hand():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(KEEPING), st.integers(1, 3), st.booleans(), st.booleans(), SEEDS)
 def test_the_move_is_the_minimum_norm_solution(variant, k, by_domain, own_metric, seed):
-    """In coordinates in which Σ is the identity, least squares gives the shortest move of all that do."""
+    """In coordinates in which Σ is the identity, least squares gives the shortest move."""
     random = np.random.default_rng(seed)
     D = int(random.integers(6, 48))
     planes = planes_in(random, k, D, by_domain)
-    flips = flips_of(variant, planes)
+    flips = subset_flips(variant, planes)
     assume(worst_condition(flips) < 20)
     z = random_latents(random, 8, D)
     covariance = random_covariance(random, D) if own_metric else np.eye(D)
@@ -176,7 +176,7 @@ def test_two_domains_by_hand():
     planes = in_two_dimensions()
     z = np.array([[2.0, -1.0], [1.0, 2.0]])
     np.testing.assert_array_equal(planes.domains_of(z), [0, 1])
-    (flip,) = flips_of("complement", planes)
+    (flip,) = subset_flips("complement", planes)
     moved = complement_by_domain(z, planes.domains_of(z), flip)
     # A woman of s_t = 2 becomes a man of 0.6 x + 0.8 + 0.1 = 2; a man of 0.6 + 1.6 + 0.1 a woman of x = 2.3.
     np.testing.assert_allclose(moved, [[11 / 6, 1.0], [2.3, -2.0]], atol=1e-6)
@@ -186,7 +186,7 @@ def test_on_the_hyperplane_between_two_domains_by_hand():
     """The target's distance is the other domain's: 0.6 x + 0.1 = 2 and x = 2.3, at y = 0."""
     planes = in_two_dimensions()
     z = np.array([[2.0, -1.0], [1.0, 2.0]])
-    (flip,) = flips_of("on_hyperplane", planes)
+    (flip,) = subset_flips("on_hyperplane", planes)
     moved = complement_by_domain(z, planes.domains_of(z), flip)
     np.testing.assert_allclose(moved, [[1.9 / 0.6, 0.0], [2.3, 0.0]], atol=1e-6)
 
@@ -196,7 +196,7 @@ def test_in_three_dimensions_what_no_constraint_asks_for_stays_by_hand():
     by_domain = axis(3, 0, "Blond_Hair in Male=0"), axis(3, 2, "Blond_Hair in Male=1", 0.5)
     planes = Planes(axis(3, 0, "Blond_Hair"), (axis(3, 1, "Male"),), by_domain)
     z = np.array([[2.0, -1.0, 3.0], [4.0, 1.0, 3.0]])
-    (flip,) = flips_of("complement", planes)
+    (flip,) = subset_flips("complement", planes)
     moved = complement_by_domain(z, planes.domains_of(z), flip)
     np.testing.assert_allclose(moved, [[2.0, 1.0, 1.5], [3.5, -1.0, 3.0]], atol=1e-6)
 
@@ -208,7 +208,8 @@ def test_four_domains_by_hand():
     z = np.array([[5.0, 1.0, -1.0]])
     np.testing.assert_array_equal(planes.domains_of(z), [2])
     moved = {
-        flip.name: complement_by_domain(z, np.array([2]), flip)[0] for flip in flips_of("complement", planes)
+        flip.name: complement_by_domain(z, np.array([2]), flip)[0]
+        for flip in subset_flips("complement", planes)
     }
     np.testing.assert_allclose(moved["h"], [3, 1, 1], atol=1e-6)  # domain 3
     np.testing.assert_allclose(moved["g"], [7, -1, -1], atol=1e-6)  # domain 0
@@ -218,10 +219,10 @@ def test_four_domains_by_hand():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(KEEPING), st.integers(1, 3), st.integers(12, 64), SEEDS, st.sampled_from("ems"))
 def test_the_other_domains_distance_is_the_own_domains(variant, k, D, seed, space):
-    """Euclidean, in the data's own metric, and on the sphere."""
+    """It holds with the Euclidean metric, in the data's own metric, and on the sphere."""
     random = np.random.default_rng(seed)
     planes = planes_in(random, k, D, by_domain=True, offset=0.2)
-    flips = flips_of(variant, planes)
+    flips = subset_flips(variant, planes)
     assume(worst_condition(flips) < 10)
     z = random_latents(random, 32, D)
     z = to_sphere(z) if space == "s" else z
@@ -253,7 +254,7 @@ def test_the_other_domains_distance_is_the_own_domains(variant, k, D, seed, spac
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("space", ["euclidean", "mahalanobis", "sphere"])
 def test_domains_of_one_hyperplane_are_the_plain_complement(variant, k, space):
-    """Of each domain's latents to the last bit; of all at once but for the order in which sums are taken."""
+    """Within a domain they are equal to the bit; over all domains up to the order of the sums."""
     random = np.random.default_rng(k)
     plain = planes_in(random, k, 16, offset=0.2)
     same = Planes(plain.target, plain.protected, (plain.target,) * 2**k)
@@ -262,7 +263,7 @@ def test_domains_of_one_hyperplane_are_the_plain_complement(variant, k, space):
     covariance = random_covariance(random, 16) if space == "mahalanobis" else None
     domains = plain.domains_of(z)
     assert len(np.unique(domains)) == 2**k
-    for one, by_domain in zip(flips_of(variant, plain), flips_of(variant, same), strict=True):
+    for one, by_domain in zip(subset_flips(variant, plain), subset_flips(variant, same), strict=True):
         settings = covariance, space == "sphere"
         assert (len(one.by_domain), len(by_domain.by_domain)) == (1, 2**k)
         moved = complement_by_domain(z, domains, by_domain, *settings)
@@ -280,7 +281,7 @@ def test_a_move_is_a_function_of_the_latent_alone(on_sphere):
     planes = planes_in(random, 2, 8, by_domain=True, offset=0.2)
     z = random_latents(random, 300, 8)
     z = to_sphere(z) if on_sphere else z
-    for flip in flips_of("complement", planes):
+    for flip in subset_flips("complement", planes):
         together = complement_by_domain(z, planes.domains_of(z), flip, None, on_sphere)
         order = random.permutation(300)[:40]
         alone = [
@@ -293,7 +294,7 @@ def test_complements_are_written_where_they_are_wanted():
     random = np.random.default_rng(0)
     planes = planes_in(random, 1, 8, by_domain=True)
     z = random_latents(random, 50, 8)
-    (flip,) = flips_of("complement", planes)
+    (flip,) = subset_flips("complement", planes)
     out = np.full((50, 8), np.nan, np.float32)
     assert complement_by_domain(z, planes.domains_of(z), flip, out=out) is out
     np.testing.assert_array_equal(out, complement_by_domain(z, planes.domains_of(z), flip))
@@ -307,7 +308,7 @@ def test_the_pair_of_parallel_hyperplanes_is_named():
     planes = Planes(axis(3, 0, "Blond_Hair"), (axis(3, 1, "Male"), axis(3, 1, "Beard", 0.4)))
     for variant in ("complement", "perpendicular"):
         with pytest.raises(UserError, match=r"hyperplanes of Male and Beard are parallel"):
-            require_independent(flips_of(variant, planes)[0].by_domain[0])
+            require_independent(subset_flips(variant, planes)[0].by_domain[0])
 
 
 def test_three_hyperplanes_in_a_plane_are_all_named():
@@ -324,7 +325,7 @@ def test_three_hyperplanes_in_a_plane_are_all_named():
 def test_the_domain_whose_hyperplane_is_parallel_is_named():
     by_domain = axis(2, 0, "Blond_Hair in Male=0"), axis(2, 1, "Blond_Hair in Male=1", 1.0)
     planes = Planes(axis(2, 0, "Blond_Hair"), (axis(2, 1, "Male"),), by_domain)
-    (flip,) = flips_of("complement", planes)
+    (flip,) = subset_flips("complement", planes)
     require_independent(flip.by_domain[1])  # to the women, whose plane is x
     with pytest.raises(UserError, match=r"hyperplanes of Blond_Hair in Male=1 and Male are parallel"):
         require_independent(flip.by_domain[0])

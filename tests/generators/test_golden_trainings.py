@@ -1,6 +1,7 @@
 """Trainings of the GAN and of the encoder end with the weights that they ended with when they were recorded.
 
-`python -m tests.generators.test_golden_trainings` records them anew: only where a change of them is meant.
+`python -m tests.generators.test_golden_trainings` records them again; only for a change that is meant to
+change them.
 """
 
 import tempfile
@@ -14,7 +15,7 @@ import torch
 from generators.inversion.encoders import train_encoder
 from generators.inversion.parameters import TrainEncoder
 from generators.networks.progressive import Generator
-from generators.training.loop import GANTraining, train
+from generators.training.loop import GANTraining, train_gan
 from generators.training.parameters import DiffAugment, TrainGAN
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
@@ -27,7 +28,13 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8
 GROUPS = np.repeat([0, 1], [30, 10])
 
 GANS: dict[str, dict[str, Any]] = {
-    "wgan_gp": {"loss": "wgan_gp", "gradient_penalty": 10.0, "penalty_interval": 1},
+    "wgan_gp": {
+        "loss": "wgan_gp",
+        "gradient_penalty": 10.0,
+        "penalty_interval": 1,
+        "flip": False,
+        "group_balance": 0.0,
+    },
     "non_saturating": {
         "loss": "non_saturating",
         "penalty_interval": 2,
@@ -50,12 +57,13 @@ def record_of_gan(name: str, checkpoint: Path) -> dict[str, Any]:
         batch_size={4: 8, 8: 8},
         steps={4: 4, 8: 6},
         fade_in=0.5,
+        learning_rate=1.5e-3,
         seed=3,
-        **GANS[name],
+        **{"learning_rate": 1.5e-3, "group_balance": 0.0, "flip": False} | GANS[name],
     )
     training = GANTraining(parameters, lambda positions: IMAGES[positions], GROUPS, new_accelerator(FP32))
     session = Session(name, training.accelerator, checkpoint, 3600.0)
-    averaged = train(session, training, lambda resolution: None, records=3)
+    averaged = train_gan(session, training, lambda resolution: None, records=3)
     networks = {
         "averaged": averaged,
         "generator": training.generator,
@@ -76,7 +84,7 @@ def record_of_encoder(name: str, checkpoint: Path) -> dict[str, Any]:
 
 
 def record(name: str, checkpoint: Path) -> dict[str, Any]:
-    """Run one of `TRAININGS`; its weights, and its losses."""
+    """Run one of `TRAININGS`; return its weights and its losses."""
     return record_of_gan(name, checkpoint) if name in GANS else record_of_encoder(name, checkpoint)
 
 

@@ -1,6 +1,6 @@
-"""Hyperplanes: a planted plane is found again, distances and angles by hand, files that keep every bit.
+"""Hyperplanes: a planted plane is found again; distances and angles by hand; files keep every bit.
 
-And what they are fitted with: domains, confident scores, shares of the rarer label.
+The data that they are fitted with are tested, too: domains, confident scores, shares of the rarer label.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from generators.hyperplanes import (
     Hyperplane,
     Planes,
     angle_between,
-    balanced_accuracy,
     confident,
     domain_names,
     fit_hyperplane,
-    group_weights,
+    group_balancing_weights,
     load_hyperplanes,
+    plane_balanced_accuracy,
     planes_of,
     save_hyperplanes,
     with_both_labels,
@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 
 
 def planted(n: int, D: int, offset: float, seed: int = 0) -> tuple[Hyperplane, np.ndarray, np.ndarray]:
-    """A random plane, latents, and on which side of the plane each lies."""
+    """Draw a random plane, latents, and on which side of the plane each lies."""
     random = np.random.default_rng(seed)
     normal = random.normal(size=D)
     plane = Hyperplane("planted", normal / np.linalg.norm(normal), offset)
@@ -42,17 +42,17 @@ def test_a_planted_plane_is_recovered_with_its_orientation(offset):
     assert plane.attribute == "Male"
     assert angle_between(plane, truth) < 4
     assert plane.offset == pytest.approx(offset, abs=0.1)
-    assert balanced_accuracy(plane, latents, labels) > 0.97
+    assert plane_balanced_accuracy(plane, latents, labels) > 0.97
     assert plane.distance(latents)[labels == 1].mean() > 0.5 > plane.distance(latents)[labels == 0].mean()
 
 
 def test_group_weights_by_hand():
     """Two groups of 40 and 20 share 60 evenly: 30 / 40 and 30 / 20. One of 5 counts as 20 would."""
-    weights = group_weights(np.repeat([0, 3], [40, 20]))
+    weights = group_balancing_weights(np.repeat([0, 3], [40, 20]))
     np.testing.assert_allclose(weights, np.repeat([0.75, 1.5], [40, 20]))
-    few = group_weights(np.repeat([0, 3], [20, 5]))
+    few = group_balancing_weights(np.repeat([0, 3], [20, 5]))
     np.testing.assert_allclose(few, np.ones(25))
-    assert len(group_weights(np.zeros(0, dtype=np.int64))) == 0
+    assert len(group_balancing_weights(np.zeros(0, dtype=np.int64))) == 0
 
 
 def test_with_balanced_groups_a_plane_does_not_lean_towards_what_goes_with_its_attribute():
@@ -68,7 +68,7 @@ def test_with_balanced_groups_a_plane_does_not_lean_towards_what_goes_with_its_a
     latents, target, protected = latents[kept], target[kept], protected[kept]
     truth = Hyperplane("target", np.eye(8)[0], 0.0)
     leaning = fit_hyperplane("target", latents, target, 1.0, 0)
-    weights = group_weights(2 * target + protected)
+    weights = group_balancing_weights(2 * target + protected)
     upright = fit_hyperplane("target", latents, target, 1.0, 0, weights)
     assert angle_between(leaning, truth) > 60
     assert angle_between(upright, truth) < 10
@@ -92,7 +92,7 @@ def test_opposite_labels_give_the_opposite_plane():
 def test_fewer_latents_than_dimensions_are_separated():
     _, latents, labels = planted(40, 100, 0.0)
     plane = fit_hyperplane("Male", latents, labels, C=10.0, seed=0)
-    assert balanced_accuracy(plane, latents, labels) == 1
+    assert plane_balanced_accuracy(plane, latents, labels) == 1
 
 
 def test_the_same_seed_fits_the_same_plane():
@@ -142,13 +142,15 @@ def test_balanced_accuracy_by_hand():
     """Distances 1, 1, -1, -1, -1 against labels 1, 0, 1, 0, 0: TPR 1/2 and TNR 2/3."""
     plane = Hyperplane("Male", np.array([1.0]), 0.0)
     latents = np.array([[1.0], [1.0], [-1.0], [-1.0], [-1.0]])
-    assert balanced_accuracy(plane, latents, np.array([1, 0, 1, 0, 0])) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert plane_balanced_accuracy(plane, latents, np.array([1, 0, 1, 0, 0])) == pytest.approx(
+        (1 / 2 + 2 / 3) / 2
+    )
 
 
 def test_balanced_accuracy_is_undefined_without_both_labels():
     plane = Hyperplane("Male", np.array([1.0]), 0.0)
-    assert np.isnan(balanced_accuracy(plane, np.array([[1.0], [-1.0]]), np.array([1, 1])))
-    assert np.isnan(balanced_accuracy(plane, np.empty((0, 1)), np.empty(0, int)))
+    assert np.isnan(plane_balanced_accuracy(plane, np.array([[1.0], [-1.0]]), np.array([1, 1])))
+    assert np.isnan(plane_balanced_accuracy(plane, np.empty((0, 1)), np.empty(0, int)))
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from generators.inversion.latents import (
     latent_distances,
     pixel_errors,
     psnr,
-    refine,
+    refine_inversions,
     refuse_without_gradients,
 )
-from generators.inversion.parameters import Invert, Refine, TrainEncoder
+from generators.inversion.parameters import InversionRefinement, Invert, TrainEncoder
 from generators.latents import sample_latents, to_sphere
 from generators.networks.programs import Program, open_exported, open_factory, open_torchscript
 from generators.networks.progressive import Generator
@@ -35,11 +35,11 @@ CPU = torch.device("cpu")
 FP32 = Runtime(device="cpu", precision="fp32")
 D, R = 8, 8
 PIXELS = 3 * R * R
-LONG = Refine(steps=300, learning_rate=0.1, prior_weight=0.0)
+LONG = InversionRefinement(steps=300, learning_rate=0.1, prior_weight=0.0)
 
 
 class Linear(nn.Module):
-    """z [n, 8] to images of 8 px: A z, with orthonormal columns of A."""
+    """Maps z [n, 8] to images of 8 px: A z, with orthonormal columns of A."""
 
     latent_dim: int = D
     resolution: int = R
@@ -61,13 +61,13 @@ def images_of(generator: Any, latents: np.ndarray) -> np.ndarray:
 
 
 def values_of(images: np.ndarray) -> np.ndarray:
-    """The images' values in [-1, 1] as the columns of A are: float64 [n, P]."""
+    """Return the images' values in [-1, 1] in the order of the columns of A: float64 [n, P]."""
     return images_to_tensor(images, CPU).double().reshape(len(images), -1).numpy()
 
 
 @pytest.fixture(scope="module")
 def progressive() -> Generator:
-    """The progressive GAN's generator with random weights: it normalises its latents."""
+    """Build the progressive GAN's generator with random weights: it normalises its latents."""
     torch.manual_seed(0)
     generator = Generator(latent_dim=D, resolution=R, channels={4: 16, 8: 16})
     with torch.no_grad():  # images that use the range of [-1, 1]
@@ -83,7 +83,7 @@ def test_a_linear_generator_gives_the_least_squares_solution():
     images = images_of(generator, sample_latents(0, "z", 0, 20, D))
     assert 0 < images.min() < images.max() < 255  # nothing clipped
     start = sample_latents(1, "start", 0, 20, D)
-    found = refine(generator, False, images, start, LONG, 64, new_accelerator(FP32))
+    found = refine_inversions(generator, False, images, start, LONG, 64, new_accelerator(FP32))
     matrix = generator.matrix.double().numpy()
     exact = np.linalg.lstsq(matrix, values_of(images).T, rcond=None)[0].T
     np.testing.assert_allclose(found, exact, atol=1e-3)
@@ -95,7 +95,7 @@ def test_the_prior_pulls_latents_towards_zero_by_its_weight():
     images = images_of(generator, sample_latents(0, "z", 0, 20, D))
     start = sample_latents(1, "start", 0, 20, D)
     settings = LONG.model_copy(update={"prior_weight": 0.05})
-    found = refine(generator, False, images, start, settings, 64, new_accelerator(FP32))
+    found = refine_inversions(generator, False, images, start, settings, 64, new_accelerator(FP32))
     matrix = generator.matrix.double().numpy()
     normal = matrix.T @ matrix / PIXELS + 0.05 / D * np.eye(D)  # of |A z - x|²/P + 0.05 |z|²/D
     exact = np.linalg.solve(normal, matrix.T @ values_of(images).T / PIXELS).T
@@ -108,7 +108,9 @@ def test_latents_that_the_generator_normalises_are_found_on_the_sphere():
     generator = Linear(normalises=True)
     z = sample_latents(0, "z", 0, 20, D)
     start = to_sphere(sample_latents(1, "start", 0, 20, D))
-    found = refine(generator, True, images_of(generator, z), start, LONG, 64, new_accelerator(FP32))
+    found = refine_inversions(
+        generator, True, images_of(generator, z), start, LONG, 64, new_accelerator(FP32)
+    )
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), D**0.5, rtol=1e-5)
     np.testing.assert_allclose(found, to_sphere(z), atol=0.02)
     assert latent_distances(start, to_sphere(z)).min() > 0.3
@@ -121,7 +123,7 @@ def test_a_progressive_generators_latents_are_found_again(progressive, tmp_path)
     images = images_of(progressive, z)
     settings = Invert(
         encoder=TrainEncoder(width=16, steps=400, batch_size=32, learning_rate=2e-3),
-        refine=Refine(steps=150, learning_rate=0.1),
+        refine=InversionRefinement(steps=150, learning_rate=0.1),
     )
     session = Session("encoder", accelerator, tmp_path / "state.pt", 60)
     encoder = train_encoder(session, progressive, True, settings.encoder, 0)
@@ -147,8 +149,8 @@ def test_a_latent_never_gets_worse(progressive):
             made = progressive(torch.from_numpy(latents)).double().reshape(16, -1).numpy()
         return ((made - values_of(images)) ** 2).mean(axis=1)
 
-    settings = Refine(steps=3, learning_rate=30.0)  # which leads anywhere
-    found = refine(progressive, True, images, start, settings, 16, new_accelerator(FP32))
+    settings = InversionRefinement(steps=3, learning_rate=30.0)  # which leads anywhere
+    found = refine_inversions(progressive, True, images, start, settings, 16, new_accelerator(FP32))
     assert (losses(found) <= losses(start) + 1e-7).all()
     np.testing.assert_allclose(found[:8], start[:8], atol=1e-6)
 
@@ -156,9 +158,9 @@ def test_a_latent_never_gets_worse(progressive):
 def test_no_steps_leave_the_start(progressive):
     images = images_of(progressive, sample_latents(0, "z", 0, 5, D))
     start = to_sphere(sample_latents(1, "z", 0, 5, D))
-    settings = Refine(steps=0)
+    settings = InversionRefinement(steps=0)
     np.testing.assert_array_equal(
-        refine(progressive, True, images, start, settings, 5, new_accelerator(FP32)), start
+        refine_inversions(progressive, True, images, start, settings, 5, new_accelerator(FP32)), start
     )
 
 
@@ -170,7 +172,7 @@ def test_neither_the_batch_nor_the_order_changes_a_latent(batch_size, progressiv
     accelerator = new_accelerator(FP32)
     images = images_of(progressive, sample_latents(0, "z", 0, 11, D))
     encoder = new_encoder(progressive, TrainEncoder(width=4), seed=3)
-    settings = Invert(refine=Refine(steps=10, learning_rate=0.1))
+    settings = Invert(refine=InversionRefinement(steps=10, learning_rate=0.1))
     whole = invert(progressive, encoder, True, images, settings, accelerator)
     order = np.random.default_rng(0).permutation(11)
     done: list[int] = []
@@ -333,7 +335,7 @@ def test_programs_with_gradients_are_inverted_as_networks_are(
     z = sample_latents(0, "z", 0, 6, D)
     images = images_of(Linear(), z)
     start = sample_latents(1, "start", 0, 6, D)
-    found = refine(generator, False, images, start, LONG, 4, new_accelerator(FP32))
+    found = refine_inversions(generator, False, images, start, LONG, 4, new_accelerator(FP32))
     np.testing.assert_allclose(found, z, atol=0.02)
 
 

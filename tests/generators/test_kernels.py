@@ -1,4 +1,4 @@
-"""The kernel of the generator: its formula, on the CPU by Triton's interpreter, and on a GPU where one is."""
+"""The kernel of the generator: its formula, by Triton's interpreter on the CPU, and on a GPU if any."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_by_hand():
 @pytest.mark.parametrize("doubled", [False, True])
 @pytest.mark.parametrize(("n", "channels", "height", "width"), [(3, 16, 8, 8), (2, 96, 4, 8), (1, 3, 5, 7)])
 def test_it_is_the_formula(n, channels, height, width, doubled):
-    """In every layout, for numbers of channels that are no power of two and pixels that fill no program."""
+    """It holds in every layout, for channels that are no power of two and pixels that fill no program."""
     features, bias = numbers(n, channels, height, width).to(DEVICE), numbers(channels).to(DEVICE)
     finished = finish(features, bias, SLOPE, doubled)
     torch.testing.assert_close(finished, by_formula(features, bias, doubled), rtol=1e-5, atol=1e-6)

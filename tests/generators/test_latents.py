@@ -1,4 +1,4 @@
-"""Latents: each from (seed, purpose, number), standard normal; the sphere that pixel norm renders."""
+"""Latents: each from (seed, purpose, number), standard normal; their projections to the sphere."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,7 @@ def fixed_seed():
 
 
 def with_random_biases(network: torch.nn.Module) -> torch.nn.Module:
-    """Biases start at zero, where a forgotten one would not show."""
+    """Draw random biases: they start at zero, where a forgotten one would not show."""
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
@@ -38,7 +38,7 @@ def with_random_biases(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def lower_generator(generator: Generator, resolution: int) -> Generator:
-    """A generator that ends at a lower resolution, with the same weights."""
+    """Build a generator that ends at a lower resolution, with the same weights."""
     lower = Generator(generator.latent_dim, resolution, CHANNELS, len(generator.mapping))
     lower.load_state_dict({name: generator.state_dict()[name] for name in lower.state_dict()})
     return lower
@@ -69,7 +69,7 @@ def test_generator_at_alpha_1_equals_the_higher_network(resolution):
     z = torch.randn(3, 7)
     higher = lower_generator(generator, resolution)
     torch.testing.assert_close(generator(z, resolution, alpha=1.0), higher(z), rtol=0, atol=1e-6)
-    # It has left the lower network's colours behind, and comes there without a jump.
+    # The fade-in ends without a jump, and the lower network's colours no longer count.
     torch.testing.assert_close(generator(z, resolution, alpha=1 - 1e-6), higher(z), rtol=0, atol=1e-4)
     torch.nn.init.constant_(generator.to_rgb[SIZES.index(resolution) - 1].bias, 100.0)
     torch.testing.assert_close(generator(z, resolution, alpha=1.0), higher(z), rtol=0, atol=1e-6)

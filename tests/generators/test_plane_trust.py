@@ -8,8 +8,8 @@ import pytest
 from generators.hyperplanes import Hyperplane
 from generators.plane_trust import (
     angle_judgement,
-    group_accuracies,
     one_label_judgement,
+    plane_group_accuracies,
     plane_judgement,
 )
 
@@ -22,7 +22,7 @@ def test_accuracies_of_groups_by_hand():
     latents = np.array([[0.0, 5.0], [2.0, 0.0], [3.0, 0.0], [0.5, 0.0], [4.0, 1.0]])
     labels = np.array([0, 0, 1, 1, 1])
     groups = np.array([0, 0, 2, 2, 2])
-    accuracies, counts = group_accuracies(plane, latents, labels, groups, 4)
+    accuracies, counts = plane_group_accuracies(plane, latents, labels, groups, 4)
     np.testing.assert_allclose(accuracies, [0.5, np.nan, 2 / 3, np.nan])
     assert counts.tolist() == [2, 0, 3, 0]
 

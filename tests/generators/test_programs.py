@@ -1,4 +1,4 @@
-"""A user's own generator: found to be usable, or refused in a sentence that says what it does instead."""
+"""A user's own generator: it is found usable, or refused in a sentence that says what is wrong with it."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from generators.networks.cards import CARD
 from generators.networks.loading import load_generator
 from generators.networks.parameters import Exported, Factory, TorchScript
-from generators.networks.probing import probe
+from generators.networks.probing import check_generator
 from generators.networks.programs import Opened, import_factory, import_file, latent_dim_of, open_factory
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.errors import UserError
@@ -26,7 +26,7 @@ Z = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 
 
 class Small(nn.Module):
-    """z [n, 6] to images of 8 px, by way of 10 features; with a norm and dropout for training."""
+    """Maps z [n, 6] to images of 8 px over 10 features, with a norm and dropout for training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def exported(path: Path, network: nn.Module, dynamic: bool = True, inputs: tuple
 
 @pytest.fixture
 def factory(monkeypatch) -> Callable[[Any], str]:
-    """Makes `my_gan:make` give something; the name is what the parameters would have."""
+    """Make `my_gan:make` return an object; return the name that the parameters would have."""
 
     def offer(made: Any) -> str:
         module = types.ModuleType("my_gan")
@@ -85,7 +85,7 @@ def section_of(name: str, source: Path | str, latent_dim: int | None = None) -> 
 
 
 def imported(section: Section, folder: Path) -> tuple[Any, dict[str, Any]]:
-    """A program as the pipeline gets it: brought into a folder, and loaded from there."""
+    """Import a program as the pipeline does: into a folder, from which it is loaded."""
     card = (import_factory if section.name == "factory" else import_file)(section, folder, CPU)
     write_json(folder / CARD, card)
     return load_generator(folder, CPU), card
@@ -207,7 +207,7 @@ def test_a_latent_dim_that_does_not_fit_is_named(factory, tmp_path):
 
 
 def images_of(z: Tensor) -> Tensor:
-    """Something that depends on every latent, and on nothing else: [n, 3, 8, 8] in [-1, 1]."""
+    """Make images that depend on every latent, and on nothing else: [n, 3, 8, 8] in [-1, 1]."""
     return torch.sin(z.sum(1)[:, None, None, None] + torch.arange(192.0).reshape(1, 3, 8, 8))
 
 
@@ -239,16 +239,16 @@ def test_what_gives_no_images_is_told_what_it_gives(call, sentence, factory, tmp
 
 def test_the_names_of_the_values_are_those_that_were_there():
     with pytest.raises(UserError, match=r"^it gives values from 0\.\d+ to 25[45]\.?\d*: scale them"):
-        probe(lambda z: (images_of(z) + 1) * 127.5, 6, CPU, "it")
+        check_generator(lambda z: (images_of(z) + 1) * 127.5, 6, CPU, "it")
 
 
 def test_images_without_a_tanh_may_leave_the_range_a_little():
-    assert probe(lambda z: images_of(z) * 4, 6, CPU, "it").resolution == 8
+    assert check_generator(lambda z: images_of(z) * 4, 6, CPU, "it").resolution == 8
 
 
 @pytest.mark.parametrize(("network", "normalises"), [(Small, False), (Normalising, True)])
 def test_it_is_measured_whether_latents_are_normalised(network, normalises):
-    assert probe(network().eval(), 6, CPU, "it").normalises_latents == normalises
+    assert check_generator(network().eval(), 6, CPU, "it").normalises_latents == normalises
 
 
 def test_dropout_and_batch_norm_that_were_exported_for_training_are_noticed(tmp_path):
@@ -261,7 +261,7 @@ def test_dropout_and_batch_norm_that_were_exported_for_training_are_noticed(tmp_
     with pytest.raises(UserError, match="depend on the other latents of their batch"):
         network = Small().train()
         network.dropout.eval()
-        probe(network, 6, CPU, "it")
+        check_generator(network, 6, CPU, "it")
 
 
 def test_an_exported_file_of_one_batch_size_is_told_how_to_export(tmp_path):
@@ -321,7 +321,7 @@ def test_a_factory_that_is_none_is_refused(name, made, sentence, factory, tmp_pa
 
 @pytest.mark.parametrize("kind", ["torchscript", "exported"])
 def test_a_card_cannot_name_a_file_outside_its_folder(kind, tmp_path):
-    """The program that was brought in is the one that is opened, whatever the card says."""
+    """The imported program is opened, whatever the card says."""
     write = scripted if kind == "torchscript" else exported
     path = write(tmp_path / "a.pt", Small().eval())
     card = imported(section_of(kind, path), tmp_path / "out")[1]

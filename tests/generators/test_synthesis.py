@@ -64,7 +64,7 @@ def test_rendered_images_are_the_generators_in_batches_of_any_size(batch_size, s
 
 @pytest.fixture(scope="module")
 def default_generator() -> Generator:
-    """Of the architecture of presets/avatars.yaml, its weights random."""
+    """Build a generator with the architecture of presets/avatars.yaml and random weights."""
     torch.manual_seed(1)
     generator = Generator(latent_dim=64, resolution=32, channels={4: 128, 8: 128, 16: 64, 32: 32})
     return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)

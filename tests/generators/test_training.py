@@ -14,7 +14,7 @@ from generators.networks.progressive import upsample
 from generators.training import loop as gan_training
 from generators.training.loop import GANTraining, Step, sampling_weights, schedule, shrink
 from generators.training.parameters import DiffAugment, TrainGAN
-from pipeline.checkpoints import load_checkpoint
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.content.resumable import Session
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
@@ -35,7 +35,7 @@ def fixed_seed():
 
 
 def tiny(**changes) -> TrainGAN:
-    """8 px in 8 steps; some of everything that has a state."""
+    """Return parameters of 8 px in 8 steps, in which everything that has a state occurs."""
     values = {
         "resolution": 8,
         "latent_dim": 4,
@@ -65,11 +65,11 @@ def new_training(parameters: TrainGAN, images: np.ndarray = IMAGES) -> GANTraini
 def train(training: GANTraining, checkpoint: Path, on_resolution, records=200, checkpoint_seconds=1e-9):
     """Run a training, with a checkpoint after every step."""
     session = Session("train_gan", training.accelerator, checkpoint, checkpoint_seconds)
-    return gan_training.train(session, training, on_resolution, records)
+    return gan_training.train_gan(session, training, on_resolution, records)
 
 
 def tensors_of(state: object, place: str = "") -> dict[str, torch.Tensor]:
-    """All tensors in nested dicts and lists, by their place."""
+    """Collect all tensors in nested dicts and lists, by their place."""
     if isinstance(state, torch.Tensor):
         return {place: state}
     items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
@@ -79,7 +79,7 @@ def tensors_of(state: object, place: str = "") -> dict[str, torch.Tensor]:
 
 
 def assert_same_state(first: GANTraining, second: GANTraining) -> None:
-    """Weights, averages and optimisers bit by bit, and the history of the losses."""
+    """Compare weights, averages and optimisers bit by bit, and the history of the losses."""
     one, other = tensors_of(first.state()), tensors_of(second.state())
     assert one.keys() == other.keys()
     assert sum("optimizer" in name and "exp_avg_sq" in name for name in one) > 10
@@ -283,11 +283,11 @@ def test_records_are_means_over_the_steps_between_them(tmp_path):
 
 
 class Killed(Exception):
-    """Stands for whatever ends a training from outside."""
+    """Stands for anything that ends a training from outside."""
 
 
 def interrupt_after(training: GANTraining, steps: int) -> None:
-    """Make the training fail in the step after `steps` more ones."""
+    """Make the training fail in the step after `steps` more steps."""
     original, left = training.step, iter(range(steps))
 
     def step(step: Step) -> None:
@@ -307,7 +307,7 @@ def undisturbed(tmp_path_factory) -> GANTraining:
 
 @pytest.mark.parametrize("stops", [(1,), (3,), (7,), (2, 3, 1)])
 def test_an_interrupted_training_resumes_to_the_same_bits(stops, undisturbed, tmp_path):
-    """Also in the middle of a record of the losses (every 2 steps) and of the fade-in."""
+    """It does so, too, in the middle of a record of the losses (every 2 steps) and of the fade-in."""
     checkpoint = tmp_path / "state.pt"
     for steps in stops:
         training = new_training(tiny())
@@ -330,7 +330,7 @@ def test_a_finished_training_is_not_run_again(undisturbed, tmp_path):
 
 
 def test_between_checkpoints_only_the_steps_since_the_last_one_are_lost(undisturbed, tmp_path, monkeypatch):
-    """A clock of one second per look at it, and a checkpoint every 2.5 s: after the third step, of five."""
+    """The clock advances by 1 s per call, with a checkpoint every 2.5 s: after the third of five steps."""
     clock = iter(range(1000))
     monkeypatch.setattr("pipeline.content.resumable.time", SimpleNamespace(monotonic=lambda: next(clock)))
     training = new_training(tiny())
@@ -358,7 +358,7 @@ tests.train_slowly({folder!r})
 
 
 def long() -> TrainGAN:
-    """40 steps, the 8 px faded in over 10 of them."""
+    """Return parameters of 40 steps, with the 8 px faded in over 10 of them."""
     return tiny(steps={4: 20, 8: 20}, fade_in=0.5)
 
 
@@ -407,7 +407,7 @@ def test_a_diverging_training_is_ended_with_what_to_do(tmp_path):
 
 @pytest.mark.parametrize(("checkpoint_seconds", "ends_at"), [(3600.0, 6), (1e-9, 5)])
 def test_a_loss_that_is_not_a_number_ends_the_training(checkpoint_seconds, ends_at, tmp_path):
-    """At its record, every two steps here, or before a state that has it would be saved."""
+    """It ends at its record, here every two steps, or before a state with that loss would be saved."""
     training = new_training(tiny())
     original = training.step
 

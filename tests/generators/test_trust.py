@@ -1,4 +1,4 @@
-"""Judgements of generators: coverage by hand and by brute force, planted generators called as they should."""
+"""Judgements of generators: coverage by hand and by brute force; judgements of planted generators."""
 
 import itertools
 import math
@@ -104,7 +104,7 @@ def test_coverage_is_that_of_brute_force(n, m, k, seed):
 
 @pytest.mark.parametrize(("n", "m", "k"), [(1, 1, 1), (2, 2, 2), (4, 3, 2), (3, 5, 3)])
 def test_the_expected_coverage_is_a_share_of_all_orders(n, m, k):
-    """Of all orders by distance of n real and m generated images: those with a generated in the first k."""
+    """It counts the orders of n real and m generated images with a generated one in the first k."""
     orders = list(itertools.combinations(range(n + m), m))  # the places of the generated ones
     assert expected_coverage(n, m, k) == pytest.approx(sum(places[0] < k for places in orders) / len(orders))
 
@@ -149,7 +149,7 @@ def test_of_many_images_those_of_rare_groups_are_sought_beside_the_typical_ones(
 
 
 def drawn(n: int, seed: int, shares: NDArray[np.float64] = SHARES) -> tuple[NDArray, NDArray]:
-    """Images of n discs on paper, and their groups: by the disc's place, then by the paper's colour."""
+    """Draw images of n discs on paper, and their groups: by the disc's place, then by the paper's colour."""
     random = np.random.default_rng(seed)
     groups = random.choice(4, size=n, p=shares / shares.sum())
     target, protected = groups // 2, groups % 2
@@ -171,12 +171,12 @@ REAL, GROUPS = drawn(1200, 0)
 def judged(
     images: NDArray[np.uint8], real: NDArray[np.uint8] = REAL, groups: NDArray = GROUPS
 ) -> list[Judgement]:
-    """The judgements of a generator that makes these images one after the other."""
+    """Return the judgements of a generator that makes these images one after the other."""
     return judge_generator(real.__getitem__, groups, NAMES, one_after_the_other(images), 6, 0)
 
 
 def one_after_the_other(images: NDArray[np.uint8]) -> Callable[[NDArray[np.float32]], NDArray[np.uint8]]:
-    """A generator of these images, from the first on when all are made."""
+    """Make a generator of these images, which starts again when all are made."""
     numbers = itertools.cycle(range(len(images)))
     return lambda latents: images[[next(numbers) for _ in latents]]
 
@@ -186,7 +186,7 @@ def noise(n: int) -> NDArray[np.uint8]:
 
 
 def blurred(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Blurred over 5 px, the contrast made up for."""
+    """Blur images over 5 px, and restore their contrast."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     for _ in range(2):
         pixels = F.avg_pool2d(pixels, 5, 1, 2, count_include_pad=False)
@@ -290,7 +290,7 @@ def test_a_few_real_images_tell_nothing():
 
 
 def test_the_order_of_the_real_images_makes_no_difference():
-    """Files often come class by class."""
+    """Files are often sorted by class."""
     images, order = drawn(1200, 5)[0], np.argsort(GROUPS, kind="stable")
     for one, other in zip(judged(images), judged(images, REAL[order], GROUPS[order]), strict=True):
         assert one.level == other.level == "fine"

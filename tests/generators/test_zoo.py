@@ -45,7 +45,7 @@ CONFIG = {
 
 @pytest.fixture(autouse=True)
 def base_config(monkeypatch) -> type:
-    """The class that checkpoints pickle, under its name in pytorch_GAN_zoo."""
+    """Provide the class that checkpoints pickle, under its name in pytorch_GAN_zoo."""
     modules = {name: types.ModuleType(name) for name in ("models", "models.utils", "models.utils.config")}
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -55,7 +55,7 @@ def base_config(monkeypatch) -> type:
 
 
 def saved(path: Path, config: dict[str, Any], zipped: bool = True, **networks: Any) -> Path:
-    """A checkpoint, written as pytorch_GAN_zoo does."""
+    """Write a checkpoint as pytorch_GAN_zoo does."""
     record = sys.modules["models.utils.config"].BaseConfig()  # type: ignore[attr-defined]
     vars(record).update(config)
     content = {"config": record, "netD": {}, **networks, "tmp": record}
@@ -64,7 +64,7 @@ def saved(path: Path, config: dict[str, Any], zipped: bool = True, **networks: A
 
 
 def imported(path: Path, folder: Path, network: str = "netG") -> tuple[Any, dict[str, Any]]:
-    """The generator of a checkpoint as the pipeline gets it: written to a folder and loaded from there."""
+    """Import the generator of a checkpoint as the pipeline does: into a folder, from which it is loaded."""
     section = GANZoo(path=path, sha256=sha256_of_file(path), network=network)
     card = import_checkpoint(section, folder, CPU)
     write_json(folder / CARD, card)
@@ -84,7 +84,7 @@ def complaint(path: Path, folder: Path, network: str = "netG") -> str:
 
 
 def published_pgan(z: Tensor, state: dict[str, Tensor], config: dict[str, Any]) -> Tensor:
-    """networks/progressive_conv_net.py, `GNet.forward`; in the precision of z."""
+    """Compute `GNet.forward` of networks/progressive_conv_net.py, in the precision of z."""
 
     def normalised(x: Tensor) -> Tensor:
         return x * ((x**2).mean(1, keepdim=True) + 1e-8).rsqrt()
@@ -108,7 +108,7 @@ def published_pgan(z: Tensor, state: dict[str, Tensor], config: dict[str, Any]) 
 
 
 def random_pgan(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
-    """A state dict with the names of pytorch_GAN_zoo; biases too, as they are scaled in their own way."""
+    """Draw a state dict with the names of pytorch_GAN_zoo; biases too, as they are scaled differently."""
     generator = torch.Generator().manual_seed(seed)
     widths = [config["depthScale0"], *config["depthOtherScales"]]
     shapes = {"formatLayer": (16 * widths[0], config["latentVectorDim"])}
@@ -131,8 +131,8 @@ def test_the_fixtures_images_are_those_of_the_original_networks(network, tmp_pat
     state = torch.load(FIXTURE, weights_only=False)[network]
     config = {"equalizedlR": True, "depthOtherScales": [32, 16, 8]}
     published, exact = (published_pgan(z, state, config).numpy() for z in (Z, Z.double()))
-    # The expected images are 1.7e-5 from exact ones. Closer to them comes the same formula in the same order,
-    # on a machine that sums as theirs did: there the published networks are theirs, on others nearly so.
+    # The expected images differ from exact ones by 1.7e-5. Only the same formula in the same order comes
+    # closer, on a machine that sums as theirs did; on other machines it is nearly as close.
     of_this_machine = np.abs(published - EXPECTED[network]).max()
     assert of_this_machine < 4e-5
     np.testing.assert_allclose(images, EXPECTED[network], rtol=0, atol=1e-5 + of_this_machine)
@@ -169,7 +169,7 @@ def test_any_depth_makes_the_published_images(widths, equalized, zipped, tmp_pat
     images = generator.double()(z.double())
     assert images.shape == (5, 3, card["resolution"], card["resolution"])
     assert card["resolution"] == 4 * 2 ** len(widths)
-    # Weights are rounded to float32; pixel norm of so few channels enlarges that where all are near zero.
+    # Weights are rounded to float32; if all of the few channels are near zero, pixel norm enlarges the error.
     error = (images - published_pgan(z.double(), state, config)).abs()
     assert error.mean() < 1e-6
     assert error.max() < 1e-3
@@ -202,7 +202,7 @@ def test_a_state_on_the_gpu_or_in_half_precision_is_read_as_float32(tmp_path):
 
 
 def published_dcgan(width: int, depth: int, latent_dim: int) -> nn.Module:
-    """networks/DCGAN_nets.py, without the tanh, with statistics that a training might leave."""
+    """Build networks/DCGAN_nets.py without the tanh, with statistics that a training might leave."""
     channels = width * 2**depth
     layers: dict[str, nn.Module] = {"batchNorm0": nn.BatchNorm2d(channels), "relu0": nn.ReLU()}
     for k in range(1, depth + 1):
@@ -372,7 +372,7 @@ def test_a_flipped_bit_raises_no_other_error_than_a_users(zipped, tmp_path):
 
 
 class Malicious:
-    """Runs a command where it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -395,7 +395,7 @@ def test_a_malicious_pickle_runs_nothing(place, zipped, tmp_path):
 
 
 class Reduced:
-    """Pickles as whatever is asked for."""
+    """Pickles as whatever it is given."""
 
     def __init__(self, *reduced: Any) -> None:
         self.reduced = reduced
@@ -406,7 +406,7 @@ class Reduced:
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_the_config_class_can_be_abused_for_nothing(base_config, zipped, tmp_path):
-    """What pickle lets a class do: be called (REDUCE), be given a state (BUILD), attributes, items."""
+    """Pickle can call a class (REDUCE), give it a state (BUILD), attributes and items."""
     marker = tmp_path / "marker"
     evil = Malicious(f"touch {marker}")
     abuses: list[Callable[[], Any]] = [

@@ -1,4 +1,4 @@
-"""Batches: halved where memory does not suffice, the result the same; images leave the device whole."""
+"""Batches are halved if memory does not suffice, with the same result; images leave the device complete."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Device:
-    """Squares numbers, in batches of at most `room`; keeps what it was asked for."""
+    """Squares numbers in batches of at most `room`; records what it was asked for."""
 
     def __init__(self, count: int, room: int, error: Exception | None = None) -> None:
         self.numbers, self.squares = np.arange(count), np.full(count, -1)
@@ -36,7 +36,7 @@ CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 60), st.integers(1, 80), st.integers(1, 80), st.booleans())
 def test_the_result_is_the_same_whatever_the_batch_size_and_the_room(count, batch_size, room, on_gpu):
-    """On the CPU the refusal is the system's own."""
+    """On the CPU the error is the system's own."""
     device, done = Device(count, room, CUDA if on_gpu else None), []
     sufficed = in_batches(device, count, batch_size, done.append)
     np.testing.assert_array_equal(device.squares, device.numbers**2)
@@ -102,7 +102,7 @@ def test_images_arrive_as_tensor_to_images_makes_them_each_at_its_place(count, b
 
 
 class Gpu(torch.Tensor):
-    """Says that it is on a GPU."""
+    """A tensor that claims to be on a GPU."""
 
     is_cuda = True
 

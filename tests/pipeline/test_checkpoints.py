@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, refused where they are damaged, and nothing in them is ever run."""
+"""Checkpoints are complete or absent, refused if they are damaged, and no code in them is ever run."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ from classifiers.networks.backbones import new_backbone, save_network
 from classifiers.networks.parameters import Backbone
 from generators.networks.loading import save_generator
 from generators.networks.progressive import Generator
-from pipeline.checkpoints import fault_of_checkpoint, load_checkpoint, save_checkpoint
+from pipeline.content.checkpoints import fault_of_checkpoint, load_checkpoint, save_checkpoint
 from pipeline.content.stores import write_index
 from pipeline.errors import NO_ROOM, UserError
 
@@ -61,7 +61,7 @@ def test_a_failure_while_a_checkpoint_is_written_leaves_the_old_one(path, monkey
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """For this process the disk is full where a file has `size` bytes."""
+    """Limit this process's files to `size` bytes: then writing fails as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -124,7 +124,7 @@ def assert_damaged(path: Path) -> None:
 
 
 class MakesFolder:
-    """Unpickling it makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -135,7 +135,7 @@ class MakesFolder:
 
 @pytest.mark.parametrize("what", ["program", "numpy", "no torch file", "bare pickle"])
 def test_what_is_no_plain_value_is_refused_without_running_it(what, tmp_path):
-    """Also where the hash is right."""
+    """It is refused even if the hash is right."""
     trace, body = tmp_path / "trace", io.BytesIO()
     if what == "program":
         torch.save({"done": MakesFolder(trace)}, body)

@@ -1,4 +1,4 @@
-"""Shards over a cluster: the same store from this process and from others, whatever dies on the way."""
+"""Shards over a cluster: this process and others make the same store, whichever process dies meanwhile."""
 
 import asyncio
 import errno
@@ -64,7 +64,7 @@ def logged(what: str) -> list[list[str]]:
 
 
 def new_maker(sizes: list[int] = SIZES, before: Callable[[int], object] = lambda shard: None):
-    """What makes shards whose images and ids are their numbers; it logs what it does."""
+    """Return a maker of shards whose images and ids are their numbers; it logs what it does."""
     log("setup")
 
     def make(shard: int, advance: Callable[[int], object]) -> dict:
@@ -95,7 +95,7 @@ def finished(sizes=SIZES) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Callable[[list[int]], dict[str, bytes]]:
-    """The files of the store of these shards as this process makes it."""
+    """Return the files of the store of these shards as this process makes it."""
 
     def files(sizes: list[int]) -> dict[str, bytes]:
         before = Path.cwd()
@@ -110,7 +110,7 @@ def undisturbed(tmp_path_factory) -> Callable[[list[int]], dict[str, bytes]]:
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory) -> Iterator[LocalCluster]:
-    """A running scheduler with two workers, that were not started for this run."""
+    """Start a scheduler with two workers, independent of the run that uses them."""
     with LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50,
         local_directory=str(tmp_path_factory.mktemp("dask")),
@@ -277,7 +277,7 @@ def die(shard: int) -> None:
 
 @pytest.fixture
 def crowded(tmp_path) -> Iterator[Cluster]:
-    """A scheduler that gives its workers all tasks at once: with one of them, every other dies."""
+    """Start a scheduler that gives its workers all tasks at once: a death is then blamed on all."""
     with (
         dask.config.set({"distributed.scheduler.worker-saturation": "inf"}),
         LocalCluster(
@@ -316,7 +316,7 @@ def take_a_while(shard: int) -> None:
 
 
 def kill_a_worker(random_: random.Random, killed: list[str]) -> None:
-    """Kill the worker that began to make a shard last, a moment after it began."""
+    """Kill the worker that was the last to begin a shard, a moment after it began."""
     begun = len(logged("make"))
     wait_for(lambda: len(logged("make")) > begun, 30)
     time.sleep(random_.uniform(0, 0.25))
@@ -350,7 +350,7 @@ def test_killed_workers_cost_a_shard_each_at_most_and_change_nothing(seed, undis
 
 
 def die_while_writing(shard: int) -> None:
-    """Kill this worker when it is about to sync shard 1, the first time."""
+    """Kill this worker when it is about to sync shard 1 for the first time."""
     if shard == 1 and len([made for made, _ in logged("make") if made == "1"]) == 1:
         os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 
@@ -397,7 +397,7 @@ def test_when_this_process_is_killed_its_workers_go_and_the_next_run_finishes(un
 
 
 def whole_run(address: str) -> None:
-    """All of a stage; the first to make shard 0 waits until it may go on."""
+    """Run a whole stage; the first process to make shard 0 waits until it may go on."""
     declare("draw")
     work = work_folder("draw")
     folder = work.folder
@@ -466,7 +466,7 @@ def test_a_task_that_outlives_its_killed_run_writes_over_nothing_that_the_next_o
 
 
 def is_locked_twice() -> bool:
-    """Whether somebody waits for the lock of shard 0 that another holds."""
+    """Tell whether a process waits for the lock of shard 0 that another holds."""
     (lock,) = WORK.glob(f"draw/*/{RECORDS}/shard-00000.lock")
     inode = f":{lock.stat().st_ino} "
     locks = [line for line in Path("/proc/locks").read_text().splitlines() if inode in line]
@@ -485,7 +485,7 @@ def test_an_index_takes_the_records_that_workers_gave_where_their_files_are_not_
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts Dask's own commands, as a user does."""
+    """Start Dask's own commands, as a user does."""
     started = []
 
     def start_dask(*arguments: str) -> subprocess.Popen[bytes]:
@@ -648,7 +648,7 @@ def test_workers_of_a_scheduler_that_do_not_see_the_folder_refuse_the_run(runnin
 
 
 def test_two_runs_on_one_scheduler_at_once_do_not_disturb_one_another(running, tmp_path):
-    """As two stages of `dvc exp run --jobs 2` do."""
+    """Two stages of `dvc exp run --jobs 2` run like this."""
     folders = [Path(".work/first"), Path(".work/second")]
     sizes, errors = [1] * 6, []
 
@@ -710,7 +710,7 @@ def test_the_scheduler_and_its_workers_have_one_time_limit_together(monkeypatch)
 
 @pytest.fixture
 def unused_address() -> str:
-    """An address on this machine where nothing listens."""
+    """Return an address on this machine where nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{listener.getsockname()[1]}"

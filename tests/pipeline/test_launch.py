@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from pipeline.checkpoints import load_checkpoint
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.errors import UserError
 from pipeline.launch import _refuse_missing_gpus
 from pipeline.parameters import Runtime
@@ -45,7 +45,7 @@ if __name__ == "__main__":
 
 
 def without_threads() -> dict[str, str]:
-    """The environment of a user who has not said how many threads there are to be."""
+    """Return the environment of a user who has not set a number of threads."""
     return {name: value for name, value in environment().items() if name != "OMP_NUM_THREADS"}
 
 
@@ -59,7 +59,7 @@ def write_parameters(folder: Path, **changes: dict[str, object]) -> None:
 
 @pytest.fixture
 def stage(tmp_path) -> Callable[..., ForkedPython]:
-    """Starts a small stage with arguments, in as many processes as asked for."""
+    """Start a small stage with arguments, in as many processes as asked for."""
     (tmp_path / "small_stage.py").write_text(STAGE)
 
     def start(processes: int, *arguments: str) -> ForkedPython:
@@ -151,7 +151,7 @@ def test_more_processes_than_gpus_are_refused(device, sentence, monkeypatch):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A folder with out/real of the smoke preset."""
+    """Return a folder with out/real of the smoke preset."""
     folder = tmp_path_factory.mktemp("prepared")
     write_parameters(folder)
     run(["-m", "stages.prepare"], folder)
@@ -166,7 +166,7 @@ def run(command: list[str], folder: Path) -> None:
 def outputs_after(
     kills: int, prepared: Path, folder: Path, command: list[str], processes: int
 ) -> dict[str, str]:
-    """Run a stage in so many processes, killed a few steps after each start: the digests of its outputs."""
+    """Run a stage in so many processes, killed a few steps after each start; return its outputs' digests."""
     shutil.copytree(prepared, folder)
 
     def done() -> int:
@@ -201,7 +201,7 @@ def outputs_after(
     ],
 )
 def test_a_killed_stage_writes_what_an_undisturbed_one_does(name, processes, prepared, tmp_path):
-    """The same files to the byte; nothing is left of its state, its lock or what was half written."""
+    """The files are the same to the byte; no state, lock or half-written file is left."""
     command = ["-m", *f"stages.{name}".split()]
     whole, killed = (
         outputs_after(kills, prepared, tmp_path / str(kills), command, processes) for kills in (0, 1)

@@ -1,4 +1,4 @@
-"""Progress: rate and time left, in lines or in a bar; several workers' work is one sum."""
+"""Progress shows rate and time left, in lines or in a bar, and sums the work of several workers."""
 
 import io
 import re
@@ -29,7 +29,7 @@ def elsewhere(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture
 def clock(monkeypatch) -> Callable[[float], None]:
-    """Lets seconds pass."""
+    """Return a function that lets seconds pass."""
     now = [100.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
 
@@ -87,7 +87,7 @@ def half_then_wait() -> Callable[[int, Callable[[int], object]], dict]:
 
 
 def test_what_two_workers_do_comes_together_in_one_sum_while_they_do_it(monkeypatch):
-    """Either has told 8 of its 10 images, and waits until the line of 16 has been shown."""
+    """Each has reported 8 of its 10 images, and waits until the line of 16 has been shown."""
     lines: list[tuple[str, int]] = []
 
     def show(line: str, flush: bool) -> None:

@@ -1,4 +1,4 @@
-"""The loop of all trainings, with a training that is worked by hand."""
+"""The loop of all trainings, tested with a training whose results are worked out by hand."""
 
 import math
 from pathlib import Path
@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.checkpoints import load_checkpoint
+from pipeline.content.checkpoints import load_checkpoint
 from pipeline.content.resumable import Session, StepDone, cosine, refuse_divergence, run_steps
 from pipeline.errors import UserError
 
 
 class Killed(Exception):
-    """Stands for whatever ends a training from outside."""
+    """Stands for anything that ends a training from outside."""
 
 
 class Doubling:
-    """Step k doubles the value and adds k; a step of `saves` asks for a save."""
+    """In step k, doubles the value and adds k; a step in `saves` asks for a save."""
 
     def __init__(self, saves: tuple[int, ...] = (), killed_in: int = 99, diverged_in: int = 99) -> None:
         self.value, self.taken = 0, []
@@ -58,7 +58,7 @@ def test_a_training_takes_its_steps_in_order_and_saves_the_last(tmp_path):
     ("saves", "checkpoint_seconds", "kept"), [((), 3600.0, 0), ((1,), 3600.0, 2), ((1,), 1e-9, 3)]
 )
 def test_a_killed_training_goes_on_from_its_last_state(saves, checkpoint_seconds, kept, tmp_path):
-    """Killed in step 3: nothing is kept, or the state after step 1, which asked for it, or after step 2."""
+    """It is killed in step 3: no state is kept, or that after step 1, which asked for it, or step 2."""
     with pytest.raises(Killed):
         run_steps(session(tmp_path, checkpoint_seconds), Doubling(saves, killed_in=3), 5)
     resumed = Doubling()
@@ -76,7 +76,7 @@ def test_a_finished_training_takes_no_step(tmp_path):
 
 
 def test_between_saves_the_clock_decides(tmp_path, monkeypatch):
-    """A clock of one second per look at it, and a save every 2.5 s: after the third step, of five."""
+    """The clock advances by one second per call; with a save every 2.5 s, the third of five steps saves."""
     clock = iter(range(1000))
     monkeypatch.setattr("pipeline.content.resumable.time", SimpleNamespace(monotonic=lambda: next(clock)))
     with pytest.raises(Killed):

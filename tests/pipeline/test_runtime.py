@@ -1,4 +1,4 @@
-"""Runtime and seeds: images there and back without loss, devices that are not there, fixed seeds."""
+"""Runtime and seeds: images converted and back without loss, missing devices, fixed seeds."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_values_are_rounded_not_cut():
 
 
 def test_images_are_never_stretched():
-    """Images of little contrast keep it, beside others or alone."""
+    """Images of low contrast keep it, beside others or alone."""
     faint = torch.linspace(0.1, 0.11, 48).reshape(1, 3, 4, 4)
     loud = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
     alone, beside = tensor_to_images(faint).numpy(), tensor_to_images(torch.cat([faint, loud])).numpy()
@@ -105,7 +105,7 @@ def test_the_precision_asked_for_is_the_one_used(precision, dtype):
 
 
 def test_derived_seeds_are_what_they_always_were():
-    """Committed datasets come from these: another value here means other images everywhere."""
+    """Committed datasets depend on these seeds: another value here would change all images."""
     assert derived_seed(0, "z", 0) == 5539715442736093826
     assert derived_seed(1, "step", 123) == 8363192451301051082
     assert generator_for(0, "z", 0).integers(10**9) == 883390826

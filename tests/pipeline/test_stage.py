@@ -1,4 +1,4 @@
-"""How stages end: in one sentence where a user can mend it, and with the `dvc repro` that started them."""
+"""A stage ends with one sentence if a user can mend the error, and with the `dvc repro` that started it."""
 
 import os
 import signal
@@ -85,7 +85,7 @@ run_stage(main)
 
 @pytest.fixture
 def orphaned(tmp_path, monkeypatch, request) -> Iterator[int]:
-    """The number of a running stage whose parent shell was just killed."""
+    """Return the process id of a running stage whose parent shell was just killed."""
     monkeypatch.chdir(tmp_path)
     command = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, RUNNING]
     shell = subprocess.Popen(command, env=environment(**request.param), cwd=tmp_path)
@@ -116,7 +116,7 @@ def test_a_stage_started_by_hand_outlives_its_shell(orphaned):
 
 
 def test_no_shell_stands_between_dvc_and_a_stage():
-    """Where /bin/sh is dash, it would stay, and not go when `dvc` is killed."""
+    """If /bin/sh is dash, such a shell would stay when `dvc` is killed."""
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
     commands = [stage["cmd"] for stage in stages.values()]
     assert "exec python -m stages.prepare" in commands

@@ -1,4 +1,4 @@
-"""Stores: items are found by id, what a record names is whole, faults are named."""
+"""Stores: items are found by id, files that a record names are complete, faults are named."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_a_store_gives_back_every_bit_across_its_shards(dtype, array, tmp_path):
     data=st.data(),
 )
 def test_any_split_into_shards_gives_the_same_items_and_rows(sizes, data, tmp_path_factory):
-    """Uneven shards, and empty ones anywhere."""
+    """Shards may be uneven, and empty ones may be anywhere."""
     sizes = (*sizes, N - sum(sizes))
     store = written(tmp_path_factory.mktemp("split") / "store", sizes)
     assert store.items_per_shard == list(sizes)
@@ -113,7 +113,7 @@ def shared(tmp_path_factory) -> Store:
 @settings(max_examples=40, deadline=None)
 @given(chosen=st.lists(st.integers(0, N - 1), max_size=25))
 def test_any_ids_in_any_order_give_their_items(shared, chosen):
-    """Also where one is asked for twice, or none at all."""
+    """An id may be asked for twice, or none at all."""
     positions = shared.positions([f"item-{k}" for k in chosen])
     np.testing.assert_array_equal(shared.read(positions), ITEMS[chosen])
 
@@ -239,7 +239,7 @@ def test_a_store_that_lacks_a_shard_or_has_one_too_many_is_not_finished(there, t
 
 
 def test_finishing_keeps_the_records_until_the_store_is_published(tmp_path):
-    """A kill, or a full disk, between the two: the next run has its shards."""
+    """After a kill, or a full disk, between the two, the next run has its shards."""
     written(tmp_path)
     assert list(committed_shards(tmp_path)) == [0, 1, 2]
 
@@ -258,7 +258,7 @@ def test_an_index_records_what_else_lies_in_the_folder_and_nothing_twice(tmp_pat
 
 
 def of_many_files(folder: Path) -> list[str]:
-    """A store of two shards with three files each, and one file beside them; gives the six names."""
+    """Make a store of two shards with three files each, and one file beside them; return the six names."""
     names = [f"deep/{shard}/{k}" for shard in (0, 1) for k in range(3)]
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -289,7 +289,7 @@ def test_a_single_file_needs_no_list(tmp_path):
 
 
 def test_several_files_of_a_shard_lie_in_a_folder_of_their_own(tmp_path):
-    """The folder of a list is not looked into, and the store's own would be."""
+    """Folders of listed files are not searched; the store's own folder must be."""
     for name in ("one", "two"):
         (tmp_path / name).write_text("1")
     with pytest.raises(ValueError, match="put them into a folder there"):
@@ -323,7 +323,7 @@ def test_what_is_wrong_with_listed_files_is_named_and_costs_their_shard(broken, 
     ],
 )
 def test_a_list_that_is_none_is_named(content, complaint, tmp_path):
-    """Even where the index records it as it is."""
+    """It is named even if the index records the file as it is."""
     of_many_files(tmp_path)
     (tmp_path / LIST_0).write_text(content)
     index = json.loads((tmp_path / INDEX).read_text())
@@ -343,7 +343,7 @@ def test_a_list_that_the_index_does_not_record_is_refused(tmp_path):
 
 
 def test_temporaries_are_removed_and_listed_folders_not_searched(tmp_path, monkeypatch):
-    """Where a million images are, nobody has written temporaries."""
+    """No temporaries are written into folders that may hold a million images."""
     of_many_files(tmp_path)
     for place in ("", "deep", "deep/0"):
         (tmp_path / place / "a.1a2b3c4d.tmp").write_text("half")
@@ -445,7 +445,7 @@ print(moment)
 
 
 def test_a_kill_at_any_moment_leaves_no_file_that_counts_and_is_not_whole(tmp_path):
-    """Before every opening, syncing and renaming of a file, while shard 0 is made again and 1 is new."""
+    """The kill comes before each opening, syncing and renaming of a file; shard 0 is remade, 1 is new."""
     done = run_python("-c", KILLED_AT_EVERY_MOMENT, tmp_path)
     assert done.returncode == 0, done.stderr
     moments = int(done.stdout)
@@ -539,7 +539,7 @@ except OSError as error:
 
 @pytest.mark.parametrize("limit", [0, 100, 1000, 3000, 50_000, 122_000])
 def test_a_shard_that_the_disk_has_no_room_for_is_an_error_with_its_number(limit, tmp_path):
-    """Wherever the room ends: in the layout of HDF5, in the array, in the table."""
+    """The disk is full in the layout of HDF5, in the array, or in the table."""
     done = run_python("-c", FULL, limit, "alone", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "27 OSError\n"

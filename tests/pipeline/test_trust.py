@@ -1,4 +1,4 @@
-"""Judgements are said, kept beside the output, and stop what is useless."""
+"""Judgements are printed, kept beside the output, and stop a run whose output is useless."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The command that hashes what was written, and mends it: on the outputs of real stages."""
+"""The command that hashes written files and mends them, tested on the outputs of real stages."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from classifiers.networks.parameters import Backbone
 from generators.networks.cards import CARD
 from generators.networks.loading import save_generator
 from generators.networks.progressive import Generator
-from pipeline.checkpoints import save_checkpoint
+from pipeline.content.checkpoints import save_checkpoint
 from pipeline.content.files import write_json
 from pipeline.content.stores import INDEX, Store, commit_shard, finish_store, read_index, write_index
 from pipeline.errors import UserError
@@ -46,7 +46,7 @@ def run_module(*command: str, cwd: Path | None = None) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """out/real in shards of 16 images, and out/latents/z, made by their stages."""
+    """Make out/real in shards of 16 images, and out/latents/z, by their stages."""
     folder = tmp_path_factory.mktemp("made")
     parameters = preset_values("smoke", PROJECT / PRESETS)
     parameters["prepare"] |= {"resolution": 16, "shard_size": 16, "source": AVATARS}
@@ -126,7 +126,7 @@ def test_a_folder_without_an_output_is_refused(tmp_path):
 
 
 def saved_checkpoint() -> Path:
-    """As a training that was killed leaves it."""
+    """Write a checkpoint as a killed training leaves it."""
     path = WORK / "train_gan" / ("0" * 16) / "state.pt"
     save_checkpoint(path, {"weights": torch.zeros(10)})
     return path
@@ -144,7 +144,7 @@ def test_damaged_checkpoints_are_named_and_whole_ones_pass(tmp_path, monkeypatch
 
 
 def test_other_files_of_that_name_are_no_checkpoints(tmp_path, monkeypatch):
-    """Somebody's own: mending would remove it."""
+    """They may be a user's own: mending would remove them."""
     monkeypatch.chdir(tmp_path)
     Path("theirs").mkdir()
     Path("theirs/state.pt").write_bytes(b"state")
@@ -230,7 +230,7 @@ def test_what_has_no_index_is_not_asked_for_one(outputs, capsys):
 
 @pytest.mark.parametrize("name", ["out/real/shard-00000.h5", "out/real/index.json", "checkpoint"])
 def test_a_file_that_cannot_be_read_is_named_in_one_sentence(name, outputs, capsys):
-    """A file of Linux whose first bytes cannot be read takes its place."""
+    """A special file of Linux, whose first bytes cannot be read, takes its place."""
     path = saved_checkpoint() if name == "checkpoint" else Path(name)
     path.unlink()
     path.symlink_to("/proc/self/mem")
@@ -297,7 +297,7 @@ def test_two_stores_are_mended_at_once(outputs):
 
 
 def test_an_output_without_shards_is_made_again_by_its_stage(outputs):
-    """fit_hyperplanes, on labels written by hand."""
+    """The stage is fit_hyperplanes, on labels written by hand."""
     latents = Store(Path("out/latents/z"))
     work = work_folder("label z")
     positive = (latents.read_between(0, len(latents)) > 0).astype(np.int64)
@@ -427,7 +427,7 @@ def test_a_file_outside_of_the_output_is_not_removed(place, name, outputs, preci
 
 
 def test_what_cannot_be_mended_is_said(outputs, capfd):
-    """Its input is gone: the stage fails, and says so."""
+    """The stage's input is missing: it fails, and says so."""
     (Path("out/generator") / CARD).unlink()
     flip_a_bit(Path("out/latents/z/shard-00000.h5"))
     with pytest.raises(UserError, match="out/latents/z could not be mended: run `dvc repro`"):

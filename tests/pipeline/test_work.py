@@ -1,4 +1,4 @@
-"""Resumable state: its folder is that of its inputs and parameters, one process writes it, it moves whole."""
+"""Resumable state: inputs and parameters name its folder, one process writes it, it moves as a whole."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def test_the_same_work_finds_its_folder_again():
 
 
 def test_the_folder_is_that_of_the_declared_code_data_and_parameters(tmp_path, monkeypatch):
-    """And of nothing else: not of other keys of params.yaml, other stages, or where dvc.yaml says more."""
+    """Other keys of params.yaml, other stages, and other parts of dvc.yaml do not change it."""
     monkeypatch.setattr(work, "PROJECT", tmp_path / "project")
     code, data = tmp_path / "project/data/module.py", tmp_path / "out/real/index.json"
     parameters = tmp_path / "params.yaml"
@@ -204,7 +204,7 @@ def test_publishing_replaces_what_stood_there_and_leaves_no_state():
 
 
 def test_what_is_replaced_leaves_its_place_whole(monkeypatch):
-    """Half of an export may be taken for a complete one."""
+    """Half of an export could be taken for a complete one."""
     output, removed = Path("out/stage"), []
     for name in ("old", "new"):
         held = work_folder("stage", name)
@@ -440,7 +440,7 @@ for line in sys.stdin:
 
 @contextmanager
 def holder(seconds: float = 10.0) -> Iterator[subprocess.Popen[str]]:
-    """A process that asks for the folder, says how that went, and publishes when it is told to."""
+    """Start a process that asks for the folder, reports the outcome, and publishes when it is told to."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(seconds)],
         env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
@@ -486,7 +486,7 @@ def test_a_process_that_waits_gets_the_folder_when_the_holder_dies(monkeypatch):
 
 
 def test_who_waited_while_the_holder_published_holds_a_lock_that_others_see(monkeypatch):
-    """The file that it waited for is gone: a lock on that would keep nobody out."""
+    """The lock file that it waited for is gone: a lock on that file would keep no other process out."""
     with holder() as first:
         assert first.stdout.readline() == "held\n"
         (lock,) = WORK.glob("train/*.lock")

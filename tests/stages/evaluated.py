@@ -1,5 +1,6 @@
-"""A project whose classifiers are trained, made by hand, of one protected attribute or of several: what
-`evaluate` and `report` read, with figures that are easily told by head.
+"""A project whose classifiers are trained, made by hand, of one protected attribute or of several.
+
+It has what `evaluate` and `report` read, with figures that are easily worked out by head.
 """
 
 import itertools

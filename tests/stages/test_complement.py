@@ -16,7 +16,7 @@ from generators.hyperplanes import (
     angle_between,
     domain_names,
     fit_hyperplane,
-    group_weights,
+    group_balancing_weights,
     load_hyperplanes,
     planes_of,
     save_hyperplanes,
@@ -136,7 +136,7 @@ def test_groups_of_latents_weigh_the_same(project):
     fit_hyperplanes.main()
     latents, labels = fit_latents()
     columns = labels[NAMES].to_numpy()
-    weights = group_weights(columns @ np.array([4, 2, 1]))
+    weights = group_balancing_weights(columns @ np.array([4, 2, 1]))
     planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
     for name in NAMES:
         expected = fit_hyperplane(name, latents, labels[name].to_numpy(), 1.0, 0, weights)

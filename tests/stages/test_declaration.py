@@ -25,7 +25,6 @@ PACKAGES = ("pipeline", "generators", "classifiers", "data", "stages")
 # Modules that stages import and that are no dependencies, as they cannot change what a stage writes, and why.
 EXEMPT = {
     "pipeline/__init__.py": "asks whether the `dvc repro` that started the stage is alive",
-    "pipeline/checkpoints.py": "an interrupted training goes on bit for bit, or is refused",
     "pipeline/cluster.py": "says where shards are made; a shard is a function of its number",
     "pipeline/dask_cluster.py": "says where shards are made; a shard is a function of its number",
     "pipeline/declaration.py": "reads dvc.yaml: what is resumed, not what is made",

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from classifiers.training.parameters import Recipe
+from classifiers.training.method_settings import Recipe
 from data.sources import source_of
 from generators.training.parameters import TrainGAN
 from pipeline.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from classifiers.training.parameters import Recipe
+from classifiers.training.method_settings import Recipe
 from pipeline.content.files import write_json
 from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE

@@ -1,1 +1,1 @@
-"""The training methods, a module each; `classifiers.training.method_settings` has their settings."""
+"""The training methods, one module each; `classifiers.training.method_settings` has their settings."""

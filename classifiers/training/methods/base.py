@@ -1,7 +1,8 @@
-"""What a training method is: the losses of a batch, and how their gradients become one step of the network.
+"""The interface of training methods: the losses of a batch, and how their gradients become one step.
 
 On several processes each sees its part of the global batch: a method reduces the sums and counts that it
-needs over them, and gives this process's share of the global loss, so that gradients are to be summed.
+needs over the processes, and returns this process's share of the global loss, so that gradients are to be
+summed.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,17 +18,17 @@ Gradients = Sequence[Tensor]  # one for each of the network's parameters that ar
 
 
 def one_process(tensor: Tensor) -> Tensor:
-    """The sum over the processes where there is one only."""
+    """Return a tensor as it is: the sum over the processes if there is only one."""
     return tensor
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a method is told of the phase that it is built for.
+    """The facts that a method needs of the phase that it is built for.
 
     Attributes:
         group_counts: the groups' sizes in the phase's images, [n_groups], not all 0.
-        total: gives the sum of a tensor over the processes.
+        total: sums a tensor over the processes.
     """
 
     group_counts: list[int]
@@ -36,12 +37,12 @@ class Context:
 
 @dataclass(frozen=True)
 class Losses:
-    """What a method makes of a batch.
+    """A method's losses for a batch.
 
     Attributes:
-        values: the losses, scalars; of each this process's share of the global one.
-        logits: what the network says of the batch's images, [n]: the history has how far it holds the classes
-            apart.
+        values: scalars; each is this process's share of a global loss.
+        logits: the network's logits of the batch's images, [n]: the history records how far they hold the
+            classes apart.
     """
 
     values: tuple[Tensor, ...]
@@ -51,36 +52,46 @@ class Losses:
 class Method(nn.Module):
     """A training method.
 
-    Its parameters, such as an adversary's, are trained by the optimizer of the network's, on the sum of the
-    losses; its buffers are its memory. Both are in checkpoints. Each phase of a training has a new one.
+    Its parameters, such as an adversary's, are trained by the optimizer that trains the network, on the sum
+    of the losses; its buffers are its memory. Checkpoints hold both. Each phase of a training has a new
+    method.
     """
 
     def losses(self, network: nn.Module, batch: Batch) -> Losses:
-        """Give the losses of a batch; the network computes in the training's precision here."""
+        """Compute the losses of a batch; the network computes in the training's precision here."""
         raise NotImplementedError
 
     def combine(self, gradients: Sequence[Gradients]) -> Gradients:
-        """Give the network's gradient, of those of each loss, which are sums over the processes already.
+        """Combine the gradients of several losses into the network's gradient.
 
-        It is called where there are several losses; a projection, say, has to see the gradients of the global
-        batch, or the result would depend on the number of processes.
+        It is called only if there are several losses. The gradients are those of the global batch: a
+        projection, say, of each process's own gradients would depend on the number of processes.
+
+        Args:
+            gradients: for each loss its gradients, summed over the processes.
+
+        Returns:
+            The network's gradient.
+
+        Raises:
+            NotImplementedError: the method has several losses, and does not override this.
         """
         raise NotImplementedError(f"{type(self).__name__} has several losses and does not combine them")
 
     def figures(self) -> dict[str, float]:
-        """Give what the history of the training is to say of the method, at every evaluation."""
+        """Return the method's figures, which the history of the training records at every evaluation."""
         return {}
 
 
 class LossOfLogits(Method):
-    """A method with one loss, which depends on the network's logits alone: a subclass says `loss`."""
+    """A method with one loss, which depends on the network's logits alone: a subclass implements `loss`."""
 
     def losses(self, network: nn.Module, batch: Batch) -> Losses:
-        """Give the loss of the network's logits, in float32."""
+        """Compute the loss of the network's logits, in float32."""
         logits = network(batch.images)
         with torch.autocast(logits.device.type, enabled=False):
             return Losses((self.loss(logits.float(), batch),), logits)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Give this process's share of the loss, of its logits [n]."""
+        """Compute this process's share of the loss from its logits [n]."""
         raise NotImplementedError

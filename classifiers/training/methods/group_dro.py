@@ -19,6 +19,11 @@ class GroupDRO(LossOfLogits):
         group_counts: n_g, the groups' sizes in the training data, not all 0.
         step_size: η.
         adjustment: C.
+        total: sums a tensor over the processes.
+
+    Attributes:
+        q: the groups' weights, [n_groups], with sum 1.
+        adjustments: C/√n_g, [n_groups].
     """
 
     q: Tensor
@@ -40,7 +45,7 @@ class GroupDRO(LossOfLogits):
         self.register_buffer("adjustments", adjustment / counts.clamp(min=1.0).sqrt(), persistent=False)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Give this process's share of Σ q_g ℓ_g, after q has grown by the batch."""
+        """Update q by the batch, and compute this process's share of Σ q_g ℓ_g."""
         losses = F.binary_cross_entropy_with_logits(logits, batch.targets.float(), reduction="none")
         sums = torch.zeros_like(self.q).index_add(0, batch.groups, losses)
         with torch.no_grad():
@@ -53,5 +58,5 @@ class GroupDRO(LossOfLogits):
         return (weights * sums).sum()
 
     def figures(self) -> dict[str, float]:
-        """Give q_g of every group g, as q_0, q_1 ..."""
+        """Return q_g of every group g, as q_0, q_1 ..."""
         return {f"q_{group}": float(weight) for group, weight in enumerate(self.q)}

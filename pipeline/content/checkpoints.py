@@ -1,6 +1,6 @@
-"""State of a training on disk: committed atomically, hashed, loaded as tensors and plain values only.
+"""Saves the state of a training: committed atomically, hashed, loaded as tensors and plain values only.
 
-A file is the sha256 of what follows it (32 bytes), and what `torch.save` wrote.
+A file holds the sha256 of its remaining bytes (32 bytes), and then what `torch.save` wrote.
 """
 
 import hashlib
@@ -27,10 +27,16 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state that `save_checkpoint` wrote, on the CPU; None where there is none.
+    """Load the state that `save_checkpoint` wrote; no code in the file is ever run.
 
-    Raises `UserError` where the file is not what was written, or holds what is no plain value; nothing
-    in it is ever run.
+    Args:
+        path: the file.
+
+    Returns:
+        The state, its tensors on the CPU; None if there is no such file.
+
+    Raises:
+        UserError: the file's sha256 does not match, or it holds more than tensors and plain values.
     """
     if not path.is_file():
         return None
@@ -40,7 +46,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged: remove it to train from the start.")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds
+    except Exception as error:  # torch raises half a dozen kinds of exceptions
         raise UserError(
             f"{path} is no state of a training, readable as tensors and plain values only: remove it to "
             "train from the start."
@@ -49,7 +55,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def fault_of_checkpoint(path: Path) -> str | None:
-    """What is wrong with a file of `save_checkpoint`, in one line; None where nothing is."""
+    """Say in one line what is wrong with a file of `save_checkpoint`; None if nothing is."""
     try:
         load_checkpoint(path)
     except UserError as error:
