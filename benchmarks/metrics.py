@@ -3,7 +3,6 @@
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.measuring import Result, compare
 from classifiers.measures.divergences import KL_BINS, KL_EPSILON
@@ -17,15 +16,13 @@ from classifiers.measures.evaluation import (
 )
 from classifiers.measures.metrics import ECE_BINS
 from classifiers.selection import HALF
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.seeds import generator_for
 
 SAMPLES, RESAMPLES = 20_000, 500
 LOOPED = 10  # resamples; the loop's seconds are scaled up from these
 PROPORTIONS = np.array([0.44, 0.41, 0.14, 0.01])  # of the groups in the training data
 THRESHOLD = 0.6  # the count-matching threshold
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 
 def drawn_samples() -> Predictions:

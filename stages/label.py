@@ -21,6 +21,7 @@ from classifiers.labeller_trust import share_judgement
 from classifiers.parameters import Label
 from classifiers.selection import log_odds
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
+from pipeline.content.arrays import FloatArray
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import read_table
 from pipeline.content.trust import Judgement, settle
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-FloatArray = NDArray[np.float64]
 
 PILOT = 4096  # images of a store that an attribute's frequency in it is estimated from
 

@@ -36,8 +36,8 @@ class Train(Budget):
     Attributes:
         real_data: the data sets of real images alone.
         balanced_data: the data sets with synthetic images.
-        recipes: the names of the recipes to train, keys of `definitions`.
-        seeds: of weights and batches.
+        recipes: the recipes to train, keys of `definitions`.
+        seeds: each recipe is trained once with each seed, which draws weights and batches.
         definitions: all recipes by name.
     """
 

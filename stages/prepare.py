@@ -44,7 +44,7 @@ def new_preparer(section: Prepare, table: pd.DataFrame, work: Path) -> MakeShard
     return make
 
 
-def image_counts(labels: pd.DataFrame, attributes: list[str], bad: int) -> dict[str, Any]:
+def source_summary(labels: pd.DataFrame, attributes: list[str], bad: int) -> dict[str, Any]:
     """Count the images of every group by split, and the bad images."""
     counts = labels.groupby(["split", *attributes]).size().reset_index(name="images")
     groups: dict[str, dict[str, int]] = {}
@@ -81,7 +81,7 @@ def main() -> None:
     write_table(work.folder / "labels.parquet", labels)
     bad = pd.DataFrame({"id": list(left_out), "why": list(left_out.values())})
     write_table(work.folder / "bad_images.parquet", bad)
-    write_json(work.folder / "summary.json", image_counts(labels, parameters.attributes, len(bad)))
+    write_json(work.folder / "summary.json", source_summary(labels, parameters.attributes, len(bad)))
     if len(bad):
         print(f"prepare: {len(bad)} bad images left out, listed in {REAL}/bad_images.parquet")
     work.publish(REAL)

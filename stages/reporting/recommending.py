@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from classifiers.counts import BLOCK_BYTES, ratio
 from classifiers.measures.bootstrap import bootstrap_weights
 from classifiers.selection import HALF
+from pipeline.content.arrays import FloatArray
 from pipeline.content.groups import protected_groups
 from pipeline.content.seeds import generator_for
 from pipeline.content.trust import Judgement, worst_level
@@ -50,7 +51,6 @@ ASSUMED_DEVIATION = 0.03  # of worst-group accuracy from seed to seed, if there 
 PROBABILITY_ASKED = 0.8
 MOST_DOUBTS = 3  # steps that the sentence names at most
 
-FloatArray = NDArray[np.float64]
 MatrixCell = tuple[str, str]  # data set, recipe
 
 

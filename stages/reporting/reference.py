@@ -31,28 +31,26 @@ PARAMETERS_PAGE, FILES_PAGE = Path("docs/parameters.md"), Path("docs/files.md")
 MADE = "Made by `python -m stages.reporting.reference`; do not edit."
 NO_DEFAULT = "must be given"
 DISCRIMINATOR = "name"  # the key that says which alternative of a union a section is
-# What parameters of these names mean wherever nothing else is said of them.
-OFTEN = {
-    "attribute_columns": "the columns of the attributes, which are called as their columns",
-    "augment": "DiffAugment: real and generated images are changed alike before they are told apart",
-    "folder": "where the files are",
-    "fractions": "null: `split_column` says the split",
-    "latent_dim": "D, how many numbers z has",
-    "learning_rate": "of the optimizer, at its highest",
-    "mapping_width": "how many numbers each of its layers has",
-    "method": "what each step makes smaller",
-    "name": "which of these it is",
+# The meaning of parameters with these names that have no comment of their own.
+MEANINGS = {
+    "attribute_columns": "the columns that hold attributes; an attribute has the name of its column",
+    "augment": "DiffAugment: transforms real and generated images in the same way before the discriminator",
+    "folder": "the folder with the files",
+    "fractions": "null: `split_column` names the splits",
+    "latent_dim": "D, the number of dimensions of z",
+    "learning_rate": "the optimizer's highest learning rate",
+    "mapping_width": "the number of units of each mapping layer",
+    "method": "the training objective",
+    "name": "selects one of the alternatives",
     "path": "the file",
-    "recipes": "which of `definitions` are trained",
     "sampler": "uniform: images as they come; group_balanced: every group as often",
-    "schedule": "constant, or falling as a cosine does",
-    "seed": "of what is random here",
-    "seeds": "each recipe is trained once with each of them",
-    "split_column": "null: `fractions` say the split",
-    "steps": "how many steps are made",
+    "schedule": "of the learning rate: constant, or decreasing along a cosine",
+    "seed": "of the random numbers of this section",
+    "split_column": "null: `fractions` divides the images",
+    "steps": "the number of steps",
     "test": "the share of every group that is for testing",
     "validation": "the share of every group that is for validation",
-    "weight_decay": "how strongly weights are drawn to 0",
+    "weight_decay": "the optimizer's weight decay",
 }
 # Sections whose alternatives only the stage knows.
 OPEN: dict[str, list[type[BaseModel]]] = {"prepare.source": list(SOURCES.values())}
@@ -178,7 +176,7 @@ def parameter_rows(
             continue  # the row of the alternative names it
         key = f"{prefix}{field.alias or name}"
         parts = OPEN.get(key) or parts_of(field.annotation)
-        meaning = commented.comments.get(key) or beside.get(name) or OFTEN.get(name, "")
+        meaning = commented.comments.get(key) or beside.get(name) or MEANINGS.get(name, "")
         shown = next((seen[part] for part in parts if part in seen), None)
         if shown is not None:
             meaning = "; ".join(filter(None, (meaning, f"as `{shown}`")))

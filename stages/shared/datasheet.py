@@ -1,12 +1,12 @@
 """The schema of out/balanced/datasheet.json, and of the summaries in out/evaluation/data.json."""
 
 from data.parameters import Gates
-from stages.shared.files import Part, Share, StageFile
+from stages.shared.files import FilePart, Share, StageFile
 
 ByGroup = dict[str, int]  # group_0, group_1, ... -> images
 
 
-class Summary(Part):
+class Summary(FilePart):
     """The labels of a set of training images.
 
     Attributes:
@@ -39,14 +39,14 @@ class SampledSummary(Summary):
     distinct: ByGroup
 
 
-class Attributes(Part):
+class Attributes(FilePart):
     """The attributes of a run."""
 
     target: str
     protected: list[str]
 
 
-class Cap(Part):
+class Cap(FilePart):
     """The limit on the synthetic images of a group, what determines it, and how many images it dropped."""
 
     per_group: int
@@ -54,14 +54,14 @@ class Cap(Part):
     dropped: ByGroup
 
 
-class FlippedAndKept(Part):
+class FlippedAndKept(FilePart):
     """One attribute: the share of complements that flipped it as asked, and of the others that kept it."""
 
     flipped: Share
     kept: Share
 
 
-class ComplementsOfSource(Part):
+class ComplementsOfSource(FilePart):
     """The complements of a source, as the attribute classifiers and the hyperplanes see them.
 
     Attributes:

@@ -18,13 +18,13 @@ from pipeline.errors import UserError
 Share = float | None
 
 
-class Part(BaseModel):
+class FilePart(BaseModel):
     """A part of a file: its keys are known, and it is not changed after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StageFile(Part):
+class StageFile(FilePart):
     """A file as a whole."""
 
     def write(self, path: Path) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import nn
 
 from classifiers.agreement import agreement
@@ -19,6 +18,7 @@ from data.sources.base import measured_in_batches
 from generators.hyperplanes import load_hyperplanes
 from generators.latents import to_sphere
 from generators.networks.cards import read_card
+from pipeline.content.arrays import IntArray
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table
@@ -27,7 +27,6 @@ from stages.parameters import AllParameters
 from stages.shared.controls import MANIFESTS
 from stages.shared.paths import GENERATOR, HYPERPLANES, JUDGES, LABELS, LATENTS, REAL, SYNTHETIC
 
-IntArray = NDArray[np.int64]
 Judge = nn.Module | Measure  # a network, or a function of an image's pixels
 
 

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from stages.shared.files import Part, Share, StageFile
+from stages.shared.files import FilePart, Share, StageFile
 
 
-class PlaneMetrics(Part):
+class PlaneMetrics(FilePart):
     """How well a hyperplane separates latents that it was not fitted on.
 
     Attributes:

@@ -1,9 +1,9 @@
 """The schema of out/quality/quality.json."""
 
-from stages.shared.files import Part, Share, StageFile
+from stages.shared.files import FilePart, Share, StageFile
 
 
-class Distance(Part):
+class Distance(FilePart):
     """How far a set of images is from a reference, by each network's features; `fid`: by Inception's."""
 
     reference: str
@@ -12,7 +12,7 @@ class Distance(Part):
     classifier_frechet_distance: dict[str, float]
 
 
-class Distances(Part):
+class Distances(FilePart):
     """All distances, each between equal numbers of images."""
 
     images: int
@@ -20,7 +20,7 @@ class Distances(Part):
     sets: list[Distance]
 
 
-class ProbeOfSource(Part):
+class ProbeOfSource(FilePart):
     """How well a small classifier tells a source's images from real ones.
 
     Attributes:
@@ -36,7 +36,7 @@ class ProbeOfSource(Part):
     group_synthetic: list[int]
 
 
-class Agreement(Part):
+class Agreement(FilePart):
     """How often labels of an attribute are true."""
 
     accuracy: Share
@@ -46,7 +46,7 @@ class Agreement(Part):
     group_n: list[int]
 
 
-class JudgedSource(Part):
+class JudgedSource(FilePart):
     """The groups in a source's images, and how accurate classifiers and hyperplanes are, by attribute."""
 
     images: int
@@ -55,7 +55,7 @@ class JudgedSource(Part):
     hyperplanes: dict[str, Agreement]
 
 
-class FlipRates(Part):
+class FlipRates(FilePart):
     """What changed in complements that were to flip the same attributes, by the judges."""
 
     pairs: int
@@ -66,7 +66,7 @@ class FlipRates(Part):
     group_as_asked: list[Share]
 
 
-class LabelNoise(Part):
+class LabelNoise(FilePart):
     """How wrong the labels of a source's images are."""
 
     images: int
@@ -77,7 +77,7 @@ class LabelNoise(Part):
     group_noise_average: Share
 
 
-class Judged(Part):
+class Judged(FilePart):
     """All figures by the judges.
 
     Attributes:
