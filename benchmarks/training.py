@@ -109,7 +109,7 @@ def run_training(method: Method, data: LabelledImages, steps: int, batch_size: i
     """
     settings = Training(
         backbone=Backbone(width=width), optimizer=Optimizer(learning_rate=1e-3),
-        steps=steps, batch_size=batch_size, evaluations=1,
+        steps=steps, batch_size=batch_size, evaluations=1, flip=False, shift=0.0,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "state.pt"

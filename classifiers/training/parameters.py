@@ -26,13 +26,13 @@ class Budget(Parameters):
 
     backbone: Backbone = Backbone()
     optimizer: Optimizer = Optimizer()
-    steps: int = Field(400, ge=1)
+    steps: int = Field(ge=1)
     batch_size: int = Field(128, ge=1)  # images
-    evaluations: int = Field(5, ge=1)  # on validation, evenly over the steps; the best is kept
-    flip: bool = False  # mirror every other image at random: right for faces, wrong for digits and text
+    evaluations: int = Field(ge=1)  # on validation, evenly over the steps; the best is kept
+    flip: bool  # mirror every other image at random: right for faces, wrong for digits and text
     # Move every image at random by up to this share of its side, down or up and to the left or right;
     # the edges are repeated.
-    shift: float = Field(0.0, ge=0, le=0.5)
+    shift: float = Field(ge=0, le=0.5)
     # Evaluate and keep the exponential average of the weights, in which a step counts half after this share
     # of the steps; 0: the weights as they are.
     average: float = Field(0.05, ge=0, lt=1)

@@ -20,6 +20,7 @@ PROBE = Training(
     batch_size=32,
     evaluations=1,
     flip=True,
+    shift=0.0,
 )
 
 

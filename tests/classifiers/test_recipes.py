@@ -18,7 +18,7 @@ from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 
-SETTINGS = Training(steps=12, batch_size=8, evaluations=2, sampler="uniform", seed=3)
+SETTINGS = Training(steps=12, batch_size=8, evaluations=2, flip=False, shift=0.0, sampler="uniform", seed=3)
 # Two real images of group 1 and one of each other; synthetic ones of groups 1 (three), 2 and 3.
 GROUPS = np.array([0, 1, 1, 2, 3, 1, 1, 1, 2, 3])
 SYNTHETIC = np.array([False] * 5 + [True] * 5)

@@ -44,6 +44,7 @@ def settings_of(**changes) -> Training:
         "evaluations": 4,
         "sampler": "uniform",
         "flip": True,
+        "shift": 0.0,
         "average": 0.0,
         "seed": 0,
     }

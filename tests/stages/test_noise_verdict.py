@@ -27,6 +27,8 @@ SETTINGS = {
     "steps": 250,
     "batch_size": 64,
     "evaluations": 3,
+    "flip": False,
+    "shift": 0.0,
     "sampler": "uniform",
 }
 
