@@ -59,7 +59,7 @@ def record_of_gan(name: str, checkpoint: Path) -> dict[str, Any]:
         fade_in=0.5,
         learning_rate=1.5e-3,
         seed=3,
-        **{"learning_rate": 1.5e-3, "group_balance": 0.0, "flip": False} | GANS[name],
+        **GANS[name],
     )
     training = GANTraining(parameters, lambda positions: IMAGES[positions], GROUPS, new_accelerator(FP32))
     session = Session(name, training.accelerator, checkpoint, 3600.0)
