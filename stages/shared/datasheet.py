@@ -1,7 +1,7 @@
 """The schema of out/balanced/datasheet.json, and of the summaries in out/evaluation/data.json."""
 
 from data.parameters import Gates
-from stages.shared.files import FilePart, Share, StageFile
+from pipeline.content.typed_files import FilePart, Share, StageFile
 
 ByGroup = dict[str, int]  # group_0, group_1, ... -> images
 

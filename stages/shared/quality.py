@@ -1,6 +1,6 @@
 """The schema of out/quality/quality.json."""
 
-from stages.shared.files import FilePart, Share, StageFile
+from pipeline.content.typed_files import FilePart, Share, StageFile
 
 
 class Distance(FilePart):
