@@ -24,6 +24,7 @@ from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
 from stages.reporting.tables import to_html
 from stages.shared.datasheet import Datasheet, Summary
+from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -293,13 +294,15 @@ def main() -> None:
     recipe, recommendation = shown_recipe(runs), read_recommendation(RECOMMENDATION)
     datasheet, summaries = Datasheet.read(BALANCED / "datasheet.json"), read_summaries(matrix.data)
     names = group_names(target, protected)
-    attributes = {name: read_json(ATTRIBUTES / name / "metrics.json") for name in parameters.attributes}
+    attributes = {
+        name: LabellerMetrics.read(ATTRIBUTES / name / "metrics.json") for name in parameters.attributes
+    }
     pairs = all_pairs(parameters)
     shown = pictures.shown_pairs(pairs)
     histories, groups = read_histories(parameters), group_accuracy_rows(runs, len(names))
     scores = test_scores(runs, recipe)
     synthetic = synthetic_histograms(pairs, parameters.attributes)
-    thresholds = {name: metrics["threshold"] for name, metrics in attributes.items()}
+    thresholds = {name: metrics.threshold for name, metrics in attributes.items()}
     drawn = {
         "group_accuracies": figures.group_accuracies_figure(groups, names),
         "data_sets": figures.data_sets(

@@ -146,11 +146,10 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "metrics.json",
                 "Its figures on the real validation images.",
                 {
-                    "accuracy, average_precision, worst_group_accuracy": "of all images, and in the worst "
-                    "group",
+                    "accuracy, average_precision": "of all images",
+                    "threshold": "scores from it on are label 1",
                     "group_K_accuracy, group_K_n": "of each group",
                     "checker_H_group_K_accuracy": "of each half's checkers",
-                    "others": "calibration and selection, by name",
                 },
             ),
             File(

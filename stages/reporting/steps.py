@@ -11,6 +11,7 @@ from stages.reporting.recommendation import Recommendation, accuracy_text, proba
 from stages.reporting.tables import Heading, Table
 from stages.reporting.text import group_headings, percent
 from stages.shared.datasheet import Datasheet
+from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.planes import HyperplaneMetrics
 from stages.shared.quality import Distances, Judged, LabelNoise, ProbeOfSource, Quality
 
@@ -184,7 +185,9 @@ def inversion(metrics: FIGURES) -> Table:
     )  # fmt: skip
 
 
-def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: str, selection: str) -> Table:
+def classifiers(
+    metrics: Mapping[str, LabellerMetrics], names: Sequence[str], target: str, selection: str
+) -> Table:
     """Show how good each attribute classifier is.
 
     Args:
@@ -196,9 +199,8 @@ def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: st
     Returns:
         the table.
     """
-    of_target = metrics[target]
     groups = [
-        Heading(heading, f"group_{k}, n = {of_target[f'group_{k}_n']:,}", names[k])
+        Heading(heading, f"group_{k}, n = {metrics[target].group_n[k]:,}", names[k])
         for k, heading in enumerate(group_headings(names))
     ]
     return Table(
@@ -210,10 +212,10 @@ def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: st
         [
             [
                 name,
-                percent(of["average_precision"]),
-                number(of["threshold"], 3),
-                percent(of["accuracy"]),
-                *(percent(of[f"group_{k}_accuracy"]) for k in range(len(names))),
+                percent(of.average_precision),
+                number(of.threshold, 3),
+                percent(of.accuracy),
+                *map(percent, of.group_accuracies),
             ]
             for name, of in metrics.items()
         ],
