@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from stages.reporting.recommendation import CellFigures, Recommendation
 from stages.shared.datasheet import Datasheet, Summary
+from stages.shared.judge_metrics import JudgeMetrics
 from stages.shared.planes import HyperplaneMetrics
 from stages.shared.quality import Quality
 
@@ -310,7 +311,9 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "images": "that it was trained on; 0 where the source has none",
                     "real_test": "`accuracy`, `balanced_accuracy`, `worst_group_accuracy`, "
                     "`group_accuracies`, `group_n`",
+                    "measured": "true if it is no network: the attribute is computed from the pixels",
                 },
+                {"": JudgeMetrics},
             ),
         ),
     ),
