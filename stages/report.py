@@ -24,7 +24,9 @@ from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
 from stages.reporting.tables import to_html
 from stages.shared.datasheet import Datasheet, Summary
+from stages.shared.inversion import InversionMetrics
 from stages.shared.labeller_metrics import LabellerMetrics
+from stages.shared.moves import Moves
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -256,13 +258,15 @@ def step_tables(parameters: AllParameters, datasheet: Datasheet, names: list[str
     """
     planes = HyperplaneMetrics.read(HYPERPLANES / "metrics.json")
     moved = ["z_prime", *(f"{source}_prime" for source in parameters.inverted)]
-    inverted = [steps.inversion(read_json(LATENTS / s / "metrics.json")) for s in parameters.inverted]
+    inverted = [
+        steps.inversion(InversionMetrics.read(LATENTS / s / "metrics.json")) for s in parameters.inverted
+    ]
     dropped = steps.gates(datasheet, names)
     quality = Quality.read(QUALITY / "quality.json")
     return {
         "latent": [
             steps.hyperplanes(planes, parameters.attributes),
-            steps.moves({source: read_json(LATENTS / source / "metrics.json") for source in moved}),
+            steps.moves({source: Moves.read(LATENTS / source / "metrics.json") for source in moved}),
             *inverted,
         ],
         "angles": steps.angles(planes, parameters.protected),

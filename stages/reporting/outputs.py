@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from stages.reporting.recommendation import CellFigures, Recommendation
 from stages.shared.datasheet import Datasheet, Summary
+from stages.shared.inversion import InversionMetrics
 from stages.shared.judge_metrics import JudgeMetrics
+from stages.shared.moves import Moves
 from stages.shared.planes import HyperplaneMetrics
 from stages.shared.quality import Quality
 
@@ -233,6 +235,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "flipped_on_sphere": "share of those whose column `flipped` is true",
                     "condition_number": "of W, the worst domain's",
                 },
+                {"": Moves},
             ),
         ),
     ),
@@ -257,6 +260,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "generated": "the same of the generator's own images, and `distance_median`: how far "
                     "from the true latent, as a share of what two random ones are apart",
                 },
+                {"": InversionMetrics},
             ),
             File("samples.png", "Images of every group, and their reconstructions below them."),
         ),
