@@ -1,5 +1,6 @@
 """The schema of out/balanced/datasheet.json, and of the summaries in out/evaluation/data.json."""
 
+from data.attributes import Attributes
 from data.parameters import Gates
 from pipeline.content.typed_files import FilePart, Share, StageFile
 
@@ -37,13 +38,6 @@ class SampledSummary(Summary):
 
     quota: ByGroup
     distinct: ByGroup
-
-
-class Attributes(FilePart):
-    """The attributes of a run."""
-
-    target: str
-    protected: list[str]
 
 
 class Cap(FilePart):
