@@ -1,12 +1,12 @@
 """The balanced manifest for readers outside the pipeline: labels y, a and group, and each image's place."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
+from data.attributes import AttributesOfDatasheet
 from data.names import BASE_COLUMNS, SPLITS, SYNTHETIC_SOURCES, manifest_columns
 from pipeline.content.groups import protected_columns
 from pipeline.content.stores import Store
@@ -127,10 +127,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "manifest.parquet"
     columns = check_table(path, BASE_COLUMNS)
-    if not (folder / "datasheet.json").is_file():
-        raise UserError(f"{folder}/datasheet.json is missing: run `dvc repro` to make it.")
-    datasheet = json.loads((folder / "datasheet.json").read_text())
-    target, protected = datasheet["attributes"]["target"], datasheet["attributes"]["protected"]
+    attributes = AttributesOfDatasheet.read(folder / "datasheet.json").attributes
+    target, protected = attributes.target, attributes.protected
     # With one protected attribute, `a` is that attribute, so that it may be called "a".
     taken = sorted(set(protected) & (RESERVED - ({"a"} if len(protected) == 1 else set())))
     if taken:

@@ -1,6 +1,5 @@
 """balance: join real and synthetic images with labels; writes manifests and a datasheet to out/balanced/."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.datasheet import Datasheet
+from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
 from stages.shared.summaries import by_group, summary_of
 
@@ -48,11 +48,9 @@ def labelled_rows(source: str) -> pd.DataFrame:
 
 def labeller_accuracies(source: str, parameters: AllParameters) -> NDArray[np.float64]:
     """Return the accuracy of the target labels of a source's originals, [n_groups]; NaN if unknown."""
-    n_groups = 2 * parameters.n_protected
     if source == "real_prime":
-        return np.ones(n_groups)  # the labels of real images are the truth
-    metrics = json.loads((ATTRIBUTES / parameters.target / "metrics.json").read_text())
-    found = [metrics[f"group_{group}_accuracy"] for group in range(n_groups)]
+        return np.ones(2 * parameters.n_protected)  # the labels of real images are the truth
+    found = LabellerMetrics.read(ATTRIBUTES / parameters.target / "metrics.json").group_accuracies
     return np.array([np.nan if accuracy is None else accuracy for accuracy in found])
 
 
@@ -60,11 +58,12 @@ def checker_accuracy(parameters: AllParameters) -> float | None:
     """Return the lowest checker accuracy in any group of real validation images; None without checkers."""
     files = [ATTRIBUTES / name / "metrics.json" for name in parameters.attributes]
     found = [
-        value
+        accuracy
         for path in files
         if path.is_file()
-        for key, value in json.loads(path.read_text()).items()
-        if key.startswith("checker_") and value is not None
+        for accuracies in LabellerMetrics.read(path).checker_accuracies
+        for accuracy in accuracies
+        if accuracy is not None
     ]
     return min(found, default=None)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,6 @@ from generators.hyperplanes import Planes, load_hyperplanes, planes_of
 from generators.latents import to_sphere
 from generators.networks.cards import read_card
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
-from pipeline.content.files import write_json
 from pipeline.content.groups import protected_groups
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import join_by_id
@@ -31,6 +30,7 @@ from pipeline.errors import UserError
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import read_parameters
+from stages.shared.moves import Moves, MovesOfFlips
 from stages.shared.paths import GENERATOR, HYPERPLANES, LABELS, LATENTS
 from stages.shared.refining import RefineComplements, new_refiner, original_labels
 
@@ -194,7 +194,7 @@ def new_complementer(
     return make
 
 
-def metrics_of(store: Store, flips: list[Flip]) -> dict[str, Any]:
+def metrics_of(store: Store, flips: list[Flip]) -> Moves:
     """Summarise how far the latents moved, and how many complements are rendered in the intended domain.
 
     Args:
@@ -202,11 +202,7 @@ def metrics_of(store: Store, flips: list[Flip]) -> dict[str, Any]:
         flips: the subsets of protected attributes that were flipped.
 
     Returns:
-        for all complements: `condition_number` of W (the worst domain's), `move_length_median` and
-        `move_length_95th_percentile` (rounded up to 0.01), and `flipped_on_sphere`, the share in [0, 1] that
-        lies in the intended domain as rendered: on the sphere if the generator normalises its input. The same
-        for each subset under `by_flips`, with `complements` (how many) and `angle_degrees`: the angle θ, in
-        degrees, of the worst domain.
+        the content of metrics.json. As rendered means: on the sphere if the generator normalises its input.
     """
     lengths = np.zeros((len(flips), len(LENGTHS) - 1), dtype=np.int64)
     flipped = np.zeros(len(flips), dtype=np.int64)
@@ -226,20 +222,20 @@ def metrics_of(store: Store, flips: list[Flip]) -> dict[str, Any]:
             "flipped_on_sphere": flipped / int(counts.sum()),
         }
 
-    by_flips: dict[str, dict[str, float | None]] = {}
+    by_flips: dict[str, MovesOfFlips] = {}
     for flip, counts, count in zip(flips, lengths, flipped, strict=True):
         angles = [angle for of in flip.by_domain if (angle := angle_to_what_is_kept(of)) is not None]
-        by_flips[flip.name] = {
-            "complements": int(counts.sum()),
-            "condition_number": max(map(condition_number, flip.by_domain)),
-            "angle_degrees": min(angles, default=None),
+        by_flips[flip.name] = MovesOfFlips(
+            complements=int(counts.sum()),
+            condition_number=max(map(condition_number, flip.by_domain)),
+            angle_degrees=min(angles, default=None),
             **moves(counts, int(count)),
-        }
-    return {
-        "condition_number": max(condition_number(of) for flip in flips for of in flip.by_domain),
+        )
+    return Moves(
+        condition_number=max(condition_number(of) for flip in flips for of in flip.by_domain),
         **moves(lengths.sum(axis=0), int(flipped.sum())),
-        "by_flips": by_flips,
-    }
+        by_flips=by_flips,
+    )
 
 
 def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
@@ -289,8 +285,8 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
     )
     finish_store(work.folder, len(sizes), "latents", store.item_shape, "float32", records=records)
     metrics = metrics_of(Store(work.folder), flips)
-    write_json(work.folder / "metrics.json", metrics)
-    print(f"{stage}: median move {metrics['move_length_median']:.2f}")
+    metrics.write(work.folder / "metrics.json")
+    print(f"{stage}: median move {metrics.move_length_median:.2f}")
     work.publish(LATENTS / f"{latents}_prime")
 
 

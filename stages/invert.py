@@ -25,7 +25,6 @@ from generators.networks.loading import LoadedGenerator, load_generator
 from generators.synthesis import render
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.checkpoints import CHECKPOINT
-from pipeline.content.files import write_json
 from pipeline.content.pictures import save_grid
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import generator_for
@@ -37,12 +36,17 @@ from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
+from stages.shared.inversion import (
+    Errors,
+    ErrorsOfKnown,
+    InversionMetrics,
+    InvertedGenerated,
+    InvertedReal,
+)
 from stages.shared.paths import GENERATOR, LATENTS, REAL
 
 GENERATED = 256  # images of the generator itself, with known latents, to measure with
 COLUMNS = 16  # of samples.png
-
-Figures = dict[str, float]
 
 
 def chosen_images(groups: NDArray[np.int64], per_group: int | None, seed: int) -> NDArray[np.int64]:
@@ -98,13 +102,13 @@ def new_inverter(
     return make
 
 
-def figures_of(error: NDArray[np.float64], psnr: NDArray[np.float64]) -> Figures:
+def figures_of(error: NDArray[np.float64], psnr: NDArray[np.float64]) -> Errors:
     """Summarise the errors of reconstructions: errors [n] on the scale 0 to 255, PSNR [n] in dB."""
-    return {
-        "error_mean": float(error.mean()),
-        "error_median": float(np.median(error)),
-        "psnr_median": float(np.median(psnr)),
-    }
+    return Errors(
+        error_mean=float(error.mean()),
+        error_median=float(np.median(error)),
+        psnr_median=float(np.median(psnr)),
+    )
 
 
 def figures_of_generated(
@@ -113,7 +117,7 @@ def figures_of_generated(
     normalises: bool,
     section: Invert,
     accelerator: Accelerator,
-) -> dict[str, int | Figures]:
+) -> InvertedGenerated:
     """Invert images of the generator itself, whose latents are known, and measure the result.
 
     Args:
@@ -124,22 +128,19 @@ def figures_of_generated(
         accelerator: runs the networks.
 
     Returns:
-        `images`: how many; `encoder` and `refined`: the figures of `figures_of` and `distance_median`, the
-        median distance to the true latent as a share of √(2 D), the distance of two random latents.
+        the part `generated` of metrics.json.
     """
     latents = sample_latents(section.seed, "inverted", 0, GENERATED, generator.latent_dim)
     images = render(generator, latents, section.batch_size, accelerator)
     true = to_sphere(latents) if normalises else latents
 
-    def figures(inversion: Inversion) -> Figures:
-        distances = latent_distances(inversion.latents, true)
-        return {
-            **figures_of(inversion.error, inversion.psnr),
-            "distance_median": float(np.median(distances)),
-        }
+    def figures(inversion: Inversion) -> ErrorsOfKnown:
+        errors = figures_of(inversion.error, inversion.psnr)
+        distance = float(np.median(latent_distances(inversion.latents, true)))
+        return ErrorsOfKnown(**errors.model_dump(), distance_median=distance)
 
     encoded, refined = invert(generator, encoder, normalises, images, section, accelerator)
-    return {"images": GENERATED, "encoder": figures(encoded), "refined": figures(refined)}
+    return InvertedGenerated(images=GENERATED, encoder=figures(encoded), refined=figures(refined))
 
 
 def sample_rows(
@@ -196,15 +197,15 @@ def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
     rows = store.rows
     encoded = figures_of(rows["encoder_error"].to_numpy(), rows["encoder_psnr"].to_numpy())
     refined = figures_of(rows["error"].to_numpy(), rows["psnr"].to_numpy())
-    real = {"images": len(rows), "encoder": encoded, "refined": refined}
-    write_json(work.folder / "metrics.json", {"real": real, "generated": generated})
+    real = InvertedReal(images=len(rows), encoder=encoded, refined=refined)
+    InversionMetrics(real=real, generated=generated).write(work.folder / "metrics.json")
     shown = np.concatenate([np.flatnonzero(groups == group)[:COLUMNS] for group in np.unique(groups)])
     reconstructions = render(generator, store.read(shown), section.batch_size, accelerator)
     pictures = sample_rows(training.read(chosen[shown]), reconstructions, groups[shown])
     save_grid(work.folder / "samples.png", pictures, COLUMNS)
     print(
-        f"invert real: {len(rows)} images, with pixels off by {refined['error_mean']:.1f} of 255 "
-        f"(mean; by the encoder alone {encoded['error_mean']:.1f})"
+        f"invert real: {len(rows)} images, with pixels off by {refined.error_mean:.1f} of 255 "
+        f"(mean; by the encoder alone {encoded.error_mean:.1f})"
     )
     work.publish(LATENTS / "real")
 

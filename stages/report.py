@@ -24,6 +24,9 @@ from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
 from stages.reporting.tables import to_html
 from stages.shared.datasheet import Datasheet, Summary
+from stages.shared.inversion import InversionMetrics
+from stages.shared.labeller_metrics import LabellerMetrics
+from stages.shared.moves import Moves
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -255,13 +258,15 @@ def step_tables(parameters: AllParameters, datasheet: Datasheet, names: list[str
     """
     planes = HyperplaneMetrics.read(HYPERPLANES / "metrics.json")
     moved = ["z_prime", *(f"{source}_prime" for source in parameters.inverted)]
-    inverted = [steps.inversion(read_json(LATENTS / s / "metrics.json")) for s in parameters.inverted]
+    inverted = [
+        steps.inversion(InversionMetrics.read(LATENTS / s / "metrics.json")) for s in parameters.inverted
+    ]
     dropped = steps.gates(datasheet, names)
     quality = Quality.read(QUALITY / "quality.json")
     return {
         "latent": [
             steps.hyperplanes(planes, parameters.attributes),
-            steps.moves({source: read_json(LATENTS / source / "metrics.json") for source in moved}),
+            steps.moves({source: Moves.read(LATENTS / source / "metrics.json") for source in moved}),
             *inverted,
         ],
         "angles": steps.angles(planes, parameters.protected),
@@ -293,13 +298,15 @@ def main() -> None:
     recipe, recommendation = shown_recipe(runs), read_recommendation(RECOMMENDATION)
     datasheet, summaries = Datasheet.read(BALANCED / "datasheet.json"), read_summaries(matrix.data)
     names = group_names(target, protected)
-    attributes = {name: read_json(ATTRIBUTES / name / "metrics.json") for name in parameters.attributes}
+    attributes = {
+        name: LabellerMetrics.read(ATTRIBUTES / name / "metrics.json") for name in parameters.attributes
+    }
     pairs = all_pairs(parameters)
     shown = pictures.shown_pairs(pairs)
     histories, groups = read_histories(parameters), group_accuracy_rows(runs, len(names))
     scores = test_scores(runs, recipe)
     synthetic = synthetic_histograms(pairs, parameters.attributes)
-    thresholds = {name: metrics["threshold"] for name, metrics in attributes.items()}
+    thresholds = {name: metrics.threshold for name, metrics in attributes.items()}
     drawn = {
         "group_accuracies": figures.group_accuracies_figure(groups, names),
         "data_sets": figures.data_sets(

@@ -28,7 +28,6 @@ from classifiers.selection import average_precision, f1_threshold, worst_group_t
 from classifiers.training.loop import Selection, in_one_phase, train_classifier
 from classifiers.training.methods.erm import ERM
 from pipeline.content.checkpoints import CHECKPOINT
-from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed
@@ -41,6 +40,7 @@ from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.inputs import real_images
+from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.paths import ATTRIBUTES, REAL
 
 Scores = NDArray[np.float64]
@@ -83,19 +83,35 @@ SELECTIONS: dict[str, tuple[Selection, Callable[[Scores, LabelledImages], float]
 
 
 def labeller_metrics(
-    scores: Scores, images: LabelledImages, threshold: float, n_groups: int
-) -> dict[str, float | None]:
-    """Return AP, accuracy, and every group's size and accuracy; None for an empty group."""
-    metrics: dict[str, float | None] = {
-        "average_precision": float(average_precision(scores, images.targets)),
-        "accuracy": float(((scores >= threshold) == images.targets).mean()),
-        "threshold": threshold,
-    }
-    accuracies = group_accuracies_at(scores, images, threshold, n_groups)
-    for group, (accuracy, count) in enumerate(zip(accuracies, images.group_counts(n_groups), strict=True)):
-        metrics[f"group_{group}_accuracy"] = float(accuracy) if count else None
-        metrics[f"group_{group}_n"] = count
-    return metrics
+    scores: Scores, images: LabelledImages, thresholds: Sequence[float], n_groups: int
+) -> LabellerMetrics:
+    """Measure a labeller and its checkers.
+
+    Args:
+        scores: of the labeller, then of its checkers, [n, roles] in [0, 1].
+        images: n images with targets and groups.
+        thresholds: one for each column of `scores`.
+        n_groups: the number of groups.
+
+    Returns:
+        the content of metrics.json; an empty group's accuracies are None.
+    """
+    own, threshold = scores[:, 0], thresholds[0]
+    accuracies, *of_checkers = (
+        [
+            None if np.isnan(value) else float(value)
+            for value in group_accuracies_at(of, images, cut, n_groups)
+        ]
+        for of, cut in zip(scores.T, thresholds, strict=True)
+    )
+    return LabellerMetrics(
+        average_precision=float(average_precision(own, images.targets)),
+        accuracy=float(((own >= threshold) == images.targets).mean()),
+        threshold=threshold,
+        group_accuracies=accuracies,
+        group_n=images.group_counts(n_groups),
+        checker_accuracies=of_checkers,
+    )
 
 
 def training_part(images: LabelledImages, half: int | None, seed: int) -> LabelledImages:
@@ -218,10 +234,6 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     scores, prior = calibrate(labeller, validation, section.sampler == "group_balanced", accelerator)
     _, threshold_of = SELECTIONS[section.selection]
     thresholds = [threshold_of(of, validation) for of in scores.T]
-    accuracies, *of_checkers = (
-        group_accuracies_at(of, validation, cut, n_groups)
-        for of, cut in zip(scores.T, thresholds, strict=True)
-    )
     output = work.folder / "attribute"
     card = {
         "attribute": attribute,
@@ -231,18 +243,13 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
         "real_share": float(training.targets.mean()),  # of positives among the training images
     }
     save_labeller(output, labeller, section.backbone, card)
-    metrics = labeller_metrics(scores[:, 0], validation, thresholds[0], n_groups)
-    for half, found in enumerate(of_checkers):
-        metrics |= {
-            f"checker_{half}_group_{group}_accuracy": None if np.isnan(value) else float(value)
-            for group, value in enumerate(found)
-        }
-    write_json(output / "metrics.json", metrics)
+    metrics = labeller_metrics(scores, validation, thresholds, n_groups)
+    metrics.write(output / "metrics.json")
     history.to_csv(output / "history.csv", index=False)
     judgement = labeller_judgement(
         attribute,
-        accuracies,
-        validation.group_counts(n_groups),
+        group_accuracies_at(scores[:, 0], validation, thresholds[0], n_groups),
+        metrics.group_n,
         group_names(parameters.target, parameters.protected),
         float(history[history["half"].isna()].groupby("network")["separation"].last().min()),
     )

@@ -5,12 +5,10 @@ evaluation alone. If the source can compute the attribute from an image's pixels
 judge. Otherwise it is a network, trained on a balanced set of real images that serves nothing else, with the
 weights that are best on a held-out part of this set.
 
-metrics.json has `images`, the number of images that the network was trained on or that the computed attribute
-was compared on; `real_test`, the agreement with the labels of the real test images; and, if the attribute is
-computed and there is no network, `measured`: true. If there is no judge at all, it has only `images`: 0.
+metrics.json follows `JudgeMetrics` in stages/shared/judge_metrics.py.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -27,7 +25,6 @@ from data.names import JUDGE_SPLIT
 from data.sources import source_of
 from data.sources.base import Measure, measured_in_batches
 from pipeline.content.checkpoints import CHECKPOINT
-from pipeline.content.files import write_json
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed, generator_for
 from pipeline.content.stores import Store
@@ -39,17 +36,25 @@ from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.inputs import real_images
+from stages.shared.judge_metrics import Agreement, JudgeMetrics
 from stages.shared.paths import JUDGES, REAL
 
 SELECTION = "accuracy"
 HELD_OUT = 0.1  # share of the judge's images that choose the best weights
 
 
-def measured_metrics(measure: Measure, test: LabelledImages, n_groups: int) -> dict[str, Any]:
+def measured_metrics(measure: Measure, test: LabelledImages, n_groups: int) -> JudgeMetrics:
     """Return the metrics of an attribute that is computed from pixels, on the real test images."""
     said = measured_in_batches(measure, test.read, len(test))
-    agrees = agreement(test.targets, said, test.groups, n_groups)
-    return {"measured": True, "images": len(test), "real_test": agrees}
+    agrees = Agreement.model_validate(agreement(test.targets, said, test.groups, n_groups))
+    return JudgeMetrics(measured=True, images=len(test), real_test=agrees)
+
+
+def accuracy_text(metrics: JudgeMetrics) -> str:
+    """Say how accurate a judge is."""
+    if metrics.real_test is None or metrics.real_test.accuracy is None:
+        return "there are no real test images to measure it on"
+    return f"accuracy on real test images {metrics.real_test.accuracy:.3f}"
 
 
 def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's attributes")]) -> None:
@@ -68,9 +73,8 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     if measure is not None:
         if accelerator.is_main_process:
             metrics = measured_metrics(measure, real_images(parameters, "test", store, attribute), n_groups)
-            agrees = metrics["real_test"]["accuracy"]
-            print(f"{name}: computed from the pixels; accuracy on real test images {agrees:.3f}")
-            write_json(output / "metrics.json", metrics)
+            print(f"{name}: computed from the pixels; {accuracy_text(metrics)}")
+            metrics.write(output / "metrics.json")
             work.publish(JUDGES / attribute, output)
         return
 
@@ -78,7 +82,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     if not len(images):
         if accelerator.is_main_process:
             print(f"{name}: {REAL} has no split {JUDGE_SPLIT!r} to train a judge on, so there will be none")
-            write_json(output / "metrics.json", {"images": 0})
+            JudgeMetrics(images=0).write(output / "metrics.json")
             work.publish(JUDGES / attribute, output)
         return
 
@@ -99,10 +103,11 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     network.load_state_dict(trained.best[SELECTION])
     test = real_images(parameters, "test", store, attribute)
     predictions = (predict(network, test.read, len(test), accelerator) >= HALF).astype(np.int64)
-    measured = agreement(test.targets, predictions, test.groups, n_groups)
+    agrees = Agreement.model_validate(agreement(test.targets, predictions, test.groups, n_groups))
+    metrics = JudgeMetrics(images=len(images), real_test=agrees)
     save_network(output, network, section.backbone, {"attribute": attribute, "threshold": HALF})
-    write_json(output / "metrics.json", {"images": len(images), "real_test": measured})
-    print(f"{name}: accuracy on real test images {measured['accuracy']:.3f}")
+    metrics.write(output / "metrics.json")
+    print(f"{name}: {accuracy_text(metrics)}")
     settle([training_judgement(name, trained.history[-1]["separation"])], output, parameters.on_useless)
     work.publish(JUDGES / attribute, output)
 

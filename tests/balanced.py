@@ -10,10 +10,10 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from pipeline.content.files import write_json
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import write_table
 from stages import balance
+from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
 from stages.shared.presets import PRESETS, preset_values
 
@@ -95,11 +95,21 @@ def make_project(attributes: Sequence[str] = NAMES, **balance_section: object) -
         commit_shard(LABELS / source, 0, rows[["id"]].assign(**scores, **cut))
         finish_store(LABELS / source, 1)
     accuracies: list[float | None] = [1.0] * (len(groups) - 1) + [None]
-    write_json(
-        ATTRIBUTES / attributes[0] / "metrics.json",
-        {f"group_{group}_accuracy": accuracy for group, accuracy in enumerate(accuracies)},
-    )
+    labeller_metrics_of(accuracies).write(ATTRIBUTES / attributes[0] / "metrics.json")
     balance.main()
+
+
+def labeller_metrics_of(accuracies: list[float | None]) -> LabellerMetrics:
+    """The metrics of a labeller that is right of so many in each group, None in a group without images."""
+    sizes = [0 if accuracy is None else 20 for accuracy in accuracies]
+    return LabellerMetrics(
+        average_precision=0.8,
+        accuracy=0.9,
+        threshold=0.5,
+        group_accuracies=accuracies,
+        group_n=sizes,
+        checker_accuracies=[],
+    )
 
 
 def leave_training_images(counts: Sequence[int], keep: Sequence[str] = ()) -> None:

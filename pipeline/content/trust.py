@@ -4,13 +4,12 @@ A stage measures figures, a pure function makes a `Judgement` of them, and `sett
 beside the stage's output, and stops the run if the output is useless.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pipeline.content.files import write_json
+from pipeline.content.typed_files import StageFile
 from pipeline.errors import UserError
 
 TRUST = "trust.json"  # in the folder of a stage's output
@@ -35,7 +34,13 @@ class Judgement:
     level: Level
     sentence: str
     remedy: str
-    figures: dict[str, float | None]
+    figures: dict[str, int | float | None]  # of both: a count stays a whole number in the file
+
+
+class Trust(StageFile):
+    """trust.json: the judgements of one stage."""
+
+    judgements: list[Judgement]
 
 
 def worst_level(judgements: Sequence[Judgement]) -> Level:
@@ -58,7 +63,7 @@ def settle(judgements: Sequence[Judgement], folder: Path, on_useless: Literal["s
     for judgement in judgements:
         advice = f" {judgement.remedy}" if judgement.remedy and judgement.level != "fine" else ""
         print(f"{judgement.level}: {judgement.step}: {judgement.sentence}{advice}", flush=True)
-    write_json(folder / TRUST, {"judgements": [asdict(judgement) for judgement in judgements]})
+    Trust(judgements=list(judgements)).write(folder / TRUST)
     useless = [judgement for judgement in judgements if judgement.level == "useless"]
     if useless and on_useless == "stop":
         first = useless[0]
@@ -71,7 +76,4 @@ def settle(judgements: Sequence[Judgement], folder: Path, on_useless: Literal["s
 def read_judgements(folder: Path) -> list[Judgement]:
     """Read the judgements that a stage wrote beside its output; an empty list if it wrote none."""
     path = folder / TRUST
-    if not path.is_file():
-        return []
-    content: dict[str, Any] = json.loads(path.read_text())
-    return [Judgement(**judgement) for judgement in content["judgements"]]
+    return Trust.read(path).judgements if path.is_file() else []

@@ -11,6 +11,9 @@ from pydantic import BaseModel
 
 from stages.reporting.recommendation import CellFigures, Recommendation
 from stages.shared.datasheet import Datasheet, Summary
+from stages.shared.inversion import InversionMetrics
+from stages.shared.judge_metrics import JudgeMetrics
+from stages.shared.moves import Moves
 from stages.shared.planes import HyperplaneMetrics
 from stages.shared.quality import Quality
 
@@ -146,11 +149,10 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "metrics.json",
                 "Its figures on the real validation images.",
                 {
-                    "accuracy, average_precision, worst_group_accuracy": "of all images, and in the worst "
-                    "group",
+                    "accuracy, average_precision": "of all images",
+                    "threshold": "scores from it on are label 1",
                     "group_K_accuracy, group_K_n": "of each group",
                     "checker_H_group_K_accuracy": "of each half's checkers",
-                    "others": "calibration and selection, by name",
                 },
             ),
             File(
@@ -233,6 +235,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "flipped_on_sphere": "share of those whose column `flipped` is true",
                     "condition_number": "of W, the worst domain's",
                 },
+                {"": Moves},
             ),
         ),
     ),
@@ -257,6 +260,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "generated": "the same of the generator's own images, and `distance_median`: how far "
                     "from the true latent, as a share of what two random ones are apart",
                 },
+                {"": InversionMetrics},
             ),
             File("samples.png", "Images of every group, and their reconstructions below them."),
         ),
@@ -311,7 +315,9 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "images": "that it was trained on; 0 where the source has none",
                     "real_test": "`accuracy`, `balanced_accuracy`, `worst_group_accuracy`, "
                     "`group_accuracies`, `group_n`",
+                    "measured": "true if it is no network: the attribute is computed from the pixels",
                 },
+                {"": JudgeMetrics},
             ),
         ),
     ),

@@ -5,16 +5,17 @@ Pure functions of the JSON files that the stages wrote; each returns tables of t
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from stages.reporting.recommendation import Recommendation, accuracy_text, probability_text
 from stages.reporting.tables import Heading, Table
 from stages.reporting.text import group_headings, percent
 from stages.shared.datasheet import Datasheet
+from stages.shared.inversion import ErrorsOfKnown, InversionMetrics
+from stages.shared.labeller_metrics import LabellerMetrics
+from stages.shared.moves import Moves
 from stages.shared.planes import HyperplaneMetrics
 from stages.shared.quality import Distances, Judged, LabelNoise, ProbeOfSource, Quality
 
-FIGURES = Mapping[str, Any]
 NAMES_OF_SETS = {
     "train": "real training images",
     "oracle": "oracle’s real images",
@@ -121,7 +122,7 @@ def angles(metrics: HyperplaneMetrics, protected: Sequence[str]) -> str:
     return f"Angles between the normals of the protected attributes: {'; '.join(named)}." if pairs else ""
 
 
-def moves(metrics: Mapping[str, FIGURES]) -> Table:
+def moves(metrics: Mapping[str, Moves]) -> Table:
     """Show how far the complements of each source moved, and whether they lie where they should.
 
     Args:
@@ -132,17 +133,17 @@ def moves(metrics: Mapping[str, FIGURES]) -> Table:
     """
     rows = []
     for source, of_source in metrics.items():
-        for flips, of in of_source["by_flips"].items():
+        for flips, of in of_source.by_flips.items():
             rows.append(
                 [
                     set_name(source),
                     flips.replace("+", " + "),
-                    count(of["complements"]),
-                    number(of["move_length_median"]),
-                    number(of["move_length_95th_percentile"]),
-                    percent(of["flipped_on_sphere"]),
-                    number(of["angle_degrees"], 1),
-                    number(of["condition_number"]),
+                    count(of.complements),
+                    number(of.move_length_median),
+                    number(of.move_length_95th_percentile),
+                    percent(of.flipped_on_sphere),
+                    number(of.angle_degrees, 1),
+                    number(of.condition_number),
                 ]
             )
     return Table(
@@ -157,21 +158,20 @@ def moves(metrics: Mapping[str, FIGURES]) -> Table:
     )  # fmt: skip
 
 
-def inversion(metrics: FIGURES) -> Table:
+def inversion(metrics: InversionMetrics) -> Table:
     """Show how well latents were found for real images, and for the generator's own (known latents)."""
     rows = []
-    for kind, name in (("real", "real training images"), ("generated", "G’s own samples")):
-        for step in ("encoder", "refined"):
-            of = metrics[kind][step]
+    for inverted, name in ((metrics.real, "real training images"), (metrics.generated, "G’s own samples")):
+        for by, of in (("encoder", inverted.encoder), ("encoder, then refined", inverted.refined)):
             rows.append(
                 [
                     name,
-                    {"encoder": "encoder", "refined": "encoder, then refined"}[step],
-                    count(metrics[kind]["images"]),
-                    number(of["error_mean"]),
-                    number(of["error_median"]),
-                    number(of["psnr_median"], 1),
-                    percent(of.get("distance_median")),
+                    by,
+                    count(inverted.images),
+                    number(of.error_mean),
+                    number(of.error_median),
+                    number(of.psnr_median, 1),
+                    percent(of.distance_median if isinstance(of, ErrorsOfKnown) else None),
                 ]
             )
     return Table(
@@ -184,7 +184,9 @@ def inversion(metrics: FIGURES) -> Table:
     )  # fmt: skip
 
 
-def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: str, selection: str) -> Table:
+def classifiers(
+    metrics: Mapping[str, LabellerMetrics], names: Sequence[str], target: str, selection: str
+) -> Table:
     """Show how good each attribute classifier is.
 
     Args:
@@ -196,9 +198,8 @@ def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: st
     Returns:
         the table.
     """
-    of_target = metrics[target]
     groups = [
-        Heading(heading, f"group_{k}, n = {of_target[f'group_{k}_n']:,}", names[k])
+        Heading(heading, f"group_{k}, n = {metrics[target].group_n[k]:,}", names[k])
         for k, heading in enumerate(group_headings(names))
     ]
     return Table(
@@ -210,10 +211,10 @@ def classifiers(metrics: Mapping[str, FIGURES], names: Sequence[str], target: st
         [
             [
                 name,
-                percent(of["average_precision"]),
-                number(of["threshold"], 3),
-                percent(of["accuracy"]),
-                *(percent(of[f"group_{k}_accuracy"]) for k in range(len(names))),
+                percent(of.average_precision),
+                number(of.threshold, 3),
+                percent(of.accuracy),
+                *map(percent, of.group_accuracies),
             ]
             for name, of in metrics.items()
         ],

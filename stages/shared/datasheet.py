@@ -1,7 +1,8 @@
 """The schema of out/balanced/datasheet.json, and of the summaries in out/evaluation/data.json."""
 
+from data.attributes import Attributes
 from data.parameters import Gates
-from stages.shared.files import FilePart, Share, StageFile
+from pipeline.content.typed_files import FilePart, Share, StageFile
 
 ByGroup = dict[str, int]  # group_0, group_1, ... -> images
 
@@ -37,13 +38,6 @@ class SampledSummary(Summary):
 
     quota: ByGroup
     distinct: ByGroup
-
-
-class Attributes(FilePart):
-    """The attributes of a run."""
-
-    target: str
-    protected: list[str]
 
 
 class Cap(FilePart):

@@ -1,6 +1,5 @@
 """The part of `assess` that needs judges: what they see in the synthetic images."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -25,15 +24,15 @@ from pipeline.content.tables import join_by_id, read_table
 from pipeline.progress import progress
 from stages.parameters import AllParameters
 from stages.shared.controls import MANIFESTS
+from stages.shared.judge_metrics import JudgeMetrics
 from stages.shared.paths import GENERATOR, HYPERPLANES, JUDGES, LABELS, LATENTS, REAL, SYNTHETIC
 
 Judge = nn.Module | Measure  # a network, or a function of an image's pixels
 
 
-def metrics_of_judge(attribute: str) -> dict[str, Any]:
-    """Read what `train_judge` wrote of a judge: `images` (0 if there is no judge) and `real_test`."""
-    metrics: dict[str, Any] = json.loads((JUDGES / attribute / "metrics.json").read_text())
-    return metrics
+def metrics_of_judge(attribute: str) -> JudgeMetrics:
+    """Read what `train_judge` wrote of a judge."""
+    return JudgeMetrics.read(JUDGES / attribute / "metrics.json")
 
 
 def judges_of(attributes: list[str], source: Source) -> dict[str, Judge]:
@@ -49,7 +48,7 @@ def judges_of(attributes: list[str], source: Source) -> dict[str, Judge]:
     """
     measures = {name: source.measured(name) for name in attributes}
     judged = [name for name, measure in measures.items() if measure is None]
-    if not all(metrics_of_judge(name)["images"] for name in judged):
+    if not all(metrics_of_judge(name).images for name in judged):
         return {}
     return {name: measure or load_network(JUDGES / name)[0] for name, measure in measures.items()}
 
@@ -194,7 +193,7 @@ def judged_figures(
     labels = read_table(REAL / "labels.parquet", ("id", *attributes))
     figures: dict[str, Any] = {
         "measured": [name for name, judge in judges.items() if not isinstance(judge, nn.Module)],
-        "real_test": {name: metrics_of_judge(name)["real_test"] for name in attributes},
+        "real_test": {name: metrics_of_judge(name).real_test for name in attributes},
         "sources": {},
         "complements": {},
     }

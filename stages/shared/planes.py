@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from stages.shared.files import FilePart, Share, StageFile
+from pipeline.content.typed_files import FilePart, Share, StageFile
 
 
 class PlaneMetrics(FilePart):

@@ -1,6 +1,7 @@
 """The schema of out/quality/quality.json."""
 
-from stages.shared.files import FilePart, Share, StageFile
+from pipeline.content.typed_files import FilePart, Share, StageFile
+from stages.shared.judge_metrics import Agreement
 
 
 class Distance(FilePart):
@@ -34,16 +35,6 @@ class ProbeOfSource(FilePart):
     group_auc: list[Share]
     group_real: list[int]
     group_synthetic: list[int]
-
-
-class Agreement(FilePart):
-    """How often labels of an attribute are true."""
-
-    accuracy: Share
-    balanced_accuracy: Share
-    worst_group_accuracy: Share
-    group_accuracies: list[Share]
-    group_n: list[int]
 
 
 class JudgedSource(FilePart):

@@ -1,5 +1,8 @@
 """Judgements are printed, kept beside the output, and stop a run whose output is useless."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from pipeline.content.trust import TRUST, Judgement, read_judgements, settle, worst_level
@@ -17,6 +20,20 @@ def test_judgements_are_kept_and_said(tmp_path, capsys):
         "fine: generator: it covers 90 % of the real images.",
         "doubtful: labeller of Male: it is right for 60 %. Get more.",
     ]
+
+
+def test_the_file_has_each_judgement_as_it_was_made(tmp_path):
+    whole = Judgement("step", "fine", "it is.", "", {"n": 3, "share": 0.1, "whole": 1.0, "none": None})
+    settle([whole, DOUBTFUL], tmp_path, "stop")
+    content = {"judgements": [asdict(whole), asdict(DOUBTFUL)]}
+    assert (tmp_path / TRUST).read_text() == json.dumps(content, indent=2, sort_keys=True) + "\n"
+
+
+def test_a_judgement_of_no_known_level_is_refused(tmp_path):
+    content = {"judgements": [asdict(FINE) | {"level": "good"}]}
+    (tmp_path / TRUST).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"judgements\.0\.level: Input should be 'fine', 'doubtful' or"):
+        read_judgements(tmp_path)
 
 
 def test_what_is_useless_stops_and_says_what_to_do(tmp_path):

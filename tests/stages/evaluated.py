@@ -18,6 +18,7 @@ from pipeline.content.groups import group_names, protected_columns
 from pipeline.content.stores import commit_shard, finish_store
 from pipeline.content.tables import write_table
 from stages.shared.datasheet import Datasheet
+from stages.shared.moves import Moves
 from stages.shared.paths import (  # fmt: skip
     ATTRIBUTES,
     BALANCED,
@@ -206,7 +207,9 @@ def make_synthesised(n_attributes: int) -> None:
         "complements": 36, "condition_number": 1.02, "angle_degrees": 88.7, "move_length_median": 1.35,
         "move_length_95th_percentile": 3.96, "flipped_on_sphere": 0.998,
     }  # fmt: skip
-    write_json(LATENTS / "z_prime/metrics.json", {"by_flips": dict.fromkeys(flips, move)})
+    all_moves = {key: value for key, value in move.items() if key not in ("complements", "angle_degrees")}
+    moves = Moves.model_validate(all_moves | {"by_flips": dict.fromkeys(flips, move)})
+    moves.write(LATENTS / "z_prime/metrics.json")
     quality_of(names, flips, group_names(TARGET, protected)).write(QUALITY / "quality.json")
 
 

@@ -9,14 +9,20 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.content.files import write_json
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.trust import Judgement, read_judgements
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from stages import balance
 from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, SYNTHETIC
-from tests.balanced import NAMES, leave_training_images, make_project, write_labels, write_parameters
+from tests.balanced import (
+    NAMES,
+    labeller_metrics_of,
+    leave_training_images,
+    make_project,
+    write_labels,
+    write_parameters,
+)
 
 
 @pytest.fixture
@@ -139,8 +145,7 @@ def test_a_group_whose_labeller_errs_gives_no_complements_but_those_of_real_imag
     """By the metrics of the target's classifier: right of 0.95, 0.6 and 0.9; group 3 was never tried."""
     ids = [f"train-{number:06d}" for number in range(8)]
     write_real_prime(ids)
-    accuracies = {"group_0_accuracy": 0.95, "group_1_accuracy": 0.6, "group_2_accuracy": 0.9}
-    write_json(ATTRIBUTES / NAMES[0] / "metrics.json", accuracies | {"group_3_accuracy": None})
+    labeller_metrics_of([0.95, 0.6, 0.9, None]).write(ATTRIBUTES / NAMES[0] / "metrics.json")
     z = Store(LABELS / "z").rows
     trusted = z["id"][(2 * z["Blond_Hair"] + z["Male"]).isin([0, 2])]
     assert 0 < len(trusted) < len(z)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
+from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.planes import HyperplaneMetrics
 from stages.shared.quality import Quality
 from tests.stages.evaluated import quality_of
@@ -31,6 +32,29 @@ def test_planes_stand_in_their_file_by_name(tmp_path: Path) -> None:
     read = HyperplaneMetrics.read(path)
     assert list(read.planes) == ["Male", "Male in Young=0"]
     assert read.planes["Male"].group_accuracies == [0.8, None]
+
+
+def test_a_labellers_figures_stand_in_their_file_by_group(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    content = {"accuracy": 0.9, "average_precision": 1.0, "threshold": 0.25}
+    for group in range(11):  # sorted by name, 10 stands before 2
+        content |= {f"group_{group}_accuracy": group / 10, f"group_{group}_n": group}
+        content |= {f"checker_{half}_group_{group}_accuracy": (half + group) / 20 for half in (0, 1)}
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    read = LabellerMetrics.read(path)
+    assert read.group_accuracies == [group / 10 for group in range(11)]
+    assert read.group_n == list(range(11))
+    assert read.checker_accuracies == [[(half + group) / 20 for group in range(11)] for half in (0, 1)]
+    read.write(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+
+
+def test_a_labellers_figure_of_no_group_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    content = {"accuracy": 0.9, "average_precision": 1.0, "threshold": 0.5, "group_0_accuracy": None}
+    path.write_text(json.dumps(content | {"group_0_n": 0, "group_2_n": 3}))
+    with pytest.raises(UserError, match="group_2_n: Extra inputs are not permitted"):
+        LabellerMetrics.read(path)
 
 
 @pytest.mark.parametrize(

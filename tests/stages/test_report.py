@@ -34,6 +34,7 @@ from stages.reporting.tables import FIGURE_SPACE, Cell, Heading, Table, to_html,
 from stages.reporting.text import group_headings, spread_text
 from stages.reporting.words import choice_sentence, deviation_note, headline, tiles
 from stages.shared.datasheet import ComplementsOfSource, Datasheet, Summary
+from stages.shared.inversion import InversionMetrics
 from stages.shared.planes import HyperplaneMetrics
 from tests.stages.evaluated import make_synthesised, make_trained, quality_of
 from tests.stages.pages import tables_of
@@ -463,7 +464,7 @@ def test_the_errors_of_an_inversion() -> None:
             "refined": refined | {"distance_median": 0.05},
         },
     }
-    rows = inversion(metrics).rows
+    rows = inversion(InversionMetrics.model_validate(metrics)).rows
     assert rows[0] == ["real training images", "encoder", "10,000", "9.12", "8.25", "24.5", "–"]
     assert rows[3] == ["G’s own samples", "encoder, then refined", "500", "4.50", "4.00", "31.0", "5.0"]
 

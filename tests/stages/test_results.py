@@ -18,10 +18,10 @@ from stages.reporting import ablation_tables, leakage, results, targets
 from stages.reporting.measures import group_columns, overview, runs_table
 from stages.reporting.tables import markdown_rows
 from stages.shared.datasheet import Summary
+from stages.shared.judge_metrics import Agreement
 from stages.shared.paths import ABLATIONS, GENERATOR, QUALITY, RESULTS
 from stages.shared.presets import preset_values
 from stages.shared.quality import (
-    Agreement,
     FlipRates,
     Judged,
     JudgedSource,

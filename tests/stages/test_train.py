@@ -208,11 +208,11 @@ def test_no_threshold_has_a_better_worst_group():
 
 
 def test_metrics_of_a_group_without_images_are_null():
-    metrics = labeller_metrics(SCORES, RARE, 0.4, 4)
-    assert metrics["group_1_accuracy"] is None
-    assert [metrics[f"group_{group}_n"] for group in range(4)] == [5, 0, 4, 2]
-    assert metrics["accuracy"] == pytest.approx(10 / 11)
-    assert "NaN" not in json.dumps(metrics)
+    metrics = labeller_metrics(SCORES[:, None], RARE, [0.4], 4)
+    assert metrics.group_accuracies[1] is None
+    assert metrics.group_n == [5, 0, 4, 2]
+    assert metrics.accuracy == pytest.approx(10 / 11)
+    assert "NaN" not in json.dumps(metrics.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)

@@ -1,7 +1,7 @@
 """The base of the schemas of JSON files that one stage writes and another reads.
 
-The schemas stand in datasheet.py, planes.py and quality.py beside this file: a change to one file's schema
-then reruns only the stages that use that file.
+Each file's schema is a module of its own, most of them in stages/shared: a change to one file's schema then
+reruns only the stages that use that file.
 
 A writer makes the model and calls `write`, a reader calls `read`: neither can misspell a name of the other. A
 share is in [0, 1]; null stands for a share that is undefined because the group is empty.
