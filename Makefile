@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Two at once where there are two cores; what shares a run or a cluster stays together (tests/conftest.py).
-TESTS = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25
+TESTS = $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=25
 ALONE = $(BIN)/python -m pytest tests/pipeline
 
 .PHONY: repro test test-fast test-all lint bench results install lock

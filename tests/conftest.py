@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -15,21 +16,32 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests sta
 settings.register_profile("zprime", deadline=None)  # cores are shared: how long an example took says nothing
 settings.load_profile("zprime")
 
-TESTS = Path(__file__).parent
-LONG = ("end_to_end", "pipeline/test_cluster", "pipeline/test_launch", "zprime/test_installed")
+SMOKE = "smoke"  # the tests of one run of the pipeline, which takes minutes
+RUNS_OF_SMOKE = tuple(f"tests/end_to_end/test_{name}.py" for name in ("pipeline", "kills", "files"))
+LONG = ("tests/end_to_end", "tests/pipeline/test_cluster", "tests/pipeline/test_launch", "tests/zprime")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
+def scope_of(nodeid: str) -> str:
+    """Which tests stay together on one worker of pytest-xdist, for their fixtures: a file's, or `SMOKE`."""
+    file = nodeid.split("::")[0]
+    return SMOKE if file in RUNS_OF_SMOKE else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal tests out to the workers scope by scope, in the order of the tests."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid)
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker of pytest-xdist, for its fixtures; begin with what takes long.
-
-    A test with a group of its own is on the worker of that group.
-    """
-    names = {item: str(item.path.relative_to(TESTS).with_suffix("")) for item in items}
-    for item, name in names.items():
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: not names[item].startswith(LONG))
+    """Begin with what takes long, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: (scope_of(item.nodeid) != SMOKE, not item.nodeid.startswith(LONG)))
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import yaml
 from stages.reporting.outputs import COMMON, METRICS, OUTPUTS, SAME, File, described
 from stages.reporting.reference import schema_fields
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("smoke")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # What stands for several names: each is one or more characters.
 PLACEHOLDERS = re.compile("NAME|METRIC|DATA|K|H")

@@ -25,7 +25,7 @@ from pipeline.content.files import sha256_of_file
 from tests.end_to_end.running import checked, edit
 from tests.support import environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("smoke")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Each stage, its output, and what it leaves in .work that is worth a kill: a shard's record, a state.
 STAGES = {

@@ -16,7 +16,7 @@ from pipeline.integrity import faulty_files
 from tests.end_to_end.running import checked, edit, seconds
 from tests.support import environment, run_python
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("smoke")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_every_store_is_whole_and_no_state_is_left(repository: Path) -> None:

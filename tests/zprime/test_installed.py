@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[2]
 PACKAGES = ("classifiers", "data", "generators", "pipeline", "stages")
 BUILD = "import sys, setuptools.build_meta as backend; getattr(backend, sys.argv[1])(sys.argv[2])"
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("installed")]
+pytestmark = pytest.mark.slow
 
 
 def copy_of_the_project(folder: Path) -> Path:
