@@ -11,7 +11,9 @@ from hypothesis import settings
 
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; read when Triton is imported
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, as `one_torch_thread` here
+# Of processes that tests start, in whatever folder: one thread, as `one_torch_thread` here; the project.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
 
 settings.register_profile("zprime", deadline=None)  # cores are shared: how long an example took says nothing
 settings.load_profile("zprime")

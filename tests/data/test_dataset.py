@@ -122,9 +122,9 @@ def test_the_tables_are_the_same() -> None:
     table = dataset.to_pandas()
     assert table["group"].tolist() == manifest().loc[table["id"], "group"].tolist()
     frame = dataset.as_dask()
-    counts = frame.groupby("group").size().compute()
+    counts = frame.groupby("group").size().compute(scheduler="synchronous")
     assert counts.sort_index().to_dict() == table["group"].value_counts().sort_index().to_dict()
-    assert frame["id"].compute().tolist() == table["id"].tolist()
+    assert frame["id"].compute(scheduler="synchronous").tolist() == table["id"].tolist()
     table["y"] = -1
     assert (dataset.to_pandas()["y"] >= 0).all()
 
