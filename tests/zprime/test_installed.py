@@ -22,6 +22,11 @@ BUILD = "import sys, setuptools.build_meta as backend; getattr(backend, sys.argv
 pytestmark = pytest.mark.slow
 
 
+def without_this_project() -> dict[str, str]:
+    """The environment variables, but for the one that tells processes of tests where the project is."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def copy_of_the_project(folder: Path) -> Path:
     """The files that are built: building leaves others beside them."""
     folder.mkdir()
@@ -55,7 +60,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         "--no-deps",
         "--no-index",
     ]
-    subprocess.run([*pip, str(wheel)], check=True)
+    subprocess.run([*pip, str(wheel)], check=True, env=without_this_project())
     # A path in a .pth file is searched, but its own .pth files are not read: no zprime is found there.
     (site,) = environment.glob("lib/python*/site-packages")
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -64,12 +69,11 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def run(installed: Path, folder: Path, *command: str) -> str:
     """What a program of the environment prints, run in a folder."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     program, *arguments = command
     done = subprocess.run(
         [str(installed / "bin" / program), *arguments],
         cwd=folder,
-        env=environment,
+        env=without_this_project(),
         capture_output=True,
         text=True,
         check=False,
