@@ -185,8 +185,7 @@ def test_an_entry_lists_every_module_that_its_stage_can_run_and_no_other(entries
                 complaints.append(f"dvc.yaml, {name}: remove `- {path}` from its deps{rest}")
         if BASIC not in code:
             complaints.append(f"dvc.yaml, {name}: add `- {BASIC}` to its deps")
-    if complaints:
-        pytest.fail("\n".join(complaints), pytrace=False)
+    assert not complaints, "\n".join(complaints)
 
 
 def test_what_is_exempt_is_there_and_is_imported() -> None:
