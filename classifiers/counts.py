@@ -57,34 +57,6 @@ def count_table(
     return weighted_sums(cells, (2, n_groups, 2), weights)
 
 
-def expected_count_table(
-    targets: IntArray,
-    protected: IntArray,
-    positive_rates: FloatArray,
-    n_protected: int | None = None,
-    weights: NDArray[Any] | None = None,
-) -> FloatArray:
-    """Count the samples by target, protected group and prediction, where predictions are random.
-
-    The counts are expected ones: a sample with P(ŷ=1) = 0.3 counts 0.3 as predicted 1 and 0.7 as predicted 0.
-
-    Args:
-        targets: [n] in {0, 1}.
-        protected: ids [n] or binary columns [n, k], as in `protected_groups`.
-        positive_rates: P(ŷ=1), [n] in [0, 1].
-        n_protected: of ids, the number of protected groups, as in `protected_groups`.
-        weights: how often each sample counts, [..., n]; None for once.
-
-    Returns:
-        counts[..., t, g, p], float64 [..., 2, n_g, 2].
-    """
-    groups, n_groups = protected_groups(protected, n_protected)
-    cells, shape = targets * n_groups + groups, (2, n_groups)
-    positive = weighted_sums(cells, shape, weights, positive_rates)
-    # The sizes of the groups are exact: a sum of two rounded counts would not be.
-    return np.stack([weighted_sums(cells, shape, weights) - positive, positive], axis=-1)
-
-
 def weighted_sums(
     cells: IntArray,
     shape: tuple[int, ...],

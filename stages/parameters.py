@@ -10,8 +10,9 @@ from pydantic import (
     model_validator,
 )
 
-from classifiers.measures.parameters import Assess, Evaluate
+from classifiers.measures.parameters import Assess
 from classifiers.parameters import Label, TrainAttribute
+from classifiers.postprocessing import POSTPROCESSORS
 from classifiers.training.method_settings import Recipe
 from classifiers.training.parameters import Budget
 from data.parameters import Balance, Export, Prepare
@@ -26,8 +27,10 @@ from stages.shared.controls import MANIFESTS, REAL, TRAINING_DATA
 if TYPE_CHECKING:
     RealData: TypeAlias = str
     SyntheticData: TypeAlias = str
-else:  # at run time the registry supplies the names
+    PostProcessorName: TypeAlias = str
+else:  # at run time the registries supply the names
     RealData, SyntheticData = Literal[REAL], Literal[tuple(MANIFESTS)]
+    PostProcessorName = Literal[tuple(POSTPROCESSORS)]
 
 
 class Train(Budget):
@@ -81,6 +84,16 @@ class Train(Budget):
                     "or no synthetic, image in it"
                 )
         return self
+
+
+class Evaluate(Parameters):
+    """How the test set is measured."""
+
+    resamples: int = Field(500, ge=1)  # of the bootstrap
+    # Fitted on validation and applied to the scores on test, as RECIPE+NAME; they need the protected
+    # attribute of each image whose label is predicted.
+    postprocess: list[PostProcessorName] = []
+    postprocess_recipes: list[str] = ["erm"]  # whose scores are post-processed
 
 
 class AllParameters(Parameters):
@@ -187,6 +200,16 @@ class AllParameters(Parameters):
                 f"complement.variant {self.complement.variant} does not use the target's hyperplanes, so "
                 "that fit_hyperplanes.domain_dependent would be without effect: use complement or "
                 "on_hyperplane, or domain_dependent false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_post_processed_is_trained(self) -> "AllParameters":
+        unknown = [name for name in self.evaluate.postprocess_recipes if name not in self.train.recipes]
+        if self.evaluate.postprocess and unknown:
+            raise ValueError(
+                f"evaluate.postprocess_recipes has {unknown[0]!r}, but train.recipes has not: name recipes "
+                "that are trained"
             )
         return self
 

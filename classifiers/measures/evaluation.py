@@ -15,10 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifiers import selection
-from classifiers.counts import count_table, expected_count_table, group_counts
+from classifiers.counts import count_table, group_counts
 from classifiers.measures import metrics
 from classifiers.measures.bootstrap import bootstrapped, median_and_deviation
 from classifiers.measures.divergences import kl_scores, kl_scores_published
+from classifiers.measures.expected_counts import expected_count_table
 from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.seeds import generator_for
 

@@ -32,6 +32,7 @@ from stages.reporting.choices import (
     BASELINE,
     CHOICE,
     SELECTION,
+    candidates_of,
     chosen_recipes,
     gap_of,
     summary_table,
@@ -174,7 +175,7 @@ def read_runs(parameters: AllParameters) -> pd.DataFrame:
             )
     wanted = {(d, recipe, seed) for d in train.data for recipe in train.recipes for seed in train.seeds}
     if wanted - {plateau.key for plateau in left_out} != set(
-        runs[["data", "recipe", "seed"]].itertuples(index=False, name=None)
+        candidates_of(runs)[["data", "recipe", "seed"]].itertuples(index=False, name=None)
     ):
         raise UserError(
             f"results: {EVALUATION} has not the runs that {PARAMETERS_FILE} asks for: run `dvc repro`, or "
