@@ -64,7 +64,7 @@ def _check_fitting(name: str, names: Sequence[str], counts: IntArray, most: int 
         expected = "two protected groups" if most == 2 else "two protected groups or more"
         raise UserError(
             f"{name} is for {expected}, but the rows that it is fitted on are of {len(present)}: "
-            f"{', '.join(names[g] for g in present) or 'there are none'}."
+            f"{'; '.join(names[g] for g in present) or 'there are none'}."
         )
     for group in present:
         if not by_target[:, group].all():

@@ -386,7 +386,8 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "runs.parquet",
                 "A row for each run and selection of weights.",
                 {
-                    "data, recipe, seed, selection": "which run",
+                    "data, recipe, seed, selection": "which run; RECIPE+NAME: with predictions that the "
+                    "post-processor NAME makes of the scores, which have no validation_METRIC",
                     "threshold": "at which as many positives are predicted on validation as there are",
                     "METRIC": "of test; also METRIC_bootstrap_median and METRIC_bootstrap_std. Names that "
                     "end in _count_matched are at that threshold",

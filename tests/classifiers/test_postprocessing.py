@@ -428,8 +428,8 @@ def test_one_class_alone_in_a_group_is_said(name: str) -> None:
 def test_a_method_for_two_groups_refuses_three_and_all_refuse_one() -> None:
     three = predictions(*rows_of(0, n_groups=3))
     expected = (
-        "reject_option is for two protected groups, but the rows that it is fitted on are of 3: Sex=f, "
-        "Sex=m, Sex=x."
+        "reject_option is for two protected groups, but the rows that it is fitted on are of 3: Sex=f; "
+        "Sex=m; Sex=x."
     )
     with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
         post_processed("reject_option", NAMES, three, three)
