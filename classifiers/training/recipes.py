@@ -38,7 +38,12 @@ def grouped_by_source(images: LabelledImages, n_groups: int) -> LabelledImages:
     """Double the number of groups: the groups of synthetic images come after those of real ones."""
     if images.synthetic is None:
         return images
-    return replace(images, groups=images.groups + n_groups * images.synthetic.astype(np.int64))
+    memberships = images.memberships
+    if memberships is not None:
+        rendered = images.synthetic[:, None]
+        memberships = np.concatenate([memberships * ~rendered, memberships * rendered], axis=1)
+    groups = images.groups + n_groups * images.synthetic.astype(np.int64)
+    return replace(images, groups=groups, memberships=memberships)
 
 
 def phases_of(recipe: Recipe, settings: Training, training: LabelledImages, facts: Facts) -> list[Phase]:
