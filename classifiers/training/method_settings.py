@@ -154,7 +154,7 @@ class CVaRSettings(MethodSettings):
     """Conditional value at risk: the mean loss of the worst images of the batch."""
 
     name: Literal["cvar"] = "cvar"
-    share: float = Field(0.5, gt=0, le=1)  # α: of the batch's images; 1: ERM
+    share: float = Field(0.3, gt=0, le=1)  # α: of the batch's images; 1: ERM
 
     def build(self, context: "Context") -> "Method":
         """Make the method for a phase of a training."""
@@ -168,7 +168,8 @@ class SpectralDecouplingSettings(MethodSettings):
 
     name: Literal["spectral_decoupling"] = "spectral_decoupling"
     strength: float = Field(0.025, ge=0)  # λ: of the mean of each class; (λ'/2) mean z² has λ' = 4 λ; 0: ERM
-    targets: tuple[float, float] = (0.0, 0.0)  # γ: the logits of classes 0 and 1 that are free of penalty
+    # γ: the logits of classes 0 and 1 that are free of penalty
+    targets: list[float] = Field([0.0, 0.0], min_length=2, max_length=2)
 
     def build(self, context: "Context") -> "Method":
         """Make the method for a phase of a training."""

@@ -65,7 +65,7 @@ class BalancedSampler:
 class BalancedBatches:
     """Draws as many images of every stratum in each batch; within a stratum, every image once per epoch.
 
-    Where the batch does not divide by the number of strata, the strata with one image more rotate from step to
+    Where the batch does not divide by the number of strata, those with one image more rotate from step to
     step: over as many steps as there are strata, each has as many.
     """
 

@@ -11,8 +11,8 @@ from classifiers.training.methods.base import LossOfLogits, SumOverProcesses, ga
 class CVaR(LossOfLogits):
     """The mean loss of the worst share α of the batch's images.
 
-    It is the highest mean under weights of at most 1/(αB) each (Levy et al., NeurIPS 2020): of αB images, the last
-    one counts as the fraction that is left.
+    It is the highest mean under weights of at most 1/(αB) each (Levy et al., NeurIPS 2020). Where αB is not a
+    whole number, the last image counts as the fraction that is left.
 
     Args:
         share: α in (0, 1]; 1: ERM.
@@ -27,7 +27,7 @@ class CVaR(LossOfLogits):
         """Compute this process's share of the mean over the worst images of all processes."""
         losses = F.binary_cross_entropy_with_logits(logits, batch.targets.float(), reduction="none")
         of_all = gathered(losses.detach(), batch, self.total)
-        wanted = self.share * batch.size
+        wanted = torch.tensor(self.share * batch.size, device=losses.device)
         ranks = torch.arange(batch.size, dtype=losses.dtype, device=losses.device)
         weights = torch.empty_like(of_all)
         weights[torch.argsort(of_all, descending=True, stable=True)] = (wanted - ranks).clamp(0, 1)

@@ -12,14 +12,21 @@ from classifiers.training.methods.base import Losses, Method, SumOverProcesses, 
 from classifiers.training.methods.erm import ERM
 from pipeline.content.seeds import generator_for
 
-# (losses [size] float64 by place, groups [size] by place, seed of the step) -> places, the first choice first
 Ranking = Callable[[Tensor, Tensor, int], Tensor]
 
 
 def by_loss(losses: Tensor, groups: Tensor, seed: int) -> Tensor:
-    """Rank the candidates by loss, the highest first; ties go by place.
+    """Rank candidates by loss, the highest first; ties go by place.
 
     Source: online hard example mining, Shrivastava et al., CVPR 2016.
+
+    Args:
+        losses: of all processes' candidates by place, [size] float64.
+        groups: of the candidates, [size]; only some rankings need them.
+        seed: of the step's random numbers; only some rankings need it.
+
+    Returns:
+        The candidates' places, [size]: the first choice first.
     """
     return torch.argsort(losses, descending=True, stable=True)
 
@@ -27,7 +34,15 @@ def by_loss(losses: Tensor, groups: Tensor, seed: int) -> Tensor:
 def by_loss_in_groups(losses: Tensor, groups: Tensor, seed: int) -> Tensor:
     """Rank the hardest of every group first, then the second ones, and so on; equal ranks go by loss.
 
-    So each of G groups gives B/G of the first B images; if it has fewer candidates, others take the places.
+    Each of G groups gives B/G of the first B images; if it has fewer candidates, others take its places.
+
+    Args:
+        losses: see `by_loss`.
+        groups: see `by_loss`.
+        seed: not needed.
+
+    Returns:
+        Places, [size].
     """
     order = by_loss(losses, groups, seed)
     same = groups[order, None] == groups[order]
@@ -36,10 +51,18 @@ def by_loss_in_groups(losses: Tensor, groups: Tensor, seed: int) -> Tensor:
 
 
 def in_proportion_to_loss(losses: Tensor, groups: Tensor, seed: int) -> Tensor:
-    """Draw all candidates one after the other without replacement, each in proportion to the losses left.
+    """Draw candidates one after the other without replacement, each in proportion to the losses left.
 
-    The order of log ℓ + Gumbel noise has exactly this distribution (Vieira, 2014; Kool et al., ICML 2019).
-    The noise depends on the seed and the place alone.
+    Ranking by log ℓ + Gumbel noise is exactly this (Kool et al., "Stochastic beams and where to find them",
+    ICML 2019). The noise depends on the seed and the place alone.
+
+    Args:
+        losses: see `by_loss`.
+        groups: not needed.
+        seed: of the noise.
+
+    Returns:
+        Places, [size].
     """
     noise = torch.from_numpy(generator_for(seed, "gumbel").gumbel(size=len(losses)))
     return by_loss(losses.log() + noise.to(losses.device), groups, seed)
@@ -90,8 +113,6 @@ def _judged(network: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad():
         logits: Tensor = network(images)
     network.train(was_training)
-    # Autocast would use the weights that it has cast here, without a graph, in the pass that is to have one.
-    torch.clear_autocast_cache()
     return logits
 
 

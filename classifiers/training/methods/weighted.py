@@ -42,10 +42,13 @@ def effective_number(counts: Tensor, beta: float) -> Tensor:
 
 
 def reweighing(counts: Tensor, n_protected: int) -> Tensor:
-    """Weigh every group by P(y) P(a) / P(y, a): under the weights, target and protected group are independent.
+    """Weigh every group by P(y) P(a) / P(y, a).
+
+    Under the weights, target y and protected group a are independent. Where groups are parted by source, the
+    source is a part of the protected group.
 
     Source: Kamiran and Calders, "Data preprocessing techniques for classification without discrimination",
-    2012. Where groups are parted by source, the source is a part of the protected group.
+    Knowledge and Information Systems, 2012.
 
     Args:
         counts: of the images of target y and protected group a, [n_groups] float64: see `Context`.
