@@ -26,6 +26,7 @@ SamplerName = Literal[  # the keys of `SAMPLERS`
     "undersampled_classes",
     "balanced_batches",
 ]
+NO_STRATUM = -1  # of images that are not to be drawn
 
 
 class UniformSampler:
@@ -121,7 +122,7 @@ class UnderSampler:
 
 def members_of(strata: IntArray) -> list[IntArray]:
     """Return the positions of the images of every stratum that has any."""
-    return [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    return [np.flatnonzero(strata == stratum) for stratum in np.unique(strata) if stratum != NO_STRATUM]
 
 
 def shuffled_members(strata: IntArray, seed: int) -> list[IntArray]:
@@ -150,10 +151,13 @@ class SamplerKind:
         return frozenset({"training"}) if self.parts_by == "group" else frozenset()
 
     def strata(self, images: LabelledImages) -> IntArray:
-        """Return the number of each image's stratum: [N]."""
-        if self.parts_by == "nothing":
+        """Return each image's stratum, [N]: `NO_STRATUM` where a group is wanted that is not known."""
+        known = np.ones(len(images), dtype=np.bool_) if images.known is None else images.known
+        if self.parts_by == "class":
+            return images.targets
+        if self.parts_by == "nothing" or not known.any():
             return np.zeros(len(images), dtype=np.int64)
-        return images.targets if self.parts_by == "class" else images.groups
+        return np.where(known, images.groups, NO_STRATUM)
 
 
 SAMPLERS: dict[SamplerName, SamplerKind] = {
