@@ -28,6 +28,8 @@ from classifiers.selection import average_precision, f1_threshold, worst_group_t
 from classifiers.training.loop import Selection, in_one_phase, train_classifier
 from classifiers.training.methods.erm import ERM
 from data.names import SPLITS
+from classifiers.training.samplers import SAMPLERS
+from pipeline.content.arrays import IntArray
 from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.groups import group_names
 from pipeline.content.resumable import Session
@@ -212,21 +214,21 @@ def train_networks(
 
 
 def calibrate(
-    labeller: Labeller, validation: LabelledImages, balanced: bool, accelerator: Accelerator
+    labeller: Labeller, validation: LabelledImages, strata: IntArray, accelerator: Accelerator
 ) -> tuple[Scores, float]:
     """Calibrate a labeller on validation images.
 
     Args:
         labeller: is calibrated in place.
         validation: real validation images.
-        balanced: weights the groups equally, as the batches of the training do.
+        strata: of the validation images, [n]; they have equal weights, as in the batches of the training.
         accelerator: runs the networks.
 
     Returns:
         the scores of the validation images, [n, roles], and the share of positives that they assume.
     """
     n = len(validation)
-    weights = balanced_weights(validation.groups) if balanced else np.full(n, 1 / n)
+    weights = balanced_weights(strata)
     logits = per_image(labeller, labeller.mean_logits, validation.read, n, accelerator)
     found = [calibration(of, validation.targets, weights) for of in logits.T]
     labeller.slope.copy_(torch.tensor([slope for slope, _ in found]))
@@ -255,7 +257,8 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
 
     training, validation = (known_images(parameters, split, Store(REAL), attribute) for split in SPLITS[:2])
     labeller = Labeller(networks, halves)
-    scores, prior = calibrate(labeller, validation, section.sampler == "group_balanced", accelerator)
+    strata = SAMPLERS[section.sampler].strata(validation)
+    scores, prior = calibrate(labeller, validation, strata, accelerator)
     _, threshold_of = SELECTIONS[section.selection]
     thresholds = [threshold_of(of, validation) for of in scores.T]
     output = work.folder / "attribute"

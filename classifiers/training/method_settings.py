@@ -79,7 +79,116 @@ class GroupDROSettings(MethodSettings):
         return GroupDRO(context.group_counts, self.step_size, self.adjustment, context.total)
 
 
-AnyMethodSettings = Annotated[ERMSettings | GroupDROSettings, Field(discriminator="name")]
+class WeightedSettings(MethodSettings):
+    """Loss weights by group: rare groups count more."""
+
+    needs = frozenset({"training"})
+    name: Literal["weighted"] = "weighted"
+    # inverse: of the group's size; effective_number: of its effective number of images (1 - β^n)/(1 - β);
+    # reweighing: P(target) P(protected) / P(target, protected)
+    weights: Literal["inverse", "effective_number", "reweighing"] = "inverse"
+    beta: float = Field(0.999, ge=0, lt=1)  # β of effective_number, near 1 - 1/n of a typical group
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.weighted import Weighted, group_weights
+
+        weights = group_weights(self.weights, self.beta, context)
+        return Weighted(weights, context.total)
+
+
+class _OfCandidates(MethodSettings):
+    """What the settings of methods that choose among the images of a larger batch have."""
+
+    candidates: int = Field(2, ge=1)  # images that are forwarded, for each one that is trained on; 1: ERM
+
+    def sampler(
+        self,
+        of_size: "Callable[[int], Sampler]",
+        batch_size: int,
+        images: "LabelledImages",
+        seed: int,
+    ) -> "Sampler":
+        """Make the recipe's sampler for batches of all candidates."""
+        return of_size(self.candidates * batch_size)
+
+
+class HardestSettings(_OfCandidates):
+    """Online hard example mining: the candidates with the highest losses."""
+
+    name: Literal["hardest"] = "hardest"
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.hard_examples import HardExamples, by_loss
+
+        return HardExamples(self.candidates, by_loss, context.total)
+
+
+class HardestInGroupsSettings(_OfCandidates):
+    """The candidates of every group with the highest losses: as many of each group."""
+
+    needs = frozenset({"training"})
+    name: Literal["hardest_in_groups"] = "hardest_in_groups"
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.hard_examples import HardExamples, by_loss_in_groups
+
+        return HardExamples(self.candidates, by_loss_in_groups, context.total)
+
+
+class LossProportionalSettings(_OfCandidates):
+    """Candidates that are drawn without replacement in proportion to their losses."""
+
+    name: Literal["loss_proportional"] = "loss_proportional"
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.hard_examples import HardExamples, in_proportion_to_loss
+
+        return HardExamples(self.candidates, in_proportion_to_loss, context.total)
+
+
+class CVaRSettings(MethodSettings):
+    """Conditional value at risk: the mean loss of the worst images of the batch."""
+
+    name: Literal["cvar"] = "cvar"
+    share: float = Field(0.3, gt=0, le=1)  # α: of the batch's images; 1: ERM
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.cvar import CVaR
+
+        return CVaR(self.share, context.total)
+
+
+class SpectralDecouplingSettings(MethodSettings):
+    """Spectral decoupling: a penalty on logits away from a target of each class, instead of weight decay."""
+
+    name: Literal["spectral_decoupling"] = "spectral_decoupling"
+    strength: float = Field(0.025, ge=0)  # λ: of the mean of each class; (λ'/2) mean z² has λ' = 4 λ; 0: ERM
+    # γ: the logits of classes 0 and 1 that are free of penalty
+    targets: list[float] = Field([0.0, 0.0], min_length=2, max_length=2)
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.spectral_decoupling import SpectralDecoupling
+
+        return SpectralDecoupling(self.strength, self.targets, context.total)
+
+
+AnyMethodSettings = Annotated[
+    ERMSettings
+    | GroupDROSettings
+    | WeightedSettings
+    | HardestSettings
+    | HardestInGroupsSettings
+    | LossProportionalSettings
+    | CVaRSettings
+    | SpectralDecouplingSettings,
+    Field(discriminator="name"),
+]
 
 
 class Recipe(Parameters):
