@@ -105,7 +105,7 @@ class MixingSettings(MethodSettings):
     """What the settings of methods that mix two images have."""
 
     alpha: float = Field(2.0, gt=0)  # of λ ~ Beta(α, α), the share of the first image
-    mix: Literal["mixup", "cutmix"] = "mixup"
+    mix: Literal["mixup", "cutmix"] = "mixup"  # all pixels in these shares, or a box of the other image
 
     def build(self, context: "Context") -> "Method":
         """Make the method for a phase of a training."""
