@@ -36,6 +36,7 @@ class MethodSettings(Parameters):
         batch_size: int,
         images: "LabelledImages",
         seed: int,
+        n_protected: int,
     ) -> "Sampler":
         """Make the sampler of a phase; a method that draws more images than it trains on overrides this.
 
@@ -44,6 +45,7 @@ class MethodSettings(Parameters):
             batch_size: the number of images that a step trains on.
             images: of the phase.
             seed: of the random numbers.
+            n_protected: the number of protected groups.
 
         Returns:
             A function of the step that returns positions in `images`: [B], or [B, m] where m images go
@@ -108,6 +110,7 @@ class _OfCandidates(MethodSettings):
         batch_size: int,
         images: "LabelledImages",
         seed: int,
+        n_protected: int,
     ) -> "Sampler":
         """Make the recipe's sampler for batches of all candidates."""
         return of_size(self.candidates * batch_size)
@@ -178,6 +181,79 @@ class SpectralDecouplingSettings(MethodSettings):
         return SpectralDecoupling(self.strength, self.targets, context.total)
 
 
+class AdversarialExamplesSettings(MethodSettings):
+    """ERM on images and their adversarial examples: FGSM with one step, PGD with several."""
+
+    name: Literal["adversarial_examples"] = "adversarial_examples"
+    epsilon: float = Field(8.0, ge=0)  # how far a pixel may move, in 1/255 of its range
+    steps: int = Field(1, ge=1)  # of the attack
+    step_size: float | None = Field(None, gt=0)  # in 1/255; null: epsilon / steps
+    random_start: bool = False  # start the attack at random within epsilon
+    share: float = Field(0.5, gt=0, le=1)  # of the adversarial examples in the loss
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.adversarial_examples import AdversarialExamples
+
+        step_size = self.step_size or self.epsilon / self.steps
+        return AdversarialExamples(
+            self.epsilon, self.steps, step_size, self.random_start, self.share, context.total
+        )
+
+
+class MixingSettings(MethodSettings):
+    """What the settings of methods that mix two images have."""
+
+    alpha: float = Field(2.0, gt=0)  # of λ ~ Beta(α, α), the share of the first image
+    mix: Literal["mixup", "cutmix"] = "mixup"  # all pixels in these shares, or a box of the other image
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.mixing import Mixing
+
+        return Mixing(self.alpha, self.mix, context.total)
+
+
+class MixupSettings(MixingSettings):
+    """ERM on mixtures of any two images."""
+
+    name: Literal["mixup"] = "mixup"
+
+    def sampler(
+        self,
+        of_size: "Callable[[int], Sampler]",
+        batch_size: int,
+        images: "LabelledImages",
+        seed: int,
+        n_protected: int,
+    ) -> "Sampler":
+        """Pair the images of a batch with one another."""
+        from classifiers.training.pairs import AnyPairs
+
+        return AnyPairs(of_size(batch_size), seed)
+
+
+class LISASettings(MixingSettings):
+    """LISA: ERM on mixtures of images that share the target or the protected group, and not both."""
+
+    needs = frozenset({"training"})
+    name: Literal["lisa"] = "lisa"
+    same_target: float = Field(0.5, ge=0, le=1)  # share of pairs of one target and two protected groups
+
+    def sampler(
+        self,
+        of_size: "Callable[[int], Sampler]",
+        batch_size: int,
+        images: "LabelledImages",
+        seed: int,
+        n_protected: int,
+    ) -> "Sampler":
+        """Pair the images of a batch with others of the same target, or of the same protected group."""
+        from classifiers.training.pairs import SelectivePairs
+
+        return SelectivePairs(of_size(batch_size), images, n_protected, self.same_target, seed)
+
+
 AnyMethodSettings = Annotated[
     ERMSettings
     | GroupDROSettings
@@ -186,7 +262,10 @@ AnyMethodSettings = Annotated[
     | HardestInGroupsSettings
     | LossProportionalSettings
     | CVaRSettings
-    | SpectralDecouplingSettings,
+    | SpectralDecouplingSettings
+    | AdversarialExamplesSettings
+    | MixupSettings
+    | LISASettings,
     Field(discriminator="name"),
 ]
 
