@@ -41,6 +41,9 @@ class Train(Budget):
         real_data: the data sets of real images alone.
         balanced_data: the data sets with synthetic images.
         recipes: the recipes to train, keys of `definitions`.
+        missing_labels: what becomes of training images whose protected label is missing: predicted (the most
+            likely group is taken for the truth), left_out (of all that a recipe does with groups), soft (an
+            image counts for each group as likely as it is of it, where the method can do that).
         seeds: each recipe is trained once with each seed, which draws weights and batches.
         definitions: all recipes by name.
     """
@@ -50,6 +53,7 @@ class Train(Budget):
     recipes: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     definitions: dict[str, Recipe]
+    missing_labels: Literal["predicted", "left_out", "soft"] = "predicted"
 
     @property
     def budget(self) -> Budget:

@@ -114,7 +114,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 {
                     "id": "of the image",
                     "split": "train, validation or test; oracle and judge where the source has them",
-                    "NAME": "of each attribute that the source has: 0 or 1",
+                    "NAME": "of each attribute that the source has: 0 or 1; -1 where the label is missing",
                 },
             ),
             File(
@@ -126,6 +126,23 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "summary.json",
                 "How many images there are.",
                 {"images, bad_images": "in all", "groups": "split → group → images"},
+            ),
+        ),
+    ),
+    "fill_labels": (
+        "The labels of the real images without a gap.",
+        (
+            File(
+                "labels.parquet",
+                "Every image's labels; missing ones are predicted.",
+                {
+                    "id": "of the image",
+                    "split": "as in `prepare`'s table",
+                    "NAME": "of each of `attributes`: 0 or 1, the more likely one where it is missing",
+                    "NAME_probability": "of each protected attribute: how likely it is 1; 0 or 1 where it is "
+                    "known",
+                    "known": "whether no protected label of the image is predicted",
+                },
             ),
         ),
     ),

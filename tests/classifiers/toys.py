@@ -1,6 +1,10 @@
 """Toy images, short trainings, kills and bitwise comparisons that the tests of trainings share."""
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -61,6 +65,41 @@ def context_of(group_counts: list[int], **changes) -> Context:
     """Return the facts of a phase with two protected groups, in one process."""
     facts = {"n_protected": 2, "images": sum(group_counts), "feature_size": 3, "seed": 0}
     return Context(group_counts, **(facts | changes))
+
+
+Outcome = TypeVar("Outcome")
+
+
+def part_of(batch: Batch, mine: torch.Tensor) -> Batch:
+    """Return a process's part of a batch: the images that `mine`, [n] bool, says."""
+    names = ("images", "targets", "groups", "known", "synthetic", "positions", "places")
+    return replace(batch, **{name: getattr(batch, name)[mine] for name in names})
+
+
+def in_two_processes(work: Callable[[int, SumOverProcesses], Outcome]) -> list[Outcome]:
+    """Do something in two threads, whose sums are over both: a thread waits in a sum for the other one.
+
+    Args:
+        work: gets the number of its process, and the sum over the processes.
+
+    Returns:
+        The outcome of each.
+    """
+    given: list[torch.Tensor] = [torch.empty(0)] * 2
+    meeting = threading.Barrier(2, timeout=30)
+
+    def in_process(number: int) -> Outcome:
+        def total(tensor: torch.Tensor) -> torch.Tensor:
+            given[number] = tensor.clone()
+            meeting.wait()
+            both = given[0] + given[1]
+            meeting.wait()  # before the next sum's tensors are given
+            return both
+
+        return work(number, total)
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(in_process, range(2)))
 
 
 def settings_of(**changes) -> Training:

@@ -53,7 +53,7 @@ run("export", "npz")
 SAMPLER = """
 import numpy as np
 from classifiers.training.samplers import SAMPLERS
-sampler = SAMPLERS["root"](np.array([0] * 90 + [1] * 10), 4000, 0)
+sampler = SAMPLERS["root"].make(np.array([0] * 90 + [1] * 10), 4000, 0)
 print((sampler(0) >= 90).mean())
 """
 

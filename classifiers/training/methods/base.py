@@ -67,10 +67,12 @@ class Losses:
         values: scalars; each is this process's share of a global loss.
         logits: the network's logits of the batch's images, [n]: the history records how far they hold the
             classes apart.
+        targets: of the logits, [n] in [0, 1], where they are not the batch's.
     """
 
     values: tuple[Tensor, ...]
     logits: Tensor
+    targets: Tensor | None = None
 
 
 class Method(nn.Module):
