@@ -101,6 +101,7 @@ class AdversarialDebiasingSettings(MethodSettings):
 
     needs = frozenset({"training"})
     name: Literal["adversarial_debiasing"] = "adversarial_debiasing"
+    # The adversary sees the logit; with equalized_odds the target too.
     constraint: Literal["demographic_parity", "equalized_odds"] = "equalized_odds"
     heads: Literal["attributes", "intersections"] = "attributes"  # what the adversary guesses
     alpha: float = Field(1.0, ge=0)  # α: how much of its gradient is subtracted

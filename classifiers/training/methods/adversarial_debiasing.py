@@ -79,7 +79,8 @@ class AdversarialDebiasing(Method):
 
     def combine(self, gradients: Sequence[Gradients]) -> Gradients:
         """Compute g_P - proj(g_P onto g_A) - α g_A; g_P if g_A is 0."""
-        return without_the_adversarys(*gradients, self.strength, self.projection)
+        own, adversarys = gradients
+        return without_the_adversarys(own, adversarys, self.strength, self.projection)
 
     def figures(self) -> dict[str, float]:
         """Return the adversary's loss, `adversary_loss`, and H(a) or H(a|y), `adversary_bound`."""

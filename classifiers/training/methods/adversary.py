@@ -107,8 +107,8 @@ class AdversaryLoss(nn.Module):
 
 def entropy_of_rows(counts: Tensor) -> Tensor:
     """Compute the entropy of each row's shares times the row's sum, in nats, and sum over the rows."""
-    rows = counts.sum(dim=1)
-    return (torch.special.entr(counts).sum(dim=1) - torch.special.entr(rows)).sum()
+    entropies: Tensor = torch.special.entr(counts).sum() - torch.special.entr(counts.sum(dim=1)).sum()
+    return entropies
 
 
 def inverse_shares(counts: Tensor, given_target: bool) -> Tensor:
