@@ -82,6 +82,17 @@ class Train(Budget):
         return self
 
     @model_validator(mode="after")
+    def _gates_have_exits(self) -> "Train":
+        for name, recipe in self.definitions.items():
+            backbone = self.backbone_of(name).name
+            if recipe.method.name == "occam" and backbone != "occam":
+                raise ValueError(
+                    f"definitions.{name}: the method occam trains exits, and the backbone {backbone} has "
+                    "none: give the recipe backbone: occam"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _shares_of_a_batch_are_images(self) -> "Train":
         for name, recipe in self.definitions.items():
             share = recipe.real_share

@@ -386,7 +386,9 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "step, loss": "how far it was; the mean loss since the last row",
                     "separation": "how far apart the classes are held, −1 to 1",
                     "worst_group_accuracy, accuracy": "on validation",
-                    "others": "what the method reports: of Group DRO `q_K`, the weight of each group",
+                    "others": "what the method reports: of Group DRO `q_K`, the weight of each group; of an "
+                    "adversary `adversary_loss`, and `adversary_bound`, the entropy of what it guesses; of "
+                    "OccamNets `exit_J_accuracy`",
                 },
             ),
         ),

@@ -221,6 +221,11 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ),
     ({"train.definitions.half_real.real_share": 1}, ["half_real.real_share (it is 1)", "less than 1"]),
     ({"train.definitions.pretrained.phases.share": 1}, ["phases.share (it is 1)", "less than 1"]),
+    (
+        {"train.definitions.occam.backbone": "resnet18"},
+        ["definitions.occam: ", "resnet18 has none"],
+    ),
+    ({"train.definitions.occam.backbone": None}, ["definitions.occam: ", "small has none"]),
     ({"train_attribute.selection": "f1"}, ["train_attribute.selection (it is 'f1')", "'worst_group_acc"]),
     ({"train.recipes": ["erm", "jtt"]}, ["train: ", "recipe 'jtt' is not defined"]),
     ({"attributes": ["Male"]}, ["attributes: ", "name different attributes: the target, then one protected"]),
