@@ -54,3 +54,10 @@ class AFRSettings(FinishSettings):
 
 
 AnyFinishSettings = Annotated[LastLayerSettings | SmoteSettings | AFRSettings, Field(discriminator="name")]
+
+
+def finish_network(
+    settings: AnyFinishSettings, network: "Classifier", material: Material
+) -> dict[str, float]:
+    """Change a network in place by the finish that settings describe; return facts for its card."""
+    return settings.finish(network, material)
