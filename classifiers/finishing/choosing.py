@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from classifiers.finishing.base import Material
@@ -87,8 +88,9 @@ def _fold_best_cut(network: Classifier, goal: Goal, material: Material) -> Cut:
     for _ in range(FOLDS):
         fold_threshold(network, goal.best_cut(logits, images, material.n_protected).logit)
         logits = logits_of(network, images, material)
-        biases.append(network.last.bias.clone())
+        biases.append(network.last.bias.detach().clone())
         finished.append(goal.cut_at(0.0, logits, images, material.n_protected))
     best = int(goal.order(finished)[0])
-    network.last.bias.copy_(biases[best])
+    with torch.no_grad():
+        network.last.bias.copy_(biases[best])
     return finished[best]

@@ -25,6 +25,7 @@ from classifiers.networks.images import LabelledImages
 from pipeline.content.arrays import FloatArray, IntArray
 
 BiasName = Literal["spd", "eod", "aod"]
+DECIMALS = 12  # of what is compared: rounding errors are not to part equals
 SLACK = 0.01  # of balanced accuracy: what is this near to the highest counts as most accurate, too
 
 BIASES: dict[BiasName, Callable[[FloatArray], FloatArray]] = {
@@ -99,11 +100,12 @@ class Goal:
         Returns:
             The numbers 0 to n - 1 in their order: [n].
         """
-        gaps = np.abs(biases)
-        accurate = accuracies >= accuracies.max(initial=0.0) - SLACK
-        tier = np.select([gaps < self.epsilon - self.margin, gaps < self.epsilon, accurate], [0, 1, 2], 3)
+        accuracies, gaps = np.round(accuracies, DECIMALS), np.round(np.abs(biases), DECIMALS)
+        limits = np.round([self.epsilon - self.margin, self.epsilon], DECIMALS)
+        accurate = accuracies >= np.round(accuracies.max(initial=0.0) - SLACK, DECIMALS)
+        tier = np.select([gaps < limits[0], gaps < limits[1], accurate], [0, 1, 2], 3)
         within_tier = np.where(tier == 2, gaps, -accuracies)
-        return np.lexsort((gaps, within_tier, tier))
+        return np.lexsort((-accuracies, gaps, within_tier, tier))
 
     def order(self, cuts: Sequence[Cut]) -> IntArray:
         """Order networks, each at its own best cut, as `ranking` does: [n]."""

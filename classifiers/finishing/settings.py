@@ -129,3 +129,10 @@ AnyFinishSettings = Annotated[
     | AdversarialFinetuningSettings,
     Field(discriminator="name"),
 ]
+
+
+def finish_network(
+    settings: AnyFinishSettings, network: "Classifier", material: Material
+) -> dict[str, float]:
+    """Change a network in place by the finish that settings describe; return facts for its card."""
+    return settings.finish(network, material)

@@ -31,12 +31,13 @@ def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float) -
     Returns:
         [n], at least 0.
     """
-    from scipy.stats import norm  # lazy: slow import
+    from scipy.special import ndtr  # lazy: slow import
 
     gain = mean - best - IMPROVEMENT
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = gain / deviation
-    improvement = gain * norm.cdf(ratio) + deviation * norm.pdf(ratio)
+        density = np.exp(-(ratio**2) / 2) / np.sqrt(2 * np.pi)
+        improvement = gain * ndtr(ratio) + deviation * density
     return np.where(deviation > 0, improvement, np.maximum(gain, 0.0))
 
 
