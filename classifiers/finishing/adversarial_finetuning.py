@@ -28,7 +28,7 @@ from classifiers.finishing.critic import Critic, batch_of, factor, soft_bias
 from classifiers.finishing.layers import features_of, standardisation
 from classifiers.finishing.objective import Goal
 from classifiers.networks.backbones import Classifier
-from classifiers.training.loop import copy_of_weights
+from classifiers.networks.weights import copy_of_weights
 from pipeline.content.arrays import IntArray
 from pipeline.content.resumable import refuse_divergence
 from pipeline.content.seeds import derived_seed, generator_for

@@ -11,7 +11,7 @@ from classifiers.finishing.objective import Cut, Goal
 from classifiers.networks.backbones import Classifier
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import per_image
-from classifiers.training.loop import copy_of_weights
+from classifiers.networks.weights import copy_of_weights
 from pipeline.content.arrays import FloatArray
 
 FOLDS = 3  # of a threshold, the second and third of which correct what was rounded in the one before

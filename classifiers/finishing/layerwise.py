@@ -19,7 +19,7 @@ from classifiers.finishing.layers import features_of
 from classifiers.finishing.objective import Cut, Goal
 from classifiers.finishing.tree_search import search
 from classifiers.networks.backbones import Classifier
-from classifiers.training.loop import copy_of_weights
+from classifiers.networks.weights import copy_of_weights
 from pipeline.content.arrays import FloatArray
 from pipeline.content.seeds import derived_seed, generator_for
 

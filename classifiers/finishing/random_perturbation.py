@@ -12,7 +12,7 @@ from classifiers.finishing.base import Material
 from classifiers.finishing.choosing import Version, cut_on_fitting, put_best_version, put_version
 from classifiers.finishing.objective import Goal
 from classifiers.networks.backbones import Classifier
-from classifiers.training.loop import copy_of_weights
+from classifiers.networks.weights import copy_of_weights
 from pipeline.content.seeds import generator_for
 
 

@@ -290,7 +290,7 @@ TRAININGS = {"train_attribute", "train_judge", "train_real", "train_balanced"}
 OF_CLASSIFIERS = TRAININGS | {"assess"}  # its probe is a classifier, trained as the others are
 RENDERING = {"generator", "synthesize", "synthesize_inverted", "complement", "complement_inverted", "invert"}
 TOUCHED = {
-    "classifiers/measures/metrics.py": {"evaluate", "report"},
+    "classifiers/measures/metrics.py": {"finish_real", "finish_balanced", "evaluate", "report"},  # gaps of φ
     "classifiers/measures/divergences.py": {"balance", "evaluate", "report"},
     "classifiers/measures/bootstrap.py": {"evaluate", "report"},
     "classifiers/measures/judging.py": {"assess"},
