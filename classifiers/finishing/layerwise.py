@@ -43,7 +43,7 @@ def searched_names(network: Classifier, tensors: int) -> list[str]:
     return [
         name
         for name, parameter in reversed(last)
-        if parameter is not network.last.bias and float(parameter.std(correction=0)) > 0
+        if parameter is not network.last.bias and float(parameter.detach().std(correction=0)) > 0
     ]
 
 

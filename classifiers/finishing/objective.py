@@ -26,6 +26,7 @@ from pipeline.content.arrays import FloatArray, IntArray
 
 BiasName = Literal["spd", "eod", "aod"]
 DECIMALS = 12  # of what is compared: rounding errors are not to part equals
+KEPT = 0.5  # share of the balanced accuracy beyond chance that has to be kept where the bias is made small
 SLACK = 0.01  # of balanced accuracy: what is this near to the highest counts as most accurate, too
 
 BIASES: dict[BiasName, Callable[[FloatArray], FloatArray]] = {
@@ -93,6 +94,10 @@ class Goal:
         |μ|. Then, so that there is a sensible first one even if none is feasible, those whose balanced
         accuracy is within `SLACK` of the highest of all, by rising |μ|; and the rest by falling accuracy.
 
+        Predictions that are nearly all alike have a small bias whatever the network, and φ just above 1/2: if
+        they counted as feasible, a finish would rather ruin a network than say that it cannot help. So a
+        choice is feasible only if ρ - 1/2 is at least `KEPT` of the highest ρ - 1/2 of all.
+
         Args:
             accuracies: ρ, [n].
             biases: μ, [n].
@@ -103,7 +108,9 @@ class Goal:
         accuracies, gaps = np.round(accuracies, DECIMALS), np.round(np.abs(biases), DECIMALS)
         limits = np.round([self.epsilon - self.margin, self.epsilon], DECIMALS)
         accurate = accuracies >= np.round(accuracies.max(initial=0.0) - SLACK, DECIMALS)
-        tier = np.select([gaps < limits[0], gaps < limits[1], accurate], [0, 1, 2], 3)
+        beyond_chance = np.round(accuracies - 0.5, DECIMALS)
+        useful = beyond_chance >= np.round(KEPT * beyond_chance.max(initial=0.0), DECIMALS)
+        tier = np.select([useful & (gaps < limits[0]), useful & (gaps < limits[1]), accurate], [0, 1, 2], 3)
         within_tier = np.where(tier == 2, gaps, -accuracies)
         return np.lexsort((-accuracies, gaps, within_tier, tier))
 

@@ -82,12 +82,13 @@ def slow_best(logits: np.ndarray, targets: np.ndarray, protected: np.ndarray, n:
                     "aod": lambda g, p=predictions: (rates(p, (0,), g) + rates(p, (1,), g)) / 2}  # fmt: skip
         values = [of_group[goal.bias](group) for group in range(n)]
         tried.append((sum(hits) / 2, max(values) - min(values)))
+    highest = max(pair[0] for pair in tried)
+    useful = [pair for pair in tried if pair[0] - Fraction(1, 2) >= (highest - Fraction(1, 2)) / 2]
     for limit in (goal.epsilon - goal.margin, goal.epsilon):
-        feasible = [pair for pair in tried if float(pair[1]) < limit]
+        feasible = [pair for pair in useful if round(float(pair[1]), 9) < round(limit, 9)]
         if feasible:
             return min(feasible, key=lambda pair: (-pair[0], pair[1]))
-    highest = max(pair[0] for pair in tried)
-    near = [pair for pair in tried if float(pair[0]) >= float(highest) - 0.01]
+    near = [pair for pair in tried if pair[0] >= highest - Fraction(1, 100)]
     return min(near, key=lambda pair: (pair[1], -pair[0]))
 
 
@@ -147,10 +148,18 @@ def test_images_of_one_target_or_one_group_give_numbers(bias):
 
 def test_the_order_is_by_feasibility_then_phi_then_bias():
     # Three are within ε - margin, one within ε; of the others two are most accurate, and two are neither.
-    accuracies = np.array([0.60, 0.70, 0.70, 0.90, 0.95, 0.945, 0.80, 0.85])
+    accuracies = np.array([0.75, 0.85, 0.85, 0.90, 0.95, 0.945, 0.80, 0.85])
     biases = np.array([0.00, 0.03, -0.01, 0.045, 0.40, -0.30, 0.06, 0.07])
     order = Goal("spd", epsilon=0.05, margin=0.01).ranking(accuracies, biases)
     np.testing.assert_array_equal(order, [2, 1, 0, 3, 5, 4, 7, 6])
+
+
+def test_what_ruins_a_network_is_not_feasible():
+    # Half of what the best knows beyond chance is 0.7 - 0.5; a little less is too little.
+    biases = np.array([0.3, 0.0, 0.0, 0.295])
+    for accuracy, best in ((0.7, 1), (0.699, 3)):
+        order = Goal("spd").ranking(np.array([0.9, accuracy, 0.5, 0.895]), biases)
+        assert order[0] == best
 
 
 def test_of_equal_choices_the_first_is_taken():
