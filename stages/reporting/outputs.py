@@ -380,7 +380,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
         (),
     ),
     "finish_real": (
-        "A network of `train_real` that a finish has changed, with the help of half of the validation images.",
+        "A network of `train_real` that a finish has changed, with half of the validation images.",
         (
             NETWORK,
             File(

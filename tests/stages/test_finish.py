@@ -16,15 +16,19 @@ from classifiers.finishing.halves import validation_halves
 from classifiers.networks.backbones import load_network
 from classifiers.networks.inference import predict
 from pipeline.content.stores import Store
+from pipeline.content.tables import write_table
 from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
-from stages import evaluate, finish, train
+from stages import evaluate, finish, report, train
 from stages.parameters import read_parameters
+from stages.shared.controls import TRAINING_DATA
 from stages.shared.inputs import real_images
 from stages.shared.paths import EVALUATION, REAL, RUNS
 from tests.balanced import make_project
+from tests.stages.evaluated import make_synthesised, make_trained
+from tests.stages.pages import tables_of
 from tests.support import environment
 
 NAMES = ("dfr", "smote", "afr")
@@ -164,3 +168,29 @@ def test_what_cannot_be_finished_is_said(trained, monkeypatch):
         finish.main("original", "erm", "adr", 0)
     with pytest.raises(UserError, match=r"out/runs/original/erm/7 holds no classifier that zprime wrote"):
         finish.main("original", "erm", "dfr", 7)
+
+
+def test_the_report_has_finishes_without_the_selection_that_they_lack(tmp_path, monkeypatch):
+    """Of the networks that average accuracy chose none is saved, so none is finished."""
+    monkeypatch.chdir(tmp_path)
+    make_trained(1, seeds=(0,))
+    make_synthesised(1)
+    for data in TRAINING_DATA:
+        rows = pd.read_parquet(RUNS / data / "erm/0/predictions.parquet")
+        half = (rows["split"] == "test") | (rows["id"].str[-1].astype(int) % 2 == 0)
+        rows = rows[half & (rows["selection"] == "worst_group_accuracy")]
+        write_table(RUNS / data / "erm+dfr/0/predictions.parquet", rows)
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["finish"]["names"] = ["dfr"]
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    evaluate.main()
+    report.main()
+    page = Path("out/report/index.html").read_text()
+    assert "Behind a + stands what finished the trained network" in page
+    table = tables_of(page)["Accuracies of every recipe"]
+    start = next(k for k, row in enumerate(table) if row[0].startswith("original "))
+    plain, _, finished = table[start + 1 : start + 4]
+    assert (plain[0], finished[0]) == ("erm", "erm+dfr")
+    assert plain[2:-2] == finished[2:-2]  # on test
+    assert plain[-2:] == ["5.0 ± 3.9", "68.8 ± 5.4"]  # selected by average accuracy
+    assert finished[-2:] == ["–", "–"]
