@@ -70,7 +70,7 @@ def put_best(network: Classifier, layers: Iterable[LastLayer], material: Materia
     return best.facts
 
 
-def fold_threshold(network: Classifier, threshold: float) -> None:
-    """Change the last layer's bias so that scores of at least `threshold`, in (0, 1), become at least 0.5."""
+def fold_threshold(network: Classifier, logit: float) -> None:
+    """Subtract a threshold's logit from the last layer's bias: what was predicted 1 there is so at 0.5."""
     with torch.no_grad():
-        network.last.bias.sub_(math.log(threshold / (1 - threshold)))
+        network.last.bias.sub_(logit)

@@ -182,7 +182,7 @@ def test_a_folded_threshold_is_a_half(threshold, score):
     network = SmallResNet(4)
     with torch.no_grad():
         network.last.bias.fill_(math.log(score / (1 - score)))
-    fold_threshold(network, threshold)
+    fold_threshold(network, math.log(threshold / (1 - threshold)))
     folded = torch.sigmoid(network.last.bias).item()
     # Odds of the score over odds of the threshold.
     odds = score / (1 - score) * (1 - threshold) / threshold
