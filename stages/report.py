@@ -361,6 +361,7 @@ def main() -> None:
             real=pictures.real_pictures(parameters),
             figures={name: pictures.data_uri("svg+xml", svg) for name, svg in drawn.items()},
             train=matrix,
+            finishes=parameters.finish.names,
             versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             parameters=yaml.safe_dump(
                 without_folders(

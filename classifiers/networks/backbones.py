@@ -103,13 +103,22 @@ def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
 
 def save_network(folder: Path, network: nn.Module, parameters: Backbone, card: dict[str, Any]) -> None:
     """Commit a network's weights, and a card: the backbone's parameters, and the given entries."""
+    # The file of pretrained weights is not part of the architecture: it may be gone later.
+    backbone = parameters.model_dump(include={"name", "width"})
+    _save(folder, network, {"backbone": backbone, **card})
+
+
+def save_again(folder: Path, network: nn.Module, card: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Commit the weights of a network that `load_network` read, and its card with some entries changed."""
+    _save(folder, network, card | changes)
+
+
+def _save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     # safetensors' own writing does not sync, and raises no OSError if the disk is full.
     with committed(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(weights))
-    # The file of pretrained weights is not part of the architecture: it may be gone later.
-    backbone = parameters.model_dump(include={"name", "width"})
-    write_json(folder / CARD, {"backbone": backbone, **card})
+    write_json(folder / CARD, card)
 
 
 def load_network(folder: Path, device: torch.device = CPU) -> tuple[Classifier, dict[str, Any]]:

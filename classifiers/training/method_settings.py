@@ -343,7 +343,6 @@ class Recipe(Parameters):
     weight_decay: float = Field(1e-4, ge=0)
     group_by: Literal["group", "group_and_source"] = "group"  # the source: real or synthetic
     real_share: float | None = Field(None, gt=0, lt=1)  # of real images in a batch; null: as they come
-    last_layer: Literal["none", "validation"] = "none"  # refitted on one half of real validation images
 
     @model_validator(mode="after")
     def _batches_have_one_meaning(self) -> "Recipe":

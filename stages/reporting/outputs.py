@@ -398,6 +398,30 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
         "those of `train_real`.",
         (),
     ),
+    "finish_real": (
+        "A network of `train_real` that a finish has changed, with half of the validation images.",
+        (
+            NETWORK,
+            File(
+                "card.json",
+                "What it is.",
+                {
+                    "backbone, data, seed": "of the trained network",
+                    "recipe": "the trained network's, a + and the finish",
+                    "finish": "what the finish chose, such as the strength of its regularisation",
+                },
+            ),
+            File(
+                "predictions.parquet",
+                "Scores of the other half of the validation images and of every test image; the columns are "
+                "those of `train_real`, the selection is worst_group_accuracy.",
+            ),
+        ),
+    ),
+    "finish_balanced": (
+        "A network of `train_balanced` that a finish has changed; the files are those of `finish_real`.",
+        (),
+    ),
     "evaluate": (
         "Every metric of every run, and the verdict.",
         (
@@ -478,6 +502,7 @@ SAME = {
     "label_inverted": "label",
     "complement_inverted": "complement",
     "train_balanced": "train_real",
+    "finish_balanced": "finish_real",
 }
 
 
