@@ -1,6 +1,6 @@
 """train DATA RECIPE SEED: train a classifier on training images; writes out/runs/DATA/RECIPE/SEED/.
 
-The folder gets the network, its predictions and its history. predictions.parquet has the scores of validation
+The folder gets the network, its predictions, its history and its cost. predictions.parquet has the scores of validation
 and test images, by the weights of each selection. A recipe that refits the last layer on some validation
 images leaves these out of predictions.parquet, and so out of every choice.
 """
@@ -38,6 +38,7 @@ from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.controls import TRAINING_DATA
+from stages.shared.costs import Cost
 from stages.shared.inputs import protected_of, real_images
 from stages.shared.paths import REAL, RUNS
 from stages.shared.training_data import training_images
@@ -145,6 +146,7 @@ def main(
         rows.insert(2, "selection", selection)
         tables.append(rows)
     write_table(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
+    Cost.model_validate(trained.cost).write(output / "cost.json")
     history = pd.DataFrame(trained.history)
     history.to_csv(output / "history.csv", index=False)
     settle([training_judgement(name, history["separation"].iloc[-1])], output, parameters.on_useless)

@@ -2,14 +2,14 @@
 
 A new method is a module of `methods`, and here a class of settings that stands in `AnyMethodSettings`,
 which is the registry. Its `build` imports the module, and torch with it, when a training begins: reading
-parameters needs neither.
+parameters needs neither. Its `needs` says which protected labels it needs; `Recipe.needs` joins them.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from classifiers.training.samplers import SamplerName
+from classifiers.training.samplers import SAMPLERS, SamplerName
 from pipeline.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class ERMSettings(Parameters):
     """Empirical risk minimisation: the mean loss of the batch."""
 
+    needs: ClassVar[frozenset[str]] = frozenset()
     name: Literal["erm"] = "erm"
 
     def build(self, context: "Context") -> "Method":
@@ -31,6 +32,7 @@ class ERMSettings(Parameters):
 class GroupDROSettings(Parameters):
     """Group DRO: the loss of the worst group."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"training"})
     name: Literal["group_dro"] = "group_dro"
     step_size: float = Field(0.01, gt=0)  # η: how fast weight moves to the groups with the highest losses
     adjustment: float = Field(0.0, ge=0)  # C of C/√n_g, which is added to the loss of a group of n_g images
@@ -55,6 +57,13 @@ class Recipe(Parameters):
     group_by: Literal["group", "group_and_source"] = "group"  # the source: real or synthetic
     real_share: float | None = Field(None, gt=0, lt=1)  # of real images in a batch; null: as they come
     last_layer: Literal["none", "validation"] = "none"  # refitted on one half of real validation images
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which protected labels it needs: "training", "validation" to fit on, "prediction"."""
+        grouped = {"training"} if self.group_by == "group_and_source" else set()
+        refitted = {"validation"} if self.last_layer == "validation" else set()
+        return self.method.needs.union(SAMPLERS[self.sampler].needs, grouped, refitted)
 
     @model_validator(mode="after")
     def _batches_have_one_meaning(self) -> "Recipe":

@@ -1,11 +1,12 @@
 """Choose the images of a batch: functions of (seed, step number) only.
 
-A sampler is made from groups [N], a batch size and a seed, and returns the positions of a step's batch.
+A sampler is made from groups [N], a batch size and a seed, and returns the positions of a step's batch. Its
+`needs` says which protected labels it needs.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -16,8 +17,24 @@ Sampler = Callable[[int], IntArray]
 SamplerName = Literal["uniform", "group_balanced"]  # the keys of `SAMPLERS`
 
 
+class MakesSampler(Protocol):
+    """A class of samplers.
+
+    Attributes:
+        needs: the protected labels that it needs, of "training", "validation" and "prediction".
+    """
+
+    needs: frozenset[str]
+
+    def __call__(self, groups: IntArray, batch_size: int, seed: int) -> Sampler:
+        """Make a sampler of images from their groups [N]."""
+        ...
+
+
 class UniformSampler:
     """Draws every image once per epoch, in an order from (seed, epoch)."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, groups: IntArray, batch_size: int, seed: int) -> None:
         self.count, self.batch_size, self.seed = len(groups), batch_size, seed
@@ -36,6 +53,8 @@ class UniformSampler:
 class GroupBalancedSampler:
     """Draws groups with equal probability, then an image of the group: inverse to group frequency."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"training"})
+
     def __init__(self, groups: IntArray, batch_size: int, seed: int) -> None:
         self.members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
         self.batch_size, self.seed = batch_size, seed
@@ -50,7 +69,7 @@ class GroupBalancedSampler:
         )
 
 
-SAMPLERS: dict[SamplerName, Callable[[IntArray, int, int], Sampler]] = {
+SAMPLERS: dict[SamplerName, MakesSampler] = {
     "uniform": UniformSampler,
     "group_balanced": GroupBalancedSampler,
 }
