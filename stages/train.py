@@ -1,8 +1,8 @@
 """train DATA RECIPE SEED: train a classifier on training images; writes out/runs/DATA/RECIPE/SEED/.
 
-The folder gets the network, its predictions, its history and its cost. predictions.parquet has the scores of validation
-and test images, by the weights of each selection. A recipe that refits the last layer on some validation
-images leaves these out of predictions.parquet, and so out of every choice.
+The folder gets the network, its predictions, its history and its cost. predictions.parquet has the scores of
+validation and test images, by the weights of each selection. A recipe that refits the last layer on some
+validation images leaves these out of predictions.parquet, and so out of every choice.
 """
 
 from collections.abc import Mapping

@@ -109,13 +109,13 @@ def _gap(rates: FloatArray) -> FloatArray:
 
 
 def largest_gap(rates: FloatArray) -> FloatArray:
-    """Compute the highest minus the lowest of the protected groups' rates [..., n_g]; NaN of fewer than two."""
+    """Compute the highest minus the lowest of the groups' rates [..., n_g]; NaN of fewer than two rates."""
     gap: FloatArray = np.fmax.reduce(rates, axis=-1) - np.fmin.reduce(rates, axis=-1)
     return np.where(_can_be_compared(rates), gap, np.nan)
 
 
 def lowest_to_highest(rates: FloatArray) -> FloatArray:
-    """Divide the lowest of the groups' rates [..., n_g] by the highest; NaN of fewer than two, or if all are 0."""
+    """Divide the lowest of the groups' rates [..., n_g] by the highest; NaN of fewer than two, and of 0/0."""
     quotient = ratio(np.fmin.reduce(rates, axis=-1), np.fmax.reduce(rates, axis=-1))
     return np.where(_can_be_compared(rates), quotient, np.nan)
 

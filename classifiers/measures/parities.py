@@ -1,9 +1,9 @@
 """Parities as fairlearn defines them, unsigned, and φ, which joins accuracy and a limit on bias.
 
-All are functions of confusion counts, `counts[..., t, g, p]`, as those of `classifiers.measures.metrics`. A gap
-between protected groups is the largest of any two, for two groups as well; groups without samples are left
-out, and a gap that fewer than two groups have is NaN. The largest of several noisy gaps is biased upwards: with
-small groups it is above 0 for a fair classifier too, so read it beside its bootstrap.
+All are functions of confusion counts, `counts[..., t, g, p]`, as those of `classifiers.measures.metrics`. A
+gap between protected groups is the largest of any two, for two groups as well; groups without samples are
+left out, and a gap that fewer than two groups have is NaN. The largest of several noisy gaps is biased
+upwards: with small groups it is above 0 for a fair classifier too, so read it beside its bootstrap.
 """
 
 from collections.abc import Callable
@@ -72,7 +72,9 @@ def demographic_parity_ratio(counts: FloatArray) -> FloatArray:
     return lowest_to_highest(rate)
 
 
-def feasible(counts: FloatArray, bias: Bias = average_odds_difference, epsilon: float = EPSILON) -> FloatArray:
+def feasible(
+    counts: FloatArray, bias: Bias = average_odds_difference, epsilon: float = EPSILON
+) -> FloatArray:
     """Tell whether |μ| < ε, as 1 or 0: the mean over seeds is the share of seeds that are feasible.
 
     Args:

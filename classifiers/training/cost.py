@@ -29,9 +29,7 @@ class Count:
     def over_processes(self, session: Session) -> Tensor:
         """Sum the counts over the processes: int64 [2] on the device, which is not waited for."""
         device = session.accelerator.device
-        counts = [
-            torch.full((), n, dtype=torch.int64, device=device) for n in (self.forward, self.backward)
-        ]
+        counts = [torch.full((), n, dtype=torch.int64, device=device) for n in (self.forward, self.backward)]
         return session.total(torch.stack(counts))
 
 

@@ -66,7 +66,10 @@ def of_rates(*positives: int) -> np.ndarray:
 @pytest.mark.parametrize("first", range(20))
 def test_a_bias_of_epsilon_is_too_much_however_it_is_rounded(first):
     """A gap of 1/20 in TPR and in FPR: the floating-point difference is above ε, equal to it, or below."""
-    for counts in (of_rates(first + 1, first, first + 1, first), of_rates(first, first + 1, first, first + 1)):
+    for counts in (
+        of_rates(first + 1, first, first + 1, first),
+        of_rates(first, first + 1, first, first + 1),
+    ):
         assert abs(average_odds_difference(counts)) == pytest.approx(EPSILON)
         assert feasible(counts) == 0
         assert phi(counts) == 0

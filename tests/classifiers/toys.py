@@ -159,7 +159,7 @@ def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.
 
 
 def assert_same_training(first, second) -> None:
-    """Compare the last weights, the method's state, the history, the cost and the best weights, bit by bit."""
+    """Compare the last weights, the method's state, the history, the cost, the best weights, to the bit."""
     for one, other in zip(first[:2], second[:2], strict=True):
         assert_same_weights(one.state_dict(), other.state_dict())
     assert first[2].history == second[2].history

@@ -15,7 +15,8 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from stages import evaluate, report
 from stages.reporting import ablation_tables, leakage, results, targets
-from stages.reporting.measures import group_columns, overview, runs_table
+from stages.reporting.columns import group_columns
+from stages.reporting.measures import overview, runs_table
 from stages.reporting.tables import markdown_rows
 from stages.shared.datasheet import Summary
 from stages.shared.judge_metrics import Agreement
@@ -45,7 +46,8 @@ def run(data: str, recipe: str, worst: float, spread: float = 0.01, **values: fl
     figures = {"validation_worst_group_accuracy": worst, "accuracy": 0.9, "balanced_accuracy": 0.9} | values
     return [
         {"data": data, "recipe": recipe, "seed": seed, "selection": "worst_group_accuracy", "kl_scores": 0.5,
-         "worst_group_accuracy": worst + sign * spread, **figures}
+         "worst_group_accuracy": worst + sign * spread, "needs": "", "images_forward": 80,
+         "images_backward": 80, **figures}
         for seed, sign in enumerate(SIGNS)
     ]  # fmt: skip
 
