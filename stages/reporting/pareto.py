@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 BIAS = "equalized_odds_difference"
 PERFORMANCES = {"balanced_accuracy": "balanced accuracy", SELECTION: "worst-group accuracy"}
 # The families of methods, by where they act, and their markers.
-ERM, BATCHES, LOSS, AFTER, SCORES = "ERM", "other batches", "another loss", "after training", "on scores"
-FAMILIES = {ERM: "o", BATCHES: "s", LOSS: "^", AFTER: "D", SCORES: "X"}
+ERM, IMAGES, LOSS, NETWORK = "ERM", "other images", "another loss", "another network"
+AFTER, SCORES = "after training", "on scores"
+FAMILIES = {ERM: "o", IMAGES: "s", LOSS: "^", NETWORK: "P", AFTER: "D", SCORES: "X"}
 DASHES: LineStyleType = (0, (4, 2))  # of the frontier
 
 MatrixCell = tuple[str | None, str | None]  # data set, recipe; None: no run can be recommended
@@ -70,8 +71,10 @@ def family_of(recipe: str, needs: str, definitions: Mapping[str, "Recipe"]) -> s
         return AFTER
     if definition.method.name != "erm":
         return LOSS
-    as_they_come = (definition.sampler, definition.pretrain, definition.group_by, definition.real_share)
-    return ERM if as_they_come == ("uniform", 0, "group", None) else BATCHES
+    if definition.backbone is not None:
+        return NETWORK
+    seen = (definition.sampler, definition.phases.name, definition.group_by, definition.real_share)
+    return ERM if seen == ("uniform", "one", "group", None) else IMAGES
 
 
 def pareto_points(runs: pd.DataFrame, definitions: Mapping[str, "Recipe"]) -> pd.DataFrame:

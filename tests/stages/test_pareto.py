@@ -16,10 +16,11 @@ from stages.reporting import pareto
 from stages.reporting.labelling import Label, place_labels
 from stages.reporting.pareto import (
     AFTER,
-    BATCHES,
     ERM,
     FAMILIES,
+    IMAGES,
     LOSS,
+    NETWORK,
     SCORES,
     family_of,
     frontier_table,
@@ -32,7 +33,8 @@ DEFINITIONS = {
     "erm": Recipe(method={"name": "erm"}),
     "erm_strong_l2": Recipe(method={"name": "erm"}, weight_decay=0.01),
     "erm_balanced": Recipe(method={"name": "erm"}, sampler="group_balanced"),
-    "pretrained": Recipe(method={"name": "erm"}, pretrain=0.5),
+    "pretrained": Recipe(method={"name": "erm"}, phases={"name": "pretrain"}),
+    "resnet": Recipe(method={"name": "erm"}, backbone="resnet18"),
     "group_dro": Recipe(method={"name": "group_dro"}, sampler="group_balanced"),
     "last_layer": Recipe(method={"name": "erm"}, last_layer="validation"),
 }
@@ -73,7 +75,7 @@ def test_no_member_is_dominated_and_every_other_point_is(points):
 def test_a_family_is_where_a_recipe_acts():
     families = {name: family_of(name, "", DEFINITIONS) for name in DEFINITIONS}
     assert families == {
-        "erm": ERM, "erm_strong_l2": ERM, "erm_balanced": BATCHES, "pretrained": BATCHES,
+        "erm": ERM, "erm_strong_l2": ERM, "erm_balanced": IMAGES, "pretrained": IMAGES, "resnet": NETWORK,
         "group_dro": LOSS, "last_layer": AFTER,
     }  # fmt: skip
     assert family_of("erm+dfr", "validation", DEFINITIONS) == AFTER
