@@ -318,6 +318,8 @@ def test_the_command_takes_several_columns_and_says_what_is_wrong(
     options = ["--resamples", "5", "--protected", "Sex"]
     done = subprocess.run([*command, *options, "Young"], capture_output=True, text=True, check=True)
     assert "gaps by Sex x Young" in done.stdout
+    for name in ("equalized_odds_difference", "demographic_parity_ratio", "phi", "phi_feasible"):
+        assert done.stdout.count(f"│ {name} ") == 3
     failed = subprocess.run([*command, *options, "Age"], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1
