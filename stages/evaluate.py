@@ -32,6 +32,7 @@ from stages.reporting.plateaus import Plateau, plateaus_of, write_plateaus
 from stages.reporting.recommendation import Recommendation
 from stages.reporting.recommending import Run, recommend
 from stages.shared.controls import MANIFESTS, TRAINING_DATA, USABLE
+from stages.shared.costs import Cost
 from stages.shared.paths import (
     ATTRIBUTES,
     BALANCED,
@@ -44,9 +45,11 @@ from stages.shared.summaries import summary_of
 from stages.shared.training_data import real_labels, training_labels
 
 SEED = 0  # of the bootstrap
-# Metrics that only runs.parquet has: the groups' accuracies at the matched threshold and, of several
-# attributes, accuracies and calibration of the groups of each alone.
-DETAILS = re.compile(r"group_\d+_accuracy_.+|protected_\d+_calibration_error_.+")
+# Metrics that only runs.parquet has: the groups' accuracies at the matched threshold, φ by other biases than
+# the average odds difference and, of several attributes, accuracies and calibration of each one's groups.
+DETAILS = re.compile(
+    r"group_\d+_accuracy_.+|phi_(statistical_parity|equal_opportunity).*|protected_\d+_calibration_error_.+"
+)
 
 
 def training_summaries(parameters: AllParameters) -> dict[str, dict[str, Any]]:
@@ -139,6 +142,15 @@ def on_test(recommendation: Recommendation, runs: pd.DataFrame) -> dict[str, Any
     return described(chosen) | {"best_on_test": described(best), "regret": regret}
 
 
+def what_it_takes(needs: frozenset[str], cost: Cost) -> dict[str, str | int]:
+    """Return the columns of runs.parquet that say which protected labels a run needs, and what it cost."""
+    return {
+        "needs": " ".join(sorted(needs)),
+        "images_forward": cost.forward,
+        "images_backward": cost.backward,
+    }
+
+
 def runs_that_count(parameters: AllParameters) -> tuple[list[tuple[str, str, int]], list[Plateau]]:
     """Split the runs of the matrix into those that are evaluated and those that ended on their plateau.
 
@@ -173,11 +185,14 @@ def main() -> None:
     records, validated = [], []
     with progress("evaluate", len(kept), "runs") as advance:
         for data, recipe, seed in kept:
-            predictions = read_table(RUNS / data / recipe / str(seed) / "predictions.parquet", columns)
+            folder = RUNS / data / recipe / str(seed)
+            predictions = read_table(folder / "predictions.parquet", columns)
+            takes = what_it_takes(parameters.needs_of(recipe), Cost.read(folder / "cost.json"))
             for selection, rows in predictions.groupby("selection", sort=False):
                 key = {"data": data, "recipe": recipe, "seed": seed, "selection": selection}
                 records.append(
                     key
+                    | takes
                     | run_metrics(rows, counts / counts.sum(), section.resamples, SEED, parameters.protected)
                 )
                 if selection == SELECTION:

@@ -257,6 +257,12 @@ class AllParameters(Parameters):
         """The number of protected groups: 2^k for k binary attributes."""
         return int(2 ** len(self.protected))
 
+    def needs_of(self, recipe: str) -> frozenset[str]:
+        """Return which protected labels a recipe of `recipes` needs: see `Recipe.needs`."""
+        trained, _, finish = recipe.partition("+")
+        needs = self.train.definitions[trained].needs
+        return needs | self.finish.definitions[finish].needs if finish else needs
+
     @property
     def recipes(self) -> list[str]:
         """All recipes of the tables: those that are trained, then those that are finished, RECIPE+NAME."""

@@ -2,7 +2,7 @@
 
 A new method is a module of `methods`, and here a class of settings that stands in `AnyMethodSettings`,
 which is the registry. Its `build` imports the module, and torch with it, when a training begins: reading
-parameters needs neither.
+parameters needs neither. Its `needs` says which protected labels it needs; `Recipe.needs` joins them.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from classifiers.networks.parameters import BackboneName
 from classifiers.training.phase_settings import AnyPhaseSettings, OnePhase
-from classifiers.training.samplers import SamplerName
+from classifiers.training.samplers import SAMPLERS, SamplerName
 from pipeline.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -343,6 +343,12 @@ class Recipe(Parameters):
     weight_decay: float = Field(1e-4, ge=0)
     group_by: Literal["group", "group_and_source"] = "group"  # the source: real or synthetic
     real_share: float | None = Field(None, gt=0, lt=1)  # of real images in a batch; null: as they come
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which protected labels it needs: "training", "validation" to fit on, "prediction"."""
+        grouped = {"training"} if self.group_by == "group_and_source" else set()
+        return frozenset(grouped).union(self.method.needs, self.phases.needs, SAMPLERS[self.sampler].needs)
 
     @model_validator(mode="after")
     def _batches_have_one_meaning(self) -> "Recipe":

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pydantic import BaseModel
 
 from stages.reporting.recommendation import CellFigures, Recommendation
+from stages.shared.costs import Cost
 from stages.shared.datasheet import Datasheet, Summary
 from stages.shared.inversion import InversionMetrics
 from stages.shared.judge_metrics import JudgeMetrics
@@ -391,6 +392,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "OccamNets `exit_J_accuracy`",
                 },
             ),
+            File("cost.json", "What the training cost, in images.", schemas={"": Cost}),
         ),
     ),
     "train_balanced": (
@@ -416,6 +418,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "Scores of the other half of the validation images and of every test image; the columns are "
                 "those of `train_real`, the selection is worst_group_accuracy.",
             ),
+            File("cost.json", "What the training and the finish cost, in images.", schemas={"": Cost}),
         ),
     ),
     "finish_balanced": (
@@ -430,6 +433,8 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "A row for each run and selection of weights.",
                 {
                     "data, recipe, seed, selection": "which run",
+                    "needs": "the protected labels that the recipe needs: training, validation, prediction",
+                    "images_forward, images_backward": "what its training cost, as in cost.json",
                     "threshold": "at which as many positives are predicted on validation as there are",
                     "METRIC": "of test; also METRIC_bootstrap_median and METRIC_bootstrap_std. Names that "
                     "end in _count_matched are at that threshold",

@@ -289,7 +289,7 @@ def page(
         verdicts=verdicts(runs, parameters.train.definitions),
         overview=overview(runs),
         groups=run_tables.groups(groups_compared(runs)),
-        measures=[run_tables.paper(), run_tables.fairness(), *run_tables.alone()],
+        measures=[run_tables.paper(), run_tables.fairness(), *run_tables.alone(), *run_tables.at_half()],
         controls=control_table(runs),
         counts=counts_table(summaries, datasheet.synthetic, names, parameters.target, parameters.protected),
         chosen=chosen_recipes(runs),

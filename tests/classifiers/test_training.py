@@ -676,6 +676,7 @@ def train_all_cases(output: str) -> None:
                 "weights": network.state_dict(),
                 "method": method.state_dict(),
                 "history": result.history,
+                "cost": result.cost,
                 "processes": accelerator.num_processes,
             }
         )
@@ -700,6 +701,8 @@ def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_pa
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for case, of_one, of_two in zip(CASES, one, two, strict=True):
         assert (of_one["processes"], of_two["processes"]) == (1, 2)
+        assert of_one["cost"] == of_two["cost"]
+        assert of_one["cost"]["forward"] == 20 * case[2]
         for part in ("weights", "method"):
             for name in of_one[part]:
                 torch.testing.assert_close(

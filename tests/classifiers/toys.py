@@ -240,10 +240,11 @@ def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.
 
 
 def assert_same_training(first, second) -> None:
-    """Compare the last weights, the method's state, the history and the best weights, bit by bit."""
+    """Compare the last weights, the method's state, the history, the cost, the best weights, to the bit."""
     for one, other in zip(first[:2], second[:2], strict=True):
         assert_same_weights(one.state_dict(), other.state_dict())
     assert first[2].history == second[2].history
+    assert first[2].cost == second[2].cost
     assert first[2].best.keys() == second[2].best.keys()
     for name in first[2].best:
         assert_same_weights(first[2].best[name], second[2].best[name])

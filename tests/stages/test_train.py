@@ -20,6 +20,7 @@ from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import train, train_attribute
 from stages.parameters import AllParameters, read_parameters
+from stages.shared.costs import Cost
 from stages.shared.paths import ATTRIBUTES, BALANCED, REAL, RUNS
 from stages.shared.training_data import training_images
 from stages.train_attribute import SELECTIONS, group_accuracies_at, labeller_metrics
@@ -124,6 +125,7 @@ def test_a_run_of_several_protected_attributes_has_a_column_of_each(tmp_path, mo
     assert set(predictions["split"]) == {"validation", "test"}
     for column, name in (("split", "split"), ("target", "Blond_Hair"), ("Male", "Male"), ("Eyeglasses",) * 2):
         assert predictions[column].tolist() == labels[name].tolist()
+    assert Cost.read(RUNS / "sampled/group_dro/0/cost.json") == Cost(forward=6 * 8, backward=6 * 8)
     history = pd.read_csv(RUNS / "sampled/group_dro/0/history.csv")
     assert [name for name in history if name.startswith("q_")] == [f"q_{group}" for group in range(8)]
 
