@@ -13,6 +13,7 @@ import pandas as pd
 
 from classifiers.counts import group_counts
 from classifiers.measures.evaluation import rounded, run_metrics
+from classifiers.postprocessing import POSTPROCESSORS
 from classifiers.postprocessing.applying import post_processed
 from pipeline.content.arrays import FloatArray
 from pipeline.content.files import committed, write_json
@@ -37,6 +38,7 @@ from stages.reporting.plateaus import Plateau, plateaus_of, write_plateaus
 from stages.reporting.recommendation import Recommendation
 from stages.reporting.recommending import Run, recommend
 from stages.shared.controls import MANIFESTS, TRAINING_DATA, USABLE
+from stages.shared.costs import Cost
 from stages.shared.paths import (
     ATTRIBUTES,
     BALANCED,
@@ -49,9 +51,11 @@ from stages.shared.summaries import summary_of
 from stages.shared.training_data import real_labels, training_labels
 
 SEED = 0  # of the bootstrap
-# Metrics that only runs.parquet has: the groups' accuracies at the matched threshold and, of several
-# attributes, accuracies and calibration of the groups of each alone.
-DETAILS = re.compile(r"group_\d+_accuracy_.+|protected_\d+_calibration_error_.+")
+# Metrics that only runs.parquet has: the groups' accuracies at the matched threshold, φ by other biases than
+# the average odds difference and, of several attributes, accuracies and calibration of each one's groups.
+DETAILS = re.compile(
+    r"group_\d+_accuracy_.+|phi_(statistical_parity|equal_opportunity).*|protected_\d+_calibration_error_.+"
+)
 
 
 def training_summaries(parameters: AllParameters) -> dict[str, dict[str, Any]]:
@@ -144,6 +148,15 @@ def on_test(recommendation: Recommendation, runs: pd.DataFrame) -> dict[str, Any
     return described(chosen) | {"best_on_test": described(best), "regret": regret}
 
 
+def what_it_takes(needs: frozenset[str], cost: Cost) -> dict[str, str | int]:
+    """Return the columns of runs.parquet that say which protected labels a run needs, and what it cost."""
+    return {
+        "needs": " ".join(sorted(needs)),
+        "images_forward": cost.forward,
+        "images_backward": cost.backward,
+    }
+
+
 def runs_that_count(parameters: AllParameters) -> tuple[list[tuple[str, str, int]], list[Plateau]]:
     """Split the runs of the matrix into those that are evaluated and those that ended on their plateau.
 
@@ -156,31 +169,32 @@ def runs_that_count(parameters: AllParameters) -> tuple[list[tuple[str, str, int
     Raises:
         UserError: every run ended on its plateau.
     """
-    matrix, left_out = parameters.train, plateaus_of(parameters.train, RUNS)
+    left_out = plateaus_of(parameters.runs, RUNS)
     keys = {plateau.key for plateau in left_out}
-    every = [(d, r, s) for d in matrix.data for r in matrix.recipes for s in matrix.seeds]
-    kept = [run for run in every if run not in keys]
+    kept = [run for run in parameters.runs if run not in keys]
     if not kept:
         raise UserError(
-            f"evaluate: all {len(every)} runs ended on their plateau, so that there is no result: change "
+            f"evaluate: all {len(keys)} runs ended on their plateau, so that there is no result: change "
             "train.optimizer, or raise train.steps, in params.yaml."
         )
     return kept, left_out
 
 
 def metrics_of_run(
-    recipe: str, predictions: pd.DataFrame, proportions: FloatArray, parameters: AllParameters
-) -> dict[str, dict[str, float]]:
+    recipe: str, predictions: pd.DataFrame, proportions: FloatArray, cost: Cost, parameters: AllParameters
+) -> dict[str, dict[str, Any]]:
     """Measure a run, as it is and with its scores post-processed.
 
     Args:
         recipe: of the run.
         predictions: on validation, where post-processors are fitted, and on test, which is measured.
         proportions: of the groups in the training data, [2 n_g].
+        cost: of its training.
         parameters: as params.yaml holds them.
 
     Returns:
-        The recipe, and RECIPE+NAME for each post-processor -> metrics, as `run_metrics` has them.
+        The recipe, and RECIPE+NAME for each post-processor -> what it takes, and metrics as `run_metrics` has
+        them.
 
     Raises:
         UserError: a post-processor cannot be fitted on the validation images.
@@ -189,12 +203,15 @@ def metrics_of_run(
     # group_names has "TARGET=0, Male=0", ... first.
     groups = [name.partition(", ")[2] for name in group_names(parameters.target, protected)]
     measure = partial(run_metrics, predictions, proportions, section.resamples, SEED, protected)
-    measured = {recipe: measure()}
+    needs = parameters.needs_of(recipe)
+    measured = {recipe: what_it_takes(needs, cost) | measure()}
     for name in section.postprocess if recipe in section.postprocess_recipes else []:
         try:
-            measured[f"{recipe}+{name}"] = measure(partial(post_processed, name, groups))
+            metrics = measure(partial(post_processed, name, groups))
         except UserError as error:
             raise UserError(f"params.yaml: evaluate.postprocess with {recipe}: {error}") from error
+        takes = what_it_takes(needs | POSTPROCESSORS[name]().needs, cost)
+        measured[f"{recipe}+{name}"] = takes | metrics
     return measured
 
 
@@ -208,9 +225,11 @@ def main() -> None:
     records, validated = [], []
     with progress("evaluate", len(kept), "runs") as advance:
         for data, recipe, seed in kept:
-            predictions = read_table(RUNS / data / recipe / str(seed) / "predictions.parquet", columns)
+            folder = RUNS / data / recipe / str(seed)
+            predictions = read_table(folder / "predictions.parquet", columns)
+            cost = Cost.read(folder / "cost.json")
             for selection, rows in predictions.groupby("selection", sort=False):
-                measured = metrics_of_run(recipe, rows, counts / counts.sum(), parameters)
+                measured = metrics_of_run(recipe, rows, counts / counts.sum(), cost, parameters)
                 records += [
                     {"data": data, "recipe": name, "seed": seed, "selection": selection} | metrics
                     for name, metrics in measured.items()

@@ -1,5 +1,6 @@
 """The schema of params.yaml as a whole: one section per stage, every key known, every value checked."""
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -10,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from classifiers.finishing.settings import AnyFinishSettings
 from classifiers.measures.parameters import Assess
 from classifiers.networks.parameters import Backbone
 from classifiers.parameters import Label, TrainAttribute
@@ -85,6 +87,17 @@ class Train(Budget):
         return self
 
     @model_validator(mode="after")
+    def _gates_have_exits(self) -> "Train":
+        for name, recipe in self.definitions.items():
+            backbone = self.backbone_of(name).name
+            if recipe.method.name == "occam" and backbone != "occam":
+                raise ValueError(
+                    f"definitions.{name}: the method occam trains exits, and the backbone {backbone} has "
+                    "none: give the recipe backbone: occam"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _shares_of_a_batch_are_images(self) -> "Train":
         for name, recipe in self.definitions.items():
             share = recipe.real_share
@@ -93,6 +106,27 @@ class Train(Budget):
                     f"definitions.{name}.real_share {share} of a batch of {self.batch_size} leaves no real, "
                     "or no synthetic, image in it"
                 )
+        return self
+
+
+class Finish(Parameters):
+    """Says which trained networks are finished, and how: nothing is trained again for it.
+
+    Attributes:
+        recipes: those whose networks are finished, on every data set and with every seed.
+        names: the finishes, keys of `definitions`.
+        definitions: all finishes by name.
+    """
+
+    recipes: list[str]
+    names: list[str] = []
+    definitions: dict[str, AnyFinishSettings]
+
+    @model_validator(mode="after")
+    def _finishes_are_defined(self) -> "Finish":
+        unknown = [name for name in self.names if name not in self.definitions]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not defined: finish.definitions has no such key")
         return self
 
 
@@ -129,6 +163,7 @@ class AllParameters(Parameters):
     complement: Complement
     balance: Balance
     train: Train
+    finish: Finish
     assess: Assess
     evaluate: Evaluate
     export: Export
@@ -139,6 +174,13 @@ class AllParameters(Parameters):
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError("name different attributes: the target, then one protected attribute or more")
         return names
+
+    @model_validator(mode="after")
+    def _finished_networks_are_trained(self) -> "AllParameters":
+        unknown = [recipe for recipe in self.finish.recipes if recipe not in self.train.recipes]
+        if self.finish.names and unknown:
+            raise ValueError(f"finish.recipes has {unknown[0]!r}, which train.recipes does not train")
+        return self
 
     @model_validator(mode="after")
     def _images_have_one_size(self) -> "AllParameters":
@@ -215,11 +257,11 @@ class AllParameters(Parameters):
 
     @model_validator(mode="after")
     def _what_is_post_processed_is_trained(self) -> "AllParameters":
-        unknown = [name for name in self.evaluate.postprocess_recipes if name not in self.train.recipes]
+        unknown = [name for name in self.evaluate.postprocess_recipes if name not in self.recipes]
         if self.evaluate.postprocess and unknown:
             raise ValueError(
-                f"evaluate.postprocess_recipes has {unknown[0]!r}, but train.recipes has not: name recipes "
-                "that are trained"
+                f"evaluate.postprocess_recipes has {unknown[0]!r}, but no such recipe is trained or "
+                "finished: name one of train.recipes"
             )
         return self
 
@@ -237,6 +279,23 @@ class AllParameters(Parameters):
     def n_protected(self) -> int:
         """The number of protected groups: 2^k for k binary attributes."""
         return int(2 ** len(self.protected))
+
+    def needs_of(self, recipe: str) -> frozenset[str]:
+        """Return which protected labels a recipe of `recipes` needs: see `Recipe.needs`."""
+        trained, _, finish = recipe.partition("+")
+        needs = self.train.definitions[trained].needs
+        return needs | self.finish.definitions[finish].needs if finish else needs
+
+    @property
+    def recipes(self) -> list[str]:
+        """All recipes of the tables: those that are trained, then those that are finished, RECIPE+NAME."""
+        finished = [f"{recipe}+{name}" for recipe in self.finish.recipes for name in self.finish.names]
+        return [*self.train.recipes, *finished]
+
+    @property
+    def runs(self) -> list[tuple[str, str, int]]:
+        """All runs of the tables, in their order: data set, recipe and seed."""
+        return list(product(self.train.data, self.recipes, self.train.seeds))
 
 
 def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:

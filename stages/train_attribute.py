@@ -27,8 +27,8 @@ from classifiers.networks.inference import per_image
 from classifiers.selection import average_precision, f1_threshold, worst_group_threshold
 from classifiers.training.loop import Selection, in_one_phase, train_classifier
 from classifiers.training.methods.erm import ERM
-from data.names import SPLITS
 from classifiers.training.samplers import SAMPLERS
+from data.names import SPLITS
 from pipeline.content.arrays import IntArray
 from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.groups import group_names

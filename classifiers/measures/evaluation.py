@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from classifiers import selection
 from classifiers.counts import count_table, group_counts
-from classifiers.measures import metrics
+from classifiers.measures import metrics, parities
 from classifiers.measures.bootstrap import bootstrapped, median_and_deviation
 from classifiers.measures.divergences import kl_scores, kl_scores_published
 from classifiers.measures.expected_counts import expected_count_table
@@ -40,7 +40,8 @@ class Predictions:
 
     Accuracies are those of predictions at 0.5, as in every published table of worst-group accuracy
     (Sagawa et al.). Under other names they are also measured at the threshold that matches the number of
-    positives on validation; the paper's DEO and BA, and the other parities, are measured at that threshold.
+    positives on validation; the paper's DEO and BA, and the other signed parities, are measured at that
+    threshold. Equalised odds, demographic parity and φ are of predictions at 0.5, beside the accuracies.
 
     Attributes:
         targets: true labels, [n] in {0, 1}.
@@ -139,7 +140,7 @@ class Metric(Shown):
 
     measure: Callable[[Sampled], FloatArray] = lambda data: data.half
     of_groups: bool = True
-    table: Literal["accuracies", "matched", "paper", "fairness"] | None = None
+    table: Literal["accuracies", "matched", "paper", "fairness", "at_half"] | None = None
     reweighted: bool = False
 
 
@@ -209,6 +210,20 @@ METRICS = (
            measure=_matched(metrics.average_odds_difference)),
     Metric("disparate_impact", "Disparate impact (ratio)", False, "1", table="fairness",
            measure=_matched(metrics.disparate_impact)),
+    Metric("equalized_odds_difference", "Equalised odds difference", True, "0", table="at_half",
+           measure=_half(parities.equalized_odds_difference)),
+    Metric("demographic_parity_difference", "Demographic parity difference", True, "0", table="at_half",
+           measure=_half(parities.demographic_parity_difference)),
+    Metric("demographic_parity_ratio", "Demographic parity (ratio)", False, "1", table="at_half",
+           measure=_half(parities.demographic_parity_ratio)),
+    Metric("average_odds_difference_at_half", "μ: AOD", True, "0", table="at_half",
+           measure=_half(metrics.average_odds_difference)),
+    Metric("phi", "φ", True, table="at_half", measure=_half(parities.phi)),
+    Metric("phi_feasible", "Feasible", True, measure=_half(parities.feasible)),
+    Metric("phi_statistical_parity", "φ by SPD", True,
+           measure=lambda data: parities.phi(data.half, metrics.statistical_parity_difference)),
+    Metric("phi_equal_opportunity", "φ by EOD", True,
+           measure=lambda data: parities.phi(data.half, metrics.equal_opportunity_difference)),
 )  # fmt: skip
 
 

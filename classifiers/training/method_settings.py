@@ -2,7 +2,7 @@
 
 A new method is a module of `methods`, and here a class of settings that stands in `AnyMethodSettings`,
 which is the registry. Its `build` imports the module, and torch with it, when a training begins: reading
-parameters needs neither.
+parameters needs neither. Its `needs` says which protected labels it needs; `Recipe.needs` joins them.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from classifiers.networks.parameters import BackboneName
 from classifiers.training.phase_settings import AnyPhaseSettings, OnePhase
-from classifiers.training.samplers import SamplerName
+from classifiers.training.samplers import SAMPLERS, SamplerName
 from pipeline.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -254,6 +254,66 @@ class LISASettings(MixingSettings):
         return SelectivePairs(of_size(batch_size), images, n_protected, self.same_target, seed)
 
 
+class DomainAdversarialSettings(MethodSettings):
+    """DANN: features from which a head cannot tell the protected group."""
+
+    needs = frozenset({"training"})
+    name: Literal["domain_adversarial"] = "domain_adversarial"
+    penalty: float = Field(1.0, ge=0)  # λ: how much of the head's gradient, reversed, reaches the network
+    conditional: bool = False  # the head knows the target: what follows from it need not be hidden
+    hidden: int = Field(64, ge=1)  # units of the head
+    own_rate: float = Field(5.0, gt=0)  # learning rate of the head, relative to the network's
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.domain_adversarial import DomainAdversarial
+
+        return DomainAdversarial(context, self.penalty, self.conditional, self.hidden, self.own_rate)
+
+
+class AdversarialDebiasingSettings(MethodSettings):
+    """Adversarial de-biasing: steps that an adversary of the prediction does not profit from."""
+
+    needs = frozenset({"training"})
+    name: Literal["adversarial_debiasing"] = "adversarial_debiasing"
+    # The adversary sees the logit; with equalized_odds the target too.
+    constraint: Literal["demographic_parity", "equalized_odds"] = "equalized_odds"
+    heads: Literal["attributes", "intersections"] = "attributes"  # what the adversary guesses
+    alpha: float = Field(1.0, ge=0)  # α: how much of its gradient is subtracted
+    rising: bool = False  # α rises from 0, with the root of the step
+    projection: bool = True  # subtract what of the step would help the adversary
+    own_rate: float = Field(10.0, gt=0)  # learning rate of the adversary, relative to the network's
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.adversarial_debiasing import AdversarialDebiasing
+
+        return AdversarialDebiasing(
+            context,
+            self.constraint,
+            self.heads,
+            self.alpha,
+            self.rising,
+            self.projection,
+            self.own_rate,
+        )
+
+
+class OccamSettings(MethodSettings):
+    """The losses of the backbone occam: its exits, their gates and their maps."""
+
+    name: Literal["occam"] = "occam"
+    # Accuracy above chance (0: guessing, 1: perfect) from which each exit's gate no longer learns anew.
+    thresholds: list[float] = Field([0.5, 0.6, 0.7], min_length=3, max_length=3)
+    suppression: float = Field(0.1, ge=0)  # weight of the loss of places that should say nothing
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.occam import Occam
+
+        return Occam(context, self.thresholds, self.suppression)
+
+
 AnyMethodSettings = Annotated[
     ERMSettings
     | GroupDROSettings
@@ -265,7 +325,10 @@ AnyMethodSettings = Annotated[
     | SpectralDecouplingSettings
     | AdversarialExamplesSettings
     | MixupSettings
-    | LISASettings,
+    | LISASettings
+    | DomainAdversarialSettings
+    | AdversarialDebiasingSettings
+    | OccamSettings,
     Field(discriminator="name"),
 ]
 
@@ -280,7 +343,12 @@ class Recipe(Parameters):
     weight_decay: float = Field(1e-4, ge=0)
     group_by: Literal["group", "group_and_source"] = "group"  # the source: real or synthetic
     real_share: float | None = Field(None, gt=0, lt=1)  # of real images in a batch; null: as they come
-    last_layer: Literal["none", "validation"] = "none"  # refitted on one half of real validation images
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which protected labels it needs: "training", "validation" to fit on, "prediction"."""
+        grouped = {"training"} if self.group_by == "group_and_source" else set()
+        return frozenset(grouped).union(self.method.needs, self.phases.needs, SAMPLERS[self.sampler].needs)
 
     @model_validator(mode="after")
     def _batches_have_one_meaning(self) -> "Recipe":

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pydantic import BaseModel
 
 from stages.reporting.recommendation import CellFigures, Recommendation
+from stages.shared.costs import Cost
 from stages.shared.datasheet import Datasheet, Summary
 from stages.shared.inversion import InversionMetrics
 from stages.shared.judge_metrics import JudgeMetrics
@@ -386,14 +387,42 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "step, loss": "how far it was; the mean loss since the last row",
                     "separation": "how far apart the classes are held, −1 to 1",
                     "worst_group_accuracy, accuracy": "on validation",
-                    "others": "what the method reports: of Group DRO `q_K`, the weight of each group",
+                    "others": "what the method reports: of Group DRO `q_K`, the weight of each group; of an "
+                    "adversary `adversary_loss`, and `adversary_bound`, the entropy of what it guesses; of "
+                    "OccamNets `exit_J_accuracy`",
                 },
             ),
+            File("cost.json", "What the training cost, in images.", schemas={"": Cost}),
         ),
     ),
     "train_balanced": (
         "A classifier trained on data with synthetic images (DATA is sampled or augmented); the files are "
         "those of `train_real`.",
+        (),
+    ),
+    "finish_real": (
+        "A network of `train_real` that a finish has changed, with half of the validation images.",
+        (
+            NETWORK,
+            File(
+                "card.json",
+                "What it is.",
+                {
+                    "backbone, data, seed": "of the trained network",
+                    "recipe": "the trained network's, a + and the finish",
+                    "finish": "what the finish chose, such as the strength of its regularisation",
+                },
+            ),
+            File(
+                "predictions.parquet",
+                "Scores of the other half of the validation images and of every test image; the columns are "
+                "those of `train_real`, the selection is worst_group_accuracy.",
+            ),
+            File("cost.json", "What the training and the finish cost, in images.", schemas={"": Cost}),
+        ),
+    ),
+    "finish_balanced": (
+        "A network of `train_balanced` that a finish has changed; the files are those of `finish_real`.",
         (),
     ),
     "evaluate": (
@@ -405,6 +434,8 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 {
                     "data, recipe, seed, selection": "which run; RECIPE+NAME: with predictions that the "
                     "post-processor NAME makes of the scores, which have no validation_METRIC",
+                    "needs": "the protected labels that the recipe needs: training, validation, prediction",
+                    "images_forward, images_backward": "what its training cost, as in cost.json",
                     "threshold": "at which as many positives are predicted on validation as there are",
                     "METRIC": "of test; also METRIC_bootstrap_median and METRIC_bootstrap_std. Names that "
                     "end in _count_matched are at that threshold",
@@ -477,6 +508,7 @@ SAME = {
     "label_inverted": "label",
     "complement_inverted": "complement",
     "train_balanced": "train_real",
+    "finish_balanced": "finish_real",
 }
 
 

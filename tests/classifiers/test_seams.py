@@ -296,6 +296,8 @@ def test_a_phase_that_looked_back_resumes_to_the_same_bits(
     now = predict(network, TRAINING.read, len(TRAINING), accelerator)
     assert TRAINING.ids[(now > 0.5) != TRAINING.targets].tolist() != undisturbed.chosen.tolist()
 
+    # The second phase looks at all images once, and its method has two losses.
+    assert whole[2].cost == {"forward": 12 * 16 + len(TRAINING), "backward": 5 * 16 + 7 * 2 * 16}
     last = Looking(fresh=fresh)
     resumed = train_looking(accelerator, checkpoint, last, 3600.0, average)
     assert last.looks == 0

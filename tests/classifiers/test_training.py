@@ -19,10 +19,11 @@ from classifiers.networks.backbones import SmallResNet, new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.networks.parameters import Backbone
+from classifiers.networks.weights import copy_of_weights
 from classifiers.training import loop as classifier_training
 from classifiers.training.batches import Batch, batch_at, shifted
 from classifiers.training.descent import average_in, learning_rate, memory_of
-from classifiers.training.loop import Part, Phase, Trained, copy_of_weights
+from classifiers.training.loop import Part, Phase, Trained
 from classifiers.training.methods.base import LossOfLogits
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
@@ -675,6 +676,7 @@ def train_all_cases(output: str) -> None:
                 "weights": network.state_dict(),
                 "method": method.state_dict(),
                 "history": result.history,
+                "cost": result.cost,
                 "processes": accelerator.num_processes,
             }
         )
@@ -699,6 +701,8 @@ def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_pa
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for case, of_one, of_two in zip(CASES, one, two, strict=True):
         assert (of_one["processes"], of_two["processes"]) == (1, 2)
+        assert of_one["cost"] == of_two["cost"]
+        assert of_one["cost"]["forward"] == 20 * case[2]
         for part in ("weights", "method"):
             for name in of_one[part]:
                 torch.testing.assert_close(

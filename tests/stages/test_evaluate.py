@@ -226,7 +226,8 @@ def test_metrics_json_is_small_and_one_line_a_figure(trained: int) -> None:
     assert "protected_0_calibration_error_Male" not in text
     assert text.count("group_0_n") == 1
     assert ("worst_group_accuracy_Eyeglasses" in text) == (trained == 2)
-    assert text.count("\n") < 10 * (40, 68)[trained - 1]  # of ten cells
+    assert "phi_equal_opportunity" not in text
+    assert text.count("\n") < 10 * (46, 86)[trained - 1]  # of ten cells
     runs = pd.read_parquet("out/evaluation/runs.parquet")
     assert len(runs) == 5 * 2 * 2 * 2  # data, recipes, seeds, selections
     assert ("group_3_accuracy_count_matched_Eyeglasses" in runs) == (trained == 2)
@@ -317,6 +318,8 @@ def test_the_command_takes_several_columns_and_says_what_is_wrong(
     options = ["--resamples", "5", "--protected", "Sex"]
     done = subprocess.run([*command, *options, "Young"], capture_output=True, text=True, check=True)
     assert "gaps by Sex x Young" in done.stdout
+    for name in ("equalized_odds_difference", "demographic_parity_ratio", "phi", "phi_feasible"):
+        assert done.stdout.count(f"│ {name} ") == 3
     failed = subprocess.run([*command, *options, "Age"], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1
