@@ -12,9 +12,11 @@ from pydantic import (
 )
 
 from classifiers.finishing.settings import AnyFinishSettings
-from classifiers.measures.parameters import Assess, Evaluate
+from classifiers.measures.parameters import Assess
 from classifiers.networks.parameters import Backbone
 from classifiers.parameters import Label, TrainAttribute
+from classifiers.postprocessing import POSTPROCESSORS
+from classifiers.postprocessing.base import PostProcessor
 from classifiers.training.method_settings import Recipe
 from classifiers.training.parameters import Budget
 from data.parameters import Balance, Export, Prepare
@@ -29,8 +31,10 @@ from stages.shared.controls import MANIFESTS, REAL, TRAINING_DATA
 if TYPE_CHECKING:
     RealData: TypeAlias = str
     SyntheticData: TypeAlias = str
-else:  # at run time the registry supplies the names
+    PostProcessorName: TypeAlias = str
+else:  # at run time the registries supply the names
     RealData, SyntheticData = Literal[REAL], Literal[tuple(MANIFESTS)]
+    PostProcessorName = Literal[tuple(POSTPROCESSORS)]
 
 
 class Train(Budget):
@@ -125,6 +129,16 @@ class Finish(Parameters):
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not defined: finish.definitions has no such key")
         return self
+
+
+class Evaluate(Parameters):
+    """How the test set is measured."""
+
+    resamples: int = Field(500, ge=1)  # of the bootstrap
+    # Fitted on validation and applied to the scores on test, as RECIPE+NAME; they need the protected
+    # attribute of each image whose label is predicted.
+    postprocess: list[PostProcessorName] = []
+    postprocess_recipes: list[str] = ["erm"]  # whose scores are post-processed
 
 
 class AllParameters(Parameters):
@@ -242,6 +256,16 @@ class AllParameters(Parameters):
             )
         return self
 
+    @model_validator(mode="after")
+    def _what_is_post_processed_is_trained(self) -> "AllParameters":
+        unknown = [name for name in self.evaluate.postprocess_recipes if name not in self.train.recipes]
+        if self.evaluate.postprocess and unknown:
+            raise ValueError(
+                f"evaluate.postprocess_recipes has {unknown[0]!r}, but train.recipes has not: name recipes "
+                "that are trained"
+            )
+        return self
+
     @property
     def target(self) -> str:
         """The target attribute."""
@@ -258,10 +282,13 @@ class AllParameters(Parameters):
         return int(2 ** len(self.protected))
 
     def needs_of(self, recipe: str) -> frozenset[str]:
-        """Return which protected labels a recipe of `recipes` needs: see `Recipe.needs`."""
-        trained, _, finish = recipe.partition("+")
+        """Return which protected labels a recipe needs, with all that is behind a +: see `Recipe.needs`."""
+        trained, *steps = recipe.split("+")
         needs = self.train.definitions[trained].needs
-        return needs | self.finish.definitions[finish].needs if finish else needs
+        for step in steps:
+            finish = self.finish.definitions.get(step)
+            needs |= PostProcessor.needs if finish is None else finish.needs
+        return needs
 
     @property
     def recipes(self) -> list[str]:

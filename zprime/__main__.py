@@ -57,6 +57,7 @@ COMMANDS = {
         (
             "zprime evaluate predictions.csv --protected Male",
             "zprime evaluate predictions.csv --protected Male Young --proportions labels.csv",
+            "zprime evaluate test.csv --protected sex --fit-on validation.csv --postprocess reject_option",
         ),
         in_project=False,
     ),

@@ -7,7 +7,7 @@ import pandas as pd
 
 from classifiers.measures.parities import EPSILON
 from pipeline.content.groups import group_names
-from stages.reporting.choices import BASELINE, SELECTION, cells_of, chosen_recipes
+from stages.reporting.choices import BASELINE, SELECTION, candidates_of, cells_of, chosen_recipes
 from stages.reporting.columns import (
     ACCURACIES,
     AT_HALF,
@@ -87,17 +87,31 @@ def runs_table(
     Returns:
         the table.
     """
-    chosen, columns = chosen_recipes(runs), [*columns, *takes_columns()]
+    chosen, candidates = chosen_recipes(runs), cells_of(candidates_of(runs))
+    columns = [*columns, *takes_columns()]
     cells = [cell for cell in cells_of(runs) if shown(*cell)]
+    post_processed = list(dict.fromkeys(cell[1] for cell in cells if cell not in candidates))
     return Table(
         title,
-        caption,
+        f"{caption}{post_processing_note(post_processed)}",
         ["Trained on", "Recipe", *(column.heading for column in columns)],
         [[d, Cell(r, look="code"), *(column.cell(runs, d, r) for column in columns)] for d, r in cells],
         labels=2,
         chosen=[k for k, (data, recipe) in enumerate(cells) if chosen[data] == recipe],
         parts=parts,
         stacked=stacked,
+    )
+
+
+def post_processing_note(recipes: Sequence[str]) -> str:
+    """Say what recipes with post-processed scores need; "" if there are none."""
+    if not recipes:
+        return ""
+    names = ", ".join(f"`{recipe}`" for recipe in recipes)
+    return (
+        f" Not comparable with the others: {names}, scores that a post-processor turned into expected "
+        "predictions, needs the protected attribute of every image that it predicts. It is fitted on "
+        "validation and never chosen."
     )
 
 

@@ -32,6 +32,7 @@ from stages.reporting.choices import (
     BASELINE,
     CHOICE,
     SELECTION,
+    candidates_of,
     chosen_recipes,
     gap_of,
     summary_table,
@@ -173,7 +174,7 @@ def read_runs(parameters: AllParameters) -> pd.DataFrame:
                 f"results: no run on the {data} data: list it in train.real_data and run `dvc repro`."
             )
     if set(parameters.runs) - {plateau.key for plateau in left_out} != set(
-        runs[["data", "recipe", "seed"]].itertuples(index=False, name=None)
+        candidates_of(runs)[["data", "recipe", "seed"]].itertuples(index=False, name=None)
     ):
         raise UserError(
             f"results: {EVALUATION} has not the runs that {PARAMETERS_FILE} asks for: run `dvc repro`, or "

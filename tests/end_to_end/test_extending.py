@@ -188,6 +188,18 @@ def test_a_method_a_control_and_a_metric_are_in_the_results(extended: Path) -> N
     assert "left out until it is as small as the smallest" in page
 
 
+def test_a_post_processor_is_fitted_on_validation_and_measured_on_test(extended: Path) -> None:
+    cell = json.loads((extended / "metrics.json").read_text())["original"]["erm+equal_rates"]
+    table = pd.read_parquet(extended / "out/runs/original/erm/0/predictions.parquet")
+    rows = table.query("selection == 'worst_group_accuracy'")
+    validation, test = (rows[rows["split"] == split] for split in ("validation", "test"))
+    share = 1 - validation["target"].mean()
+    thresholds = {red: np.quantile(of["score"], share) for red, of in validation.groupby("Red")}
+    right = (test["score"] >= test["Red"].map(thresholds)) == (test["target"] == 1)
+
+    assert cell["accuracy"]["mean"] == pytest.approx(right.mean(), abs=1e-6)
+
+
 def test_an_export_has_every_image(extended: Path) -> None:
     manifest = pd.read_parquet(extended / "out/balanced/manifest.parquet")
     files = [np.load(path) for path in sorted((extended / "out/export/npz").glob("balanced-train-*.npz"))]
