@@ -22,7 +22,7 @@ import pytest
 from distributed import LocalCluster
 
 from pipeline.content.files import sha256_of_file
-from tests.end_to_end.running import checked, edit
+from tests.end_to_end.running import edit, reproduce
 from tests.support import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -197,7 +197,7 @@ def check_kills(project: Path, stage: str, workers: int) -> None:
     if worth_a_kill == "records/*.json":
         assert kept
     killed = time.time()
-    checked(project, "dvc", "repro", "--single-item", "--force", stage)
+    reproduce(project, "--single-item", "--force", stage)
     assert content_of(project / output) == undisturbed
     for path in (project / output).rglob("*"):
         if path.name in kept:
@@ -229,10 +229,10 @@ def test_a_killed_stage_on_two_workers_ends_as_an_undisturbed_one(project: Path)
 def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -> None:
     """Twice in a run, at random moments; what was committed before is not made again."""
     output, chance = project / "out/synthetic/z", random.Random("workers")
-    command = ["dvc", "repro", "--single-item", "--force", "synthesize@z"]
+    arguments = ["--single-item", "--force", "synthesize@z"]
     edit(project, "synthesize", shard_size=4)
     try:
-        checked(project, *command)
+        reproduce(project, *arguments)
         undisturbed = content_of(output)
         shards = len(list(output.glob("*.h5")))
         with patch.dict(os.environ), LocalCluster(  # which leaves its workers' threads in the environment
@@ -241,7 +241,7 @@ def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -
         ) as cluster:  # fmt: skip
             edit(project, "cluster", mode="scheduler", address=cluster.scheduler_address)
             process = subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=project, env=environment(project)
+                [sys.executable, "-m", "dvc", "repro", *arguments], cwd=project, env=environment(project)
             )
             kept: dict[str, int] = {}
             for worker, share in enumerate((chance.uniform(0.0, 0.3), chance.uniform(0.4, 0.7))):
@@ -259,7 +259,7 @@ def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -
     found = {path.name: path.stat().st_ino for path in output.rglob("*") if path.name in kept}
     assert found == kept
     assert not list(project.rglob("*.tmp"))
-    checked(project, *command)  # as the other tests find it
+    reproduce(project, *arguments)  # as the other tests find it
 
 
 def test_two_runs_of_a_stage_never_write_at_once(project: Path) -> None:
