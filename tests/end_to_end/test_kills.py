@@ -23,7 +23,7 @@ from distributed import LocalCluster
 
 from pipeline.content.files import sha256_of_file
 from tests.end_to_end.running import edit, reproduce
-from tests.support import environment
+from tests.support import ForkedPython, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -266,11 +266,8 @@ def test_two_runs_of_a_stage_never_write_at_once(project: Path) -> None:
     """Two at the same time: one of them does the work, the other waits or says that it cannot."""
     undisturbed, index = content_of(project / "out/synthetic/z"), project / "out/synthetic/z/index.json"
     before = index.stat().st_mtime_ns
-    command = [sys.executable, "-m", "stages.synthesize", "z"]
-    both = [
-        subprocess.Popen(command, cwd=project, env=environment(project), stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    command = ("-m", "stages.synthesize", "z")
+    both = [ForkedPython(*command, cwd=project, env=environment(project)) for _ in range(2)]
     for process in both:
         _, complaint = process.communicate(timeout=600)
         assert process.returncode == 0 or "is being written by process" in complaint, complaint
