@@ -13,7 +13,6 @@ import pandas as pd
 
 from classifiers.counts import group_counts
 from classifiers.measures.evaluation import rounded, run_metrics
-from classifiers.postprocessing import POSTPROCESSORS
 from classifiers.postprocessing.applying import post_processed
 from pipeline.content.arrays import FloatArray
 from pipeline.content.files import committed, write_json
@@ -181,20 +180,18 @@ def runs_that_count(parameters: AllParameters) -> tuple[list[tuple[str, str, int
 
 
 def metrics_of_run(
-    recipe: str, predictions: pd.DataFrame, proportions: FloatArray, cost: Cost, parameters: AllParameters
-) -> dict[str, dict[str, Any]]:
+    recipe: str, predictions: pd.DataFrame, proportions: FloatArray, parameters: AllParameters
+) -> dict[str, dict[str, float]]:
     """Measure a run, as it is and with its scores post-processed.
 
     Args:
         recipe: of the run.
         predictions: on validation, where post-processors are fitted, and on test, which is measured.
         proportions: of the groups in the training data, [2 n_g].
-        cost: of its training.
         parameters: as params.yaml holds them.
 
     Returns:
-        The recipe, and RECIPE+NAME for each post-processor -> what it takes, and metrics as `run_metrics` has
-        them.
+        The recipe, and RECIPE+NAME for each post-processor -> metrics, as `run_metrics` has them.
 
     Raises:
         UserError: a post-processor cannot be fitted on the validation images.
@@ -203,15 +200,12 @@ def metrics_of_run(
     # group_names has "TARGET=0, Male=0", ... first.
     groups = [name.partition(", ")[2] for name in group_names(parameters.target, protected)]
     measure = partial(run_metrics, predictions, proportions, section.resamples, SEED, protected)
-    needs = parameters.needs_of(recipe)
-    measured = {recipe: what_it_takes(needs, cost) | measure()}
+    measured = {recipe: measure()}
     for name in section.postprocess if recipe in section.postprocess_recipes else []:
         try:
-            metrics = measure(partial(post_processed, name, groups))
+            measured[f"{recipe}+{name}"] = measure(partial(post_processed, name, groups))
         except UserError as error:
             raise UserError(f"params.yaml: evaluate.postprocess with {recipe}: {error}") from error
-        takes = what_it_takes(needs | POSTPROCESSORS[name]().needs, cost)
-        measured[f"{recipe}+{name}"] = takes | metrics
     return measured
 
 
@@ -229,9 +223,11 @@ def main() -> None:
             predictions = read_table(folder / "predictions.parquet", columns)
             cost = Cost.read(folder / "cost.json")
             for selection, rows in predictions.groupby("selection", sort=False):
-                measured = metrics_of_run(recipe, rows, counts / counts.sum(), cost, parameters)
+                measured = metrics_of_run(recipe, rows, counts / counts.sum(), parameters)
                 records += [
-                    {"data": data, "recipe": name, "seed": seed, "selection": selection} | metrics
+                    {"data": data, "recipe": name, "seed": seed, "selection": selection}
+                    | what_it_takes(parameters.needs_of(name), cost)
+                    | metrics
                     for name, metrics in measured.items()
                 ]
                 if selection == SELECTION:

@@ -55,7 +55,7 @@ def main() -> None:
     columns: dict[str, FloatArray] = {}
     for name in parameters.protected:
         missing: NDArray[np.bool_] = labels[name].to_numpy() == UNKNOWN
-        share: FloatArray = labels[name].eq(1).astype(np.float64).to_numpy()
+        share: FloatArray = np.asarray(labels[name] == 1, dtype=np.float64)
         if missing.any():
             share[missing] = probabilities(name, labels["id"][missing], parameters.runtime)
             print(f"fill_labels: {name} is predicted for {missing.sum():,} of {len(labels):,} images")

@@ -16,6 +16,7 @@ from classifiers.measures.parameters import Assess
 from classifiers.networks.parameters import Backbone
 from classifiers.parameters import Label, TrainAttribute
 from classifiers.postprocessing import POSTPROCESSORS
+from classifiers.postprocessing.base import PostProcessor
 from classifiers.training.method_settings import Recipe
 from classifiers.training.parameters import Budget
 from data.parameters import Balance, Export, Prepare
@@ -281,10 +282,13 @@ class AllParameters(Parameters):
         return int(2 ** len(self.protected))
 
     def needs_of(self, recipe: str) -> frozenset[str]:
-        """Return which protected labels a recipe of `recipes` needs: see `Recipe.needs`."""
-        trained, _, finish = recipe.partition("+")
+        """Return which protected labels a recipe needs, with all that is behind a +: see `Recipe.needs`."""
+        trained, *steps = recipe.split("+")
         needs = self.train.definitions[trained].needs
-        return needs | self.finish.definitions[finish].needs if finish else needs
+        for step in steps:
+            finish = self.finish.definitions.get(step)
+            needs |= PostProcessor.needs if finish is None else finish.needs
+        return needs
 
     @property
     def recipes(self) -> list[str]:

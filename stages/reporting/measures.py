@@ -87,8 +87,8 @@ def runs_table(
     Returns:
         the table.
     """
-    chosen, columns = chosen_recipes(runs), [*columns, *takes_columns()]
-    candidates = cells_of(candidates_of(runs))
+    chosen, candidates = chosen_recipes(runs), cells_of(candidates_of(runs))
+    columns = [*columns, *takes_columns()]
     cells = [cell for cell in cells_of(runs) if shown(*cell)]
     post_processed = list(dict.fromkeys(cell[1] for cell in cells if cell not in candidates))
     return Table(

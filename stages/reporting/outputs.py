@@ -432,8 +432,8 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "runs.parquet",
                 "A row for each run and selection of weights.",
                 {
-                    "data, recipe, seed, selection": "which run; RECIPE+NAME: with predictions that the "
-                    "post-processor NAME makes of the scores, which have no validation_METRIC",
+                    "data, recipe, seed, selection": "which run; RECIPE+NAME: finished, or post-processed "
+                    "by NAME, which has no validation_METRIC",
                     "needs": "the protected labels that the recipe needs: training, validation, prediction",
                     "images_forward, images_backward": "what its training cost, as in cost.json",
                     "threshold": "at which as many positives are predicted on validation as there are",

@@ -67,8 +67,6 @@ def family_of(recipe: str, needs: str, definitions: Mapping[str, "Recipe"]) -> s
     if recipe not in definitions:
         return SCORES if "prediction" in needs.split() else AFTER
     definition = definitions[recipe]
-    if definition.last_layer != "none":
-        return AFTER
     if definition.method.name != "erm":
         return LOSS
     if definition.backbone is not None:

@@ -1,10 +1,7 @@
 """Classifier training: the learning rate, phases, a toy problem solved, exact resumption."""
 
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +47,7 @@ from tests.classifiers.toys import (
     train_in_phases,
     trained,
 )
-from tests.support import PROJECT, ForkedPython
+from tests.support import ForkedPython, run_in_two
 
 
 @pytest.fixture
@@ -685,19 +682,13 @@ def train_all_cases(output: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_path):
+def test_two_processes_train_the_same_weights_as_one(tmp_path):
     """Batches are odd, or have fewer images than processes, or a group on one process alone.
 
     The learning rate keeps rounding errors small; at 0.05 some seeds multiply them.
     """
     train_all_cases(str(tmp_path / "one.pt"))
-    script = tmp_path / "script.py"
-    script.write_text(training_script(train_all_cases, str(tmp_path / "two.pt")))
-    # On CPUs too: with --cpu it would start one process.
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    subprocess.run([*launcher, *options, str(script)], cwd=PROJECT, env=environment, check=True)
+    run_in_two("-c", training_script(train_all_cases, str(tmp_path / "two.pt")))
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for case, of_one, of_two in zip(CASES, one, two, strict=True):
         assert (of_one["processes"], of_two["processes"]) == (1, 2)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -144,7 +143,10 @@ def test_the_code_of_the_page_is_in_the_projects_style(extended: Path) -> None:
 
 def test_no_stage_has_to_list_what_was_added(extended: Path) -> None:
     test = "test_an_entry_lists_every_module_that_its_stage_can_run_and_no_other"
-    checked(extended, sys.executable, "-m", "pytest", f"tests/stages/test_declaration.py::{test}")
+    arguments = ("-m", "pytest", "-p", "no:cacheprovider", f"tests/stages/test_declaration.py::{test}")
+    done = run_python(*arguments, cwd=extended, env=environment(extended))
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
 
 
 def test_a_dataset_and_a_generator_are_used(extended: Path) -> None:

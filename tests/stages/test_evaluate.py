@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from pipeline.errors import UserError
 from stages import evaluate
 from stages.evaluate import nested_metrics, one_line_each
 from tests.stages.evaluated import make_trained, read_metrics
+from tests.support import run_python
 from zprime import evaluate as evaluate_predictions
 
 PROPORTIONS = np.array([0.4, 0.4, 0.15, 0.05])
@@ -314,13 +313,13 @@ def test_the_command_takes_several_columns_and_says_what_is_wrong(
     elsewhere: pd.DataFrame, tmp_path: Path
 ) -> None:
     elsewhere.rename(columns={"score": "scores"}).to_csv(tmp_path / "theirs.csv", index=False)
-    command = [sys.executable, "-m", "zprime.evaluate", str(tmp_path / "theirs.csv")]
-    options = ["--resamples", "5", "--protected", "Sex"]
-    done = subprocess.run([*command, *options, "Young"], capture_output=True, text=True, check=True)
+    command = ("-m", "zprime.evaluate", tmp_path / "theirs.csv", "--resamples", "5", "--protected", "Sex")
+    done = run_python(*command, "Young")
+    assert done.returncode == 0, done.stderr
     assert "gaps by Sex x Young" in done.stdout
     for name in ("equalized_odds_difference", "demographic_parity_ratio", "phi", "phi_feasible"):
         assert done.stdout.count(f"│ {name} ") == 3
-    failed = subprocess.run([*command, *options, "Age"], capture_output=True, text=True, check=False)
+    failed = run_python(*command, "Age")
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1
     assert "has no column 'Age'" in failed.stderr
