@@ -151,13 +151,12 @@ def runs_that_count(parameters: AllParameters) -> tuple[list[tuple[str, str, int
     Raises:
         UserError: every run ended on its plateau.
     """
-    matrix, left_out = parameters.train, plateaus_of(parameters.train, RUNS)
+    left_out = plateaus_of(parameters.runs, RUNS)
     keys = {plateau.key for plateau in left_out}
-    every = [(d, r, s) for d in matrix.data for r in matrix.recipes for s in matrix.seeds]
-    kept = [run for run in every if run not in keys]
+    kept = [run for run in parameters.runs if run not in keys]
     if not kept:
         raise UserError(
-            f"evaluate: all {len(every)} runs ended on their plateau, so that there is no result: change "
+            f"evaluate: all {len(keys)} runs ended on their plateau, so that there is no result: change "
             "train.optimizer, or raise train.steps, in params.yaml."
         )
     return kept, left_out

@@ -1,5 +1,6 @@
 """The schema of params.yaml as a whole: one section per stage, every key known, every value checked."""
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -10,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from classifiers.finishing.settings import AnyFinishSettings
 from classifiers.measures.parameters import Assess, Evaluate
 from classifiers.networks.parameters import Backbone
 from classifiers.parameters import Label, TrainAttribute
@@ -38,6 +40,9 @@ class Train(Budget):
         real_data: the data sets of real images alone.
         balanced_data: the data sets with synthetic images.
         recipes: the recipes to train, keys of `definitions`.
+        missing_labels: what becomes of training images whose protected label is missing: predicted (the most
+            likely group is taken for the truth), left_out (of all that a recipe does with groups), soft (an
+            image counts for each group as likely as it is of it, where the method can do that).
         seeds: each recipe is trained once with each seed, which draws weights and batches.
         definitions: all recipes by name.
     """
@@ -47,6 +52,7 @@ class Train(Budget):
     recipes: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     definitions: dict[str, Recipe]
+    missing_labels: Literal["predicted", "left_out", "soft"] = "predicted"
 
     @property
     def budget(self) -> Budget:
@@ -78,6 +84,17 @@ class Train(Budget):
         return self
 
     @model_validator(mode="after")
+    def _gates_have_exits(self) -> "Train":
+        for name, recipe in self.definitions.items():
+            backbone = self.backbone_of(name).name
+            if recipe.method.name == "occam" and backbone != "occam":
+                raise ValueError(
+                    f"definitions.{name}: the method occam trains exits, and the backbone {backbone} has "
+                    "none: give the recipe backbone: occam"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _shares_of_a_batch_are_images(self) -> "Train":
         for name, recipe in self.definitions.items():
             share = recipe.real_share
@@ -86,6 +103,27 @@ class Train(Budget):
                     f"definitions.{name}.real_share {share} of a batch of {self.batch_size} leaves no real, "
                     "or no synthetic, image in it"
                 )
+        return self
+
+
+class Finish(Parameters):
+    """Says which trained networks are finished, and how: nothing is trained again for it.
+
+    Attributes:
+        recipes: those whose networks are finished, on every data set and with every seed.
+        names: the finishes, keys of `definitions`.
+        definitions: all finishes by name.
+    """
+
+    recipes: list[str]
+    names: list[str] = []
+    definitions: dict[str, AnyFinishSettings]
+
+    @model_validator(mode="after")
+    def _finishes_are_defined(self) -> "Finish":
+        unknown = [name for name in self.names if name not in self.definitions]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not defined: finish.definitions has no such key")
         return self
 
 
@@ -112,6 +150,7 @@ class AllParameters(Parameters):
     complement: Complement
     balance: Balance
     train: Train
+    finish: Finish
     assess: Assess
     evaluate: Evaluate
     export: Export
@@ -122,6 +161,13 @@ class AllParameters(Parameters):
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError("name different attributes: the target, then one protected attribute or more")
         return names
+
+    @model_validator(mode="after")
+    def _finished_networks_are_trained(self) -> "AllParameters":
+        unknown = [recipe for recipe in self.finish.recipes if recipe not in self.train.recipes]
+        if self.finish.names and unknown:
+            raise ValueError(f"finish.recipes has {unknown[0]!r}, which train.recipes does not train")
+        return self
 
     @model_validator(mode="after")
     def _images_have_one_size(self) -> "AllParameters":
@@ -210,6 +256,17 @@ class AllParameters(Parameters):
     def n_protected(self) -> int:
         """The number of protected groups: 2^k for k binary attributes."""
         return int(2 ** len(self.protected))
+
+    @property
+    def recipes(self) -> list[str]:
+        """All recipes of the tables: those that are trained, then those that are finished, RECIPE+NAME."""
+        finished = [f"{recipe}+{name}" for recipe in self.finish.recipes for name in self.finish.names]
+        return [*self.train.recipes, *finished]
+
+    @property
+    def runs(self) -> list[tuple[str, str, int]]:
+        """All runs of the tables, in their order: data set, recipe and seed."""
+        return list(product(self.train.data, self.recipes, self.train.seeds))
 
 
 def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:

@@ -18,7 +18,8 @@ from pipeline.content.tables import join_by_id, read_table
 from pipeline.content.trust import worst_level
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
-from stages.reporting import figures, measures, pictures, steps, trust, words
+from stages.reporting import adversaries, figures, measures, pictures, steps, trust, words
+from stages.reporting.adversaries import LOSS
 from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_deviation, seeds_of
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
@@ -177,6 +178,11 @@ def training_figures(
     return drawn | ({"group_weights": figures.group_weights_figure(robust, names)} if len(robust) else {})
 
 
+def adversary_figure(histories: pd.DataFrame) -> dict[str, bytes]:
+    """Draw the losses of adversaries by the figure's name; empty if no recipe has one."""
+    return {"adversaries": adversaries.losses_figure(histories)} if LOSS in histories else {}
+
+
 def read_histories(parameters: AllParameters) -> pd.DataFrame:
     """Read the training histories of all runs, of those that ended on their plateau too.
 
@@ -315,6 +321,7 @@ def main() -> None:
         "synthetic_scores": figures.synthetic_scores(synthetic, thresholds),
         **generator_losses(),
         **training_figures(histories, parameters, names),
+        **adversary_figure(histories),
         **score_figure(scores, parameters, names, recipe),
     }
     sizes = {data: summary.images for data, summary in summaries.items()}
@@ -354,6 +361,7 @@ def main() -> None:
             real=pictures.real_pictures(parameters),
             figures={name: pictures.data_uri("svg+xml", svg) for name, svg in drawn.items()},
             train=matrix,
+            finishes=parameters.finish.names,
             versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             parameters=yaml.safe_dump(
                 without_folders(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
+from classifiers.networks.weights import copy_of_weights
 from classifiers.training.batches import batch_at
 from classifiers.training.descent import average_in, descend, learning_rate, memory_of, new_optimizer
 from classifiers.training.methods.base import Method
@@ -265,8 +266,3 @@ def _separation(sums: Tensor) -> float:
     """Compute the separation (see `Trained`) from the sums of `descend`."""
     _, positive, positives, negative, negatives = sums.tolist()
     return positive / positives - negative / negatives if positives and negatives else 0.0
-
-
-def copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Copy the network's state_dict to the CPU."""
-    return {name: copy.deepcopy(tensor.detach().cpu()) for name, tensor in network.state_dict().items()}

@@ -152,12 +152,12 @@ class SamplerKind:
 
     def strata(self, images: LabelledImages) -> IntArray:
         """Return each image's stratum, [N]: `NO_STRATUM` where a group is wanted that is not known."""
-        known = np.ones(len(images), dtype=np.bool_) if images.known is None else images.known
         if self.parts_by == "class":
             return images.targets
-        if self.parts_by == "nothing" or not known.any():
+        has_group = images.has_group
+        if self.parts_by == "nothing" or not has_group.any():
             return np.zeros(len(images), dtype=np.int64)
-        return np.where(known, images.groups, NO_STRATUM)
+        return np.where(has_group, images.groups, NO_STRATUM)
 
 
 SAMPLERS: dict[SamplerName, SamplerKind] = {

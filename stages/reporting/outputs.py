@@ -114,7 +114,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 {
                     "id": "of the image",
                     "split": "train, validation or test; oracle and judge where the source has them",
-                    "NAME": "of each attribute that the source has: 0 or 1",
+                    "NAME": "of each attribute that the source has: 0 or 1; -1 where the label is missing",
                 },
             ),
             File(
@@ -126,6 +126,23 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "summary.json",
                 "How many images there are.",
                 {"images, bad_images": "in all", "groups": "split → group → images"},
+            ),
+        ),
+    ),
+    "fill_labels": (
+        "The labels of the real images without a gap.",
+        (
+            File(
+                "labels.parquet",
+                "Every image's labels; missing ones are predicted.",
+                {
+                    "id": "of the image",
+                    "split": "as in `prepare`'s table",
+                    "NAME": "of each of `attributes`: 0 or 1, the more likely one where it is missing",
+                    "NAME_probability": "of each protected attribute: how likely it is 1; 0 or 1 where it is "
+                    "known",
+                    "known": "whether no protected label of the image is predicted",
+                },
             ),
         ),
     ),
@@ -369,7 +386,9 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "step, loss": "how far it was; the mean loss since the last row",
                     "separation": "how far apart the classes are held, −1 to 1",
                     "worst_group_accuracy, accuracy": "on validation",
-                    "others": "what the method reports: of Group DRO `q_K`, the weight of each group",
+                    "others": "what the method reports: of Group DRO `q_K`, the weight of each group; of an "
+                    "adversary `adversary_loss`, and `adversary_bound`, the entropy of what it guesses; of "
+                    "OccamNets `exit_J_accuracy`",
                 },
             ),
         ),
@@ -377,6 +396,30 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
     "train_balanced": (
         "A classifier trained on data with synthetic images (DATA is sampled or augmented); the files are "
         "those of `train_real`.",
+        (),
+    ),
+    "finish_real": (
+        "A network of `train_real` that a finish has changed, with half of the validation images.",
+        (
+            NETWORK,
+            File(
+                "card.json",
+                "What it is.",
+                {
+                    "backbone, data, seed": "of the trained network",
+                    "recipe": "the trained network's, a + and the finish",
+                    "finish": "what the finish chose, such as the strength of its regularisation",
+                },
+            ),
+            File(
+                "predictions.parquet",
+                "Scores of the other half of the validation images and of every test image; the columns are "
+                "those of `train_real`, the selection is worst_group_accuracy.",
+            ),
+        ),
+    ),
+    "finish_balanced": (
+        "A network of `train_balanced` that a finish has changed; the files are those of `finish_real`.",
         (),
     ),
     "evaluate": (
@@ -459,6 +502,7 @@ SAME = {
     "label_inverted": "label",
     "complement_inverted": "complement",
     "train_balanced": "train_real",
+    "finish_balanced": "finish_real",
 }
 
 

@@ -5,13 +5,12 @@ out/evaluation/plateaus.json, which the pages read.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.content.files import write_json
 from pipeline.content.trust import read_judgements
-from stages.parameters import Train
 
 PLATEAUS = "plateaus.json"  # in out/evaluation
 
@@ -36,24 +35,22 @@ class Plateau:
         return self.data, self.recipe, self.seed
 
 
-def plateaus_of(matrix: Train, runs: Path) -> list[Plateau]:
-    """Find the runs of the matrix that are judged useless.
+def plateaus_of(runs: Iterable[tuple[str, str, int]], folder: Path) -> list[Plateau]:
+    """Find the runs that are judged useless.
 
     Args:
-        matrix: `train` of params.yaml.
-        runs: the folder of DATA/RECIPE/SEED/.
+        runs: data set, recipe and seed of each.
+        folder: of DATA/RECIPE/SEED/.
 
     Returns:
-        the runs in the order of the matrix.
+        those that are useless, in the same order.
     """
     found = []
-    for data in matrix.data:
-        for recipe in matrix.recipes:
-            for seed in matrix.seeds:
-                judgements = read_judgements(runs / data / recipe / str(seed))
-                useless = [judgement for judgement in judgements if judgement.level == "useless"]
-                if useless:
-                    found.append(Plateau(data, recipe, seed, useless[0].sentence))
+    for data, recipe, seed in runs:
+        judgements = read_judgements(folder / data / recipe / str(seed))
+        useless = [judgement for judgement in judgements if judgement.level == "useless"]
+        if useless:
+            found.append(Plateau(data, recipe, seed, useless[0].sentence))
     return found
 
 

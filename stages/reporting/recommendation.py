@@ -34,8 +34,8 @@ class CellFigures(Choice):
 
     Attributes:
         seeds: of the runs that count; one that ended on its plateau does not.
-        images: how many validation images each run predicts, the fewest of any run: a recipe that refits the
-            last layer on one half of validation is measured on the other half.
+        images: how many validation images each run predicts, the fewest of any run: a finish, which
+            may have been fitted on one half of validation, is measured on the other half.
         validation_worst_group_accuracy: mean over the seeds, in [0, 1].
         std: standard deviation of that mean, by the validation images and by the seeds.
         probability_of_being_best: among all cells here; they sum to 1.

@@ -161,7 +161,7 @@ def read_runs(parameters: AllParameters) -> pd.DataFrame:
         UserError: the runs are of other parameters, or there are none on the original or augmented data.
     """
     runs = read_table(EVALUATION / "runs.parquet", ("data", "recipe", "seed", "selection", SELECTION, CHOICE))
-    train, left_out = parameters.train, read_plateaus(EVALUATION)
+    left_out = read_plateaus(EVALUATION)
     for data in ("original", "augmented"):
         if data in {plateau.data for plateau in left_out} - set(runs["data"]):
             raise UserError(
@@ -172,8 +172,7 @@ def read_runs(parameters: AllParameters) -> pd.DataFrame:
             raise UserError(
                 f"results: no run on the {data} data: list it in train.real_data and run `dvc repro`."
             )
-    wanted = {(d, recipe, seed) for d in train.data for recipe in train.recipes for seed in train.seeds}
-    if wanted - {plateau.key for plateau in left_out} != set(
+    if set(parameters.runs) - {plateau.key for plateau in left_out} != set(
         runs[["data", "recipe", "seed"]].itertuples(index=False, name=None)
     ):
         raise UserError(

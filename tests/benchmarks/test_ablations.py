@@ -289,7 +289,8 @@ def test_what_is_measured_is_not_measured_again_unless_it_is_named(
     [
         ({}, False),
         ({"runtime.device": "cpu", "evaluate.resamples": 7, "train.real_data": ["original"]}, False),
-        ({"train.definitions.last_layer.weight_decay": 0.5, "train.seeds": [9]}, False),
+        ({"train.definitions.half_real.weight_decay": 0.5, "train.seeds": [9]}, False),
+        ({"finish.names": ["dfr"], "finish.definitions.afr.steps": 9}, False),
         ({"train.definitions.erm.weight_decay": 0.5}, True),
         ({"complement.per_group": 10}, True),
     ],

@@ -15,7 +15,8 @@ import torch
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
-from classifiers.training.loop import copy_of_weights, train_classifier
+from classifiers.networks.weights import copy_of_weights
+from classifiers.training.loop import train_classifier
 from classifiers.training.method_settings import ERMSettings, GroupDROSettings, Recipe
 from classifiers.training.parameters import Optimizer, Training
 from classifiers.training.recipes import Facts, phases_of

@@ -19,10 +19,11 @@ from classifiers.networks.backbones import SmallResNet, new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.networks.parameters import Backbone
+from classifiers.networks.weights import copy_of_weights
 from classifiers.training import loop as classifier_training
 from classifiers.training.batches import Batch, batch_at, shifted
 from classifiers.training.descent import average_in, learning_rate, memory_of
-from classifiers.training.loop import Part, Phase, Trained, copy_of_weights
+from classifiers.training.loop import Part, Phase, Trained
 from classifiers.training.methods.base import LossOfLogits
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO

@@ -13,10 +13,11 @@ from torch import nn
 
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
-from classifiers.networks.parameters import Backbone
+from classifiers.networks.parameters import Backbone, BackboneName
 from classifiers.training import loop as classifier_training
 from classifiers.training.batches import Batch
 from classifiers.training.loop import Trained, in_one_phase
+from classifiers.training.methods.adversarial_debiasing import AdversarialDebiasing
 from classifiers.training.methods.base import (
     Context,
     Gradients,
@@ -25,8 +26,10 @@ from classifiers.training.methods.base import (
     SumOverProcesses,
     one_process,
 )
+from classifiers.training.methods.domain_adversarial import DomainAdversarial
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
+from classifiers.training.methods.occam import Occam
 from classifiers.training.parameters import Optimizer, Training
 from pipeline.content.resumable import Session
 
@@ -175,10 +178,20 @@ class Opposed(Method):
         return {"scale": self.scale.item()}
 
 
+def toy_context(counts: list[int], total: SumOverProcesses) -> Context:
+    """Return the facts of a phase with the toy network, of 8 channels and so 32 features."""
+    return context_of(counts, feature_size=32, total=total)
+
+
 METHODS: dict[str, Callable[[list[int], SumOverProcesses], Method]] = {
     "erm": lambda counts, total: ERM(total),
     "group_dro": lambda counts, total: GroupDRO(counts, step_size=0.5, total=total),
     "opposed": lambda counts, total: Opposed(total),
+    "dann": lambda counts, total: DomainAdversarial(toy_context(counts, total), conditional=True),
+    "adversarial": lambda counts, total: AdversarialDebiasing(
+        toy_context(counts, total), heads="intersections", rising=True
+    ),
+    "occam": lambda counts, total: Occam(toy_context(counts, total), thresholds=(0.0, 0.1, 0.2)),
 }
 
 
@@ -188,8 +201,9 @@ def new_method(name: str, images: LabelledImages = TRAINING, total: SumOverProce
 
 
 def trained(accelerator, checkpoint, method=None, training=TRAINING, checkpoint_seconds=3600.0, **changes):
-    network = new_backbone(Backbone(width=8), seed=0)
     method = method or ERM()
+    backbone: BackboneName = "occam" if isinstance(method, Occam) else "small"
+    network = new_backbone(Backbone(name=backbone, width=8), seed=0)
     result = train_classifier(
         network,
         method,

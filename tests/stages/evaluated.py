@@ -36,6 +36,7 @@ from stages.shared.planes import HyperplaneMetrics
 from stages.shared.presets import preset_values
 from stages.shared.quality import Quality
 from stages.shared.summaries import summary_of
+from tests.real_labels import write_real_labels
 
 PROJECT = Path(__file__).parents[2]
 TARGET = "Blond_Hair"
@@ -127,7 +128,7 @@ def make_trained(n_attributes: int, seeds: tuple[int, ...] = SEEDS) -> None:
     )
     labels.insert(0, "id", [f"real-{k:03d}" for k in range(len(labels))])
     _write_store(REAL, labels[["id"]], images=True)
-    write_table(REAL / "labels.parquet", labels)
+    write_real_labels(labels)
     real = pd.DataFrame(
         {"target": groups // n_protected, "protected": groups % n_protected, "split": "train"}
     )

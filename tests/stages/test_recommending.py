@@ -301,14 +301,14 @@ def test_what_is_missing_is_not_held_against_anything() -> None:
     assert "complements" not in without_sampled.sentence
 
 
-def test_a_recipe_that_predicts_one_half_is_measured_on_its_half() -> None:
+def test_a_finish_that_predicts_one_half_is_measured_on_its_half() -> None:
     """Joined by id: the halves differ from seed to seed, and have few images in common."""
     right = [np.arange(40) < 20, *[np.ones(40, dtype=bool)] * 3]
     runs = [
         run("original", "erm", 0, right),
         run("original", "erm", 1, right),
-        run("original", "last_layer", 0, right, first=0, last=25),  # 20 of 25
-        run("original", "last_layer", 1, right, first=15),  # 5 of 25
+        run("original", "erm+dfr", 0, right, first=0, last=25),  # 20 of 25
+        run("original", "erm+dfr", 1, right, first=15),  # 5 of 25
     ]
     answers = answers_of(runs, PROTECTED)
     assert answers.predicted.sum(axis=1).tolist() == [160, 160, 100, 100]

@@ -122,4 +122,5 @@ def _part(batch: Batch, chosen: Tensor) -> Batch:
         name: getattr(batch, name)[chosen]
         for name in ("images", "targets", "groups", "known", "synthetic", "positions", "places")
     }
-    return replace(batch, **labels)
+    memberships = None if batch.memberships is None else batch.memberships[chosen]
+    return replace(batch, **labels, memberships=memberships)

@@ -94,7 +94,8 @@ class Weighted(LossOfLogits):
     """The mean over the batch of each image's loss times the weight of its group.
 
     The sum is divided by the number of images, not by the sum of their weights, which would depend on who
-    else is in the batch. An image whose protected group is not known has the mean weight, 1.
+    else is in the batch. An image whose protected group is not known has the mean weight, 1; or that of its
+    groups, by its memberships.
 
     Args:
         weights: of the groups, [n_groups].
@@ -115,4 +116,6 @@ class Weighted(LossOfLogits):
         """Compute this process's share of the weighted sum over the number of images of all processes."""
         losses = F.binary_cross_entropy_with_logits(logits, batch.targets.float(), reduction="none")
         weights = torch.where(batch.known, self.weights[batch.groups], 1.0)
+        if batch.memberships is not None:
+            weights = batch.memberships @ self.weights
         return (weights * losses).sum() / self.total(torch.tensor(float(len(logits)), device=logits.device))
