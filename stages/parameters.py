@@ -13,6 +13,7 @@ from pydantic import (
 
 from classifiers.finishing.settings import AnyFinishSettings
 from classifiers.measures.parameters import Assess, Evaluate
+from classifiers.networks.parameters import Backbone
 from classifiers.parameters import Label, TrainAttribute
 from classifiers.training.method_settings import Recipe
 from classifiers.training.parameters import Budget
@@ -53,6 +54,11 @@ class Train(Budget):
     def budget(self) -> Budget:
         """The settings that all runs share."""
         return Budget(**{name: getattr(self, name) for name in Budget.model_fields})
+
+    def backbone_of(self, recipe: str) -> Backbone:
+        """Return the backbone of a recipe: all have the same but for those that name another one."""
+        name = self.definitions[recipe].backbone
+        return self.backbone if name is None else Backbone(name=name, width=self.backbone.width)
 
     @property
     def data(self) -> list[str]:

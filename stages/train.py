@@ -14,7 +14,7 @@ from classifiers.networks.backbones import new_backbone, save_network
 from classifiers.training.loop import train_classifier
 from classifiers.training.parameters import Training
 from classifiers.training.plateau import training_judgement
-from classifiers.training.recipes import phases_of
+from classifiers.training.recipes import Facts, phases_of
 from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.resumable import Session
 from pipeline.content.seeds import derived_seed
@@ -41,7 +41,7 @@ def main(
 ) -> None:
     """Train one classifier; budget and selection are the same for all data and recipes."""
     parameters = read_parameters()
-    section, n_groups = parameters.train, 2 * parameters.n_protected
+    section = parameters.train
     if recipe not in section.definitions:
         raise UserError(f"train: recipe {recipe!r} is none of {', '.join(section.definitions)}.")
     definition = section.definitions[recipe]
@@ -57,10 +57,12 @@ def main(
     accelerator = new_accelerator(parameters.runtime)
     name = f"train {data} {recipe} {seed}"
     work = work_folder(name, writes=accelerator.is_main_process)
-    network = new_backbone(section.backbone, derived_seed(seed, "weights"))
+    backbone = section.backbone_of(recipe)
+    network = new_backbone(backbone, derived_seed(seed, "weights"))
     selections = {name: partial(selection_value, name, parameters.n_protected) for name in SELECTIONS}
     session = Session(name, accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds)
-    phases = phases_of(definition, settings, training, n_groups, session.total)
+    facts = Facts(parameters.n_protected, network.last.in_features, session.total)
+    phases = phases_of(definition, settings, training, facts)
     trained = train_classifier(session, network, phases, validation, settings, selections)
     if not accelerator.is_main_process:
         return
@@ -71,7 +73,7 @@ def main(
     for selection, weights in trained.best.items():
         network.load_state_dict(weights)
         if selection == SAVED:
-            save_network(output, network, section.backbone, {"data": data, "recipe": recipe, "seed": seed})
+            save_network(output, network, backbone, {"data": data, "recipe": recipe, "seed": seed})
         tables.append(predictions(network, splits, selection, parameters, accelerator))
     write_table(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
     history = pd.DataFrame(trained.history)

@@ -19,6 +19,8 @@ class LabelledImages:
         targets: the labels to be predicted, [N] in {0, 1}.
         groups: t * n_g + g of the data set's target t and protected group g, [N].
         synthetic: which images a generator has rendered, [N]; None if none.
+        known: whose protected group is known, [N]; None if all are. Where it is not known, `groups` has the
+            right target and no meaning besides.
     """
 
     ids: NDArray[np.object_]
@@ -26,6 +28,7 @@ class LabelledImages:
     targets: IntArray
     groups: IntArray
     synthetic: BoolArray | None = None
+    known: BoolArray | None = None
 
     def group_counts(self, n_groups: int) -> list[int]:
         """Count the images of each group: [n_groups]."""
@@ -40,6 +43,7 @@ class LabelledImages:
             targets=self.targets[positions],
             groups=self.groups[positions],
             synthetic=None if self.synthetic is None else self.synthetic[positions],
+            known=None if self.known is None else self.known[positions],
         )
 
     def __len__(self) -> int:

@@ -10,11 +10,13 @@ from pydantic import (
 
 from pipeline.parameters import Parameters
 
+BackboneName = Literal["small", "resnet18", "resnet50"]
+
 
 class Backbone(Parameters):
     """A classifier's architecture and its first weights."""
 
-    name: Literal["small", "resnet18", "resnet50"] = "small"
+    name: BackboneName = "small"
     # Channels of the small network's first layer. With fewer than 8, a strided convolution of oneDNN 3.13
     # (torch 2.15) writes outside of its memory where the CPU has AVX2 and not AVX-512.
     width: int = Field(32, ge=8)

@@ -1,6 +1,6 @@
 """Takes one step on a batch: the learning rate, gradients over several processes, the average of weights."""
 
-from collections.abc import Iterable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,13 +22,17 @@ def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
     return optimizer.learning_rate * rising * falling
 
 
-def new_optimizer(parameters: Iterable[nn.Parameter], settings: Training) -> torch.optim.Optimizer:
-    """Make the optimizer that the settings describe, for some parameters."""
+def new_optimizer(network: nn.Module, method: Method, settings: Training) -> torch.optim.Optimizer:
+    """Make the optimizer that the settings describe, of the parameters of a network and of its method."""
     rate = settings.optimizer.learning_rate
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters()), "rate": 1.0}]
+    if own := list(method.parameters()):
+        # Weight decay would weaken an adversary.
+        groups.append({"params": own, "rate": method.own_rate, "weight_decay": 0.0})
     if settings.optimizer.name == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=settings.weight_decay)
+        return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, weight_decay=settings.weight_decay)
     adam = torch.optim.AdamW if settings.optimizer.name == "adamw" else torch.optim.Adam
-    return adam(parameters, lr=rate, weight_decay=settings.weight_decay)
+    return adam(groups, lr=rate, weight_decay=settings.weight_decay)
 
 
 def descend(
@@ -54,7 +58,7 @@ def descend(
         number of positives; of the scores of the negatives, and their number; float64 [5].
     """
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate"]
     with accelerator.autocast():
         losses = method.losses(network, batch)
     optimizer.zero_grad(set_to_none=True)

@@ -21,7 +21,7 @@ from classifiers.training.batches import batch_at
 from classifiers.training.descent import average_in, descend, learning_rate, memory_of, new_optimizer
 from classifiers.training.methods.base import Method
 from classifiers.training.parameters import Training
-from classifiers.training.samplers import SAMPLERS, Sampler
+from classifiers.training.samplers import Sampler, new_sampler
 from pipeline.content.arrays import FloatArray
 from pipeline.content.resumable import Session, StepDone, refuse_divergence, run_steps
 from pipeline.errors import UserError
@@ -57,15 +57,18 @@ class Phase:
         build: makes the part. Its argument is a function that computes the scores of the network so far,
             which is the average of its weights if the settings say so. After a kill `build` is called again,
             with the same scores: it must depend on them alone.
+        fresh: whether the network starts anew, from the weights that it had before the training: the phases
+            before have only served to build this one, and none of their weights is kept as the best.
     """
 
     steps: int
     build: Callable[[Look], Part]
+    fresh: bool = False
 
 
 def in_one_phase(training: LabelledImages, method: Method, settings: Training) -> list[Phase]:
     """Return the phases of a training that has a single one: all steps and the sampler of the settings."""
-    sampler = SAMPLERS[settings.sampler](training.groups, settings.batch_size, settings.seed)
+    sampler = new_sampler(settings.sampler, training, settings.batch_size, settings.seed)
     return [Phase(settings.steps, lambda look: Part(training, method, sampler))]
 
 
@@ -95,11 +98,11 @@ def train_classifier(
 ) -> Trained:
     """Train a network; its state survives a kill in the session's checkpoint.
 
-    A phase takes over the network's weights and nothing else: the optimizer, the schedule of the learning
-    rate and the average of the weights start anew. Evaluations are spread evenly over the steps of all
-    phases; the average of the weights so far is evaluated and kept, if the settings say so. The state is
-    saved after every evaluation too. With several processes, each computes all scores of validation: their
-    weights are the same.
+    A phase takes over the network's weights, if it is not fresh, and nothing else: the optimizer, the
+    schedule of the learning rate and the average of the weights start anew. Evaluations are spread
+    evenly over the steps of all phases; the average of the weights so far is evaluated and kept, if the
+    settings say so. The state is saved after every evaluation too. With several processes, each computes all
+    scores of validation: their weights are the same.
 
     A `UserError` ends the training if the loss is no longer finite, or if several processes on CPUs were to
     train a network that normalises by batch.
@@ -154,6 +157,7 @@ class _Training:
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.session, self.settings = session, settings
         self.network = network
+        self.first_weights = copy_of_weights(network) if any(phase.fresh for phase in phases) else {}
         self.evaluated = copy.deepcopy(network) if settings.average > 0 else network
         self.network.train()
         self.phases, self.starts = phases, np.cumsum([0, *(phase.steps for phase in phases)]).tolist()
@@ -171,8 +175,12 @@ class _Training:
         within, steps = number - self.starts[index], self.phases[index].steps
         if within == 0:
             self._begin(index, [])
+            if self.phases[index].fresh:
+                self._start_anew()
         part, accelerator = self.part, self.session.accelerator
-        batch = batch_at(part.training, part.sampler(within), self.settings, number, accelerator)
+        batch = batch_at(
+            part.training, part.sampler(within), self.settings, number, within / steps, accelerator
+        )
         rate = learning_rate(self.settings.optimizer, within, steps)
         # Reduced at every step, so that the main process's state holds for all processes.
         self.sums += descend(self.network, part.method, self.optimizer, rate, batch, accelerator)
@@ -201,7 +209,14 @@ class _Training:
 
         self.part = self.phases[index].build(look)
         method = self.part.method.to(self.session.accelerator.device)
-        self.optimizer = new_optimizer([*self.network.parameters(), *method.parameters()], self.settings)
+        self.optimizer = new_optimizer(self.network, method, self.settings)
+
+    def _start_anew(self) -> None:
+        """Give the network its first weights back, and forget which weights were the best."""
+        self.network.load_state_dict(self.first_weights)
+        self.evaluated.load_state_dict(self.first_weights)
+        self.result.best.clear()
+        self.best_values = dict.fromkeys(self.selections, -math.inf)
 
     def _evaluate(self, number: int) -> None:
         """Score validation, keep the weights that are best by a selection, and add to the history."""

@@ -5,18 +5,54 @@ which is the registry. Its `build` imports the module, and torch with it, when a
 parameters needs neither.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from classifiers.networks.parameters import BackboneName
+from classifiers.training.phase_settings import AnyPhaseSettings, OnePhase
 from classifiers.training.samplers import SamplerName
 from pipeline.parameters import Parameters
 
 if TYPE_CHECKING:
+    from classifiers.networks.images import LabelledImages
     from classifiers.training.methods.base import Context, Method
+    from classifiers.training.samplers import Sampler
 
 
-class ERMSettings(Parameters):
+class MethodSettings(Parameters):
+    """What the settings of all methods have."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()  # protected labels: training, validation, prediction
+
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        raise NotImplementedError
+
+    def sampler(
+        self,
+        of_size: "Callable[[int], Sampler]",
+        batch_size: int,
+        images: "LabelledImages",
+        seed: int,
+    ) -> "Sampler":
+        """Make the sampler of a phase; a method that draws more images than it trains on overrides this.
+
+        Args:
+            of_size: makes the recipe's sampler for a batch of that many images.
+            batch_size: the number of images that a step trains on.
+            images: of the phase.
+            seed: of the random numbers.
+
+        Returns:
+            A function of the step that returns positions in `images`: [B], or [B, m] where m images go
+            together.
+        """
+        return of_size(batch_size)
+
+
+class ERMSettings(MethodSettings):
     """Empirical risk minimisation: the mean loss of the batch."""
 
     name: Literal["erm"] = "erm"
@@ -28,9 +64,10 @@ class ERMSettings(Parameters):
         return ERM(context.total)
 
 
-class GroupDROSettings(Parameters):
+class GroupDROSettings(MethodSettings):
     """Group DRO: the loss of the worst group."""
 
+    needs = frozenset({"training"})
     name: Literal["group_dro"] = "group_dro"
     step_size: float = Field(0.01, gt=0)  # η: how fast weight moves to the groups with the highest losses
     adjustment: float = Field(0.0, ge=0)  # C of C/√n_g, which is added to the loss of a group of n_g images
@@ -49,19 +86,15 @@ class Recipe(Parameters):
     """The method that trains a classifier, and the images that it sees, in which order."""
 
     method: AnyMethodSettings
+    phases: AnyPhaseSettings = OnePhase()
+    backbone: BackboneName | None = None  # another one than train.backbone's, of the same width
     sampler: SamplerName = "uniform"
     weight_decay: float = Field(1e-4, ge=0)
-    pretrain: float = Field(0.0, ge=0, lt=1)  # share of the steps, on synthetic images; then on real ones
     group_by: Literal["group", "group_and_source"] = "group"  # the source: real or synthetic
     real_share: float | None = Field(None, gt=0, lt=1)  # of real images in a batch; null: as they come
 
     @model_validator(mode="after")
     def _batches_have_one_meaning(self) -> "Recipe":
-        if self.pretrain > 0 and self.real_share is not None:
+        if self.phases.name == "pretrain" and self.real_share is not None:
             raise ValueError("pretrain parts real and synthetic images, real_share mixes them: use one")
         return self
-
-
-def new_method(settings: AnyMethodSettings, context: "Context") -> "Method":
-    """Build the method that settings describe, for a phase of a training."""
-    return settings.build(context)

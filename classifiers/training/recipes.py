@@ -5,18 +5,33 @@ arXiv 2308.04553). Against it a recipe may separate the two in time or in groups
 batch.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Look, Part, Phase
-from classifiers.training.method_settings import Recipe, new_method
-from classifiers.training.methods.base import Context, SumOverProcesses
+from classifiers.training.method_settings import ERMSettings, MethodSettings, Recipe
+from classifiers.training.methods.base import Context, SumOverProcesses, one_process
 from classifiers.training.parameters import Training
-from classifiers.training.samplers import SAMPLERS, Sampler, SourceShareSampler
-from pipeline.content.arrays import BoolArray
+from classifiers.training.phases import Stretch, of_both_sources
+from classifiers.training.samplers import Sampler, SamplerName, SourceShareSampler, new_sampler
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a recipe's phases need to know of the data, the network and the processes.
+
+    Attributes:
+        n_protected: the number of protected groups.
+        feature_size: the number of features that the network's last layer gets.
+        total: sums a tensor over the processes.
+    """
+
+    n_protected: int
+    feature_size: int
+    total: SumOverProcesses = one_process
 
 
 def grouped_by_source(images: LabelledImages, n_groups: int) -> LabelledImages:
@@ -26,52 +41,56 @@ def grouped_by_source(images: LabelledImages, n_groups: int) -> LabelledImages:
     return replace(images, groups=images.groups + n_groups * images.synthetic.astype(np.int64))
 
 
-def phases_of(
-    recipe: Recipe, settings: Training, training: LabelledImages, n_groups: int, total: SumOverProcesses
-) -> list[Phase]:
-    """Return the phases of a recipe's training, which together have the steps of the settings.
+def phases_of(recipe: Recipe, settings: Training, training: LabelledImages, facts: Facts) -> list[Phase]:
+    """Return the phases of a recipe's training.
 
-    If a recipe pretrains, the first phase has the synthetic images alone, the second the real ones alone, and
-    each a method of its own: the groups' sizes differ, and q of Group DRO starts anew. Without synthetic
-    images all steps are on the real ones, batches are drawn without fixed shares, and groups are not doubled:
-    so every recipe has a meaning on every data set.
+    The network that is kept has the steps of the settings; phases that only identify images come on top.
+    Each phase has a method of its own: the groups' sizes differ, and q of Group DRO starts anew. Without
+    synthetic images batches are drawn without fixed shares of the sources, groups are not doubled, and there
+    is no pretraining: so every recipe has a meaning on every data set.
 
     Args:
         recipe: the recipe.
         settings: the steps, the batch size and the seed.
         training: the images.
-        n_groups: of the data: 2 n_g.
-        total: sums a tensor over the processes.
+        facts: of the data, the network and the processes.
 
     Returns:
-        One phase, or two for a recipe that pretrains.
+        One phase or more.
     """
+    stretches = recipe.phases.stretches(training, settings.steps)
+    return [
+        Phase(stretch.steps, partial(_part, recipe, settings, facts, stretch), stretch.fresh)
+        for stretch in stretches
+    ]
+
+
+def _part(recipe: Recipe, settings: Training, facts: Facts, stretch: Stretch, look: Look) -> Part:
+    """Build the images, the method and the sampler of a phase."""
+    images, n_protected = stretch.images(look), stretch.n_protected or facts.n_protected
+    n_groups, method_settings, sampler_name = 2 * n_protected, recipe.method, recipe.sampler
+    if stretch.identifies:
+        method_settings, sampler_name = ERMSettings(), "uniform"
     if recipe.group_by == "group_and_source":
-        training, n_groups = grouped_by_source(training, n_groups), 2 * n_groups
-    parts = [(training, settings.steps)]
-    synthetic = _of_both_sources(training)
-    if recipe.pretrain > 0 and synthetic is not None:
-        first = round(recipe.pretrain * settings.steps)
-        parts = [
-            (training.subset(np.flatnonzero(synthetic)), first),
-            (training.subset(np.flatnonzero(~synthetic)), settings.steps - first),
-        ]
-
-    def part_of(images: LabelledImages, look: Look) -> Part:
-        method = new_method(recipe.method, Context(images.group_counts(n_groups), total))
-        return Part(images, method, _sampler(recipe, settings, images))
-
-    return [Phase(steps, partial(part_of, images)) for images, steps in parts]
+        images, n_groups = grouped_by_source(images, n_groups), 2 * n_groups
+    context = Context(
+        group_counts=images.group_counts(n_groups),
+        n_protected=n_protected,
+        images=len(images),
+        feature_size=facts.feature_size,
+        seed=settings.seed,
+        total=facts.total,
+    )
+    sampler = _sampler(recipe, sampler_name, method_settings, settings, images)
+    return Part(images, method_settings.build(context), sampler)
 
 
-def _of_both_sources(images: LabelledImages) -> BoolArray | None:
-    """Return which images are synthetic, [N]; None if all of them are, or none."""
-    synthetic = images.synthetic
-    return synthetic if synthetic is not None and 0 < synthetic.sum() < len(images) else None
+def _sampler(
+    recipe: Recipe, name: SamplerName, method: MethodSettings, settings: Training, images: LabelledImages
+) -> Sampler:
+    def of_size(batch_size: int) -> Sampler:
+        if recipe.real_share is None or of_both_sources(images) is None:
+            return new_sampler(name, images, batch_size, settings.seed)
+        return SourceShareSampler(name, images, recipe.real_share, batch_size, settings.seed)
 
-
-def _sampler(recipe: Recipe, settings: Training, images: LabelledImages) -> Sampler:
-    batch_size, seed, synthetic = settings.batch_size, settings.seed, _of_both_sources(images)
-    if recipe.real_share is None or synthetic is None:
-        return SAMPLERS[recipe.sampler](images.groups, batch_size, seed)
-    return SourceShareSampler(recipe.sampler, images.groups, synthetic, recipe.real_share, batch_size, seed)
+    return method.sampler(of_size, settings.batch_size, images, settings.seed)

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.content.arrays import BoolArray, IntArray
+from classifiers.networks.images import LabelledImages
+from pipeline.content.arrays import IntArray
 from pipeline.content.seeds import derived_seed, generator_for
 
 Sampler = Callable[[int], IntArray]
@@ -56,6 +57,11 @@ SAMPLERS: dict[SamplerName, Callable[[IntArray, int, int], Sampler]] = {
 }
 
 
+def new_sampler(name: SamplerName, images: LabelledImages, batch_size: int, seed: int) -> Sampler:
+    """Make the sampler of that name for some images."""
+    return SAMPLERS[name](images.groups, batch_size, seed)
+
+
 class SourceShareSampler:
     """Draws a fixed number of real images in every batch, so that few real images do not get lost.
 
@@ -63,8 +69,7 @@ class SourceShareSampler:
 
     Args:
         name: the name of these samplers.
-        groups: [N], of real and synthetic images.
-        synthetic: which of them are synthetic, [N]; some are, and some are not.
+        images: real and synthetic ones.
         real_share: of the batch, rounded to whole images.
         batch_size: of real and synthetic images together.
         seed: of the random numbers.
@@ -73,19 +78,19 @@ class SourceShareSampler:
     def __init__(
         self,
         name: SamplerName,
-        groups: IntArray,
-        synthetic: BoolArray,
+        images: LabelledImages,
         real_share: float,
         batch_size: int,
         seed: int,
     ) -> None:
         real = round(real_share * batch_size)
+        assert images.synthetic is not None
         self.parts: list[tuple[IntArray, Sampler]] = []
         for source, members, size in (
-            ("real", np.flatnonzero(~synthetic), real),
-            ("synthetic", np.flatnonzero(synthetic), batch_size - real),
+            ("real", np.flatnonzero(~images.synthetic), real),
+            ("synthetic", np.flatnonzero(images.synthetic), batch_size - real),
         ):
-            sampler = SAMPLERS[name](groups[members], size, derived_seed(seed, source))
+            sampler = new_sampler(name, images.subset(members), size, derived_seed(seed, source))
             self.parts.append((members, sampler))
 
     def __call__(self, step: int) -> IntArray:

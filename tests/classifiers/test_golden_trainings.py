@@ -18,9 +18,8 @@ from classifiers.networks.parameters import Backbone
 from classifiers.networks.weights import copy_of_weights
 from classifiers.training.loop import train_classifier
 from classifiers.training.method_settings import ERMSettings, GroupDROSettings, Recipe
-from classifiers.training.methods.base import one_process
 from classifiers.training.parameters import Optimizer, Training
-from classifiers.training.recipes import phases_of
+from classifiers.training.recipes import Facts, phases_of
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
@@ -39,8 +38,10 @@ RECIPES = {
     "group_dro_adjusted": Recipe(method=GroupDROSettings(step_size=0.1, adjustment=2.0)),
     "source_balanced": Recipe(method=ERMSettings(), sampler="group_balanced", group_by="group_and_source"),
     "source_groups": Recipe(method=GroupDROSettings(), group_by="group_and_source"),
-    "pretrained": Recipe(method=ERMSettings(), sampler="group_balanced", pretrain=0.5),
-    "pretrained_group_dro": Recipe(method=GroupDROSettings(step_size=0.1), pretrain=0.25),
+    "pretrained": Recipe(method=ERMSettings(), sampler="group_balanced", phases={"name": "pretrain"}),
+    "pretrained_group_dro": Recipe(
+        method=GroupDROSettings(step_size=0.1), phases={"name": "pretrain", "share": 0.25}
+    ),
     "half_real": Recipe(method=ERMSettings(), sampler="group_balanced", real_share=0.5),
 }
 SETTINGS = {"plain": PLAIN, "full": FULL}
@@ -91,7 +92,7 @@ def record(training: str, checkpoint: Path) -> dict[str, Any]:
     trained = train_classifier(
         Session(training, accelerator, checkpoint, 3600.0),
         network,
-        phases_of(recipe, settings, toy_images(96, 0, 0.4), N_GROUPS, one_process),
+        phases_of(recipe, settings, toy_images(96, 0, 0.4), Facts(2, network.last.in_features)),
         toy_images(64, 1, 0.0),
         settings,
         {"accuracy": accuracy, "sharpness": sharpness},

@@ -15,23 +15,24 @@ from pydantic import ValidationError
 
 from classifiers.training.batches import Batch
 from classifiers.training.method_settings import Recipe
-from classifiers.training.methods.base import Context, Method, one_process
+from classifiers.training.methods.base import Method, one_process
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
+from tests.classifiers.toys import batch_of, context_of
 
 LOG2, LOG3 = math.log(2), math.log(3)
 # Binary cross-entropy by hand: logit 0 -> ln 2; ln 3 -> ln 4/3 where the target is 1, ln 4 where it is 0.
 
 
-def batch_of(targets: list[int], groups: list[int]) -> Batch:
-    return Batch(torch.zeros(len(targets), 3, 2, 2), torch.tensor(targets), torch.tensor(groups))
+def labels_of(targets: list[int], groups: list[int]) -> Batch:
+    return batch_of(torch.zeros(len(targets), 3, 2, 2), torch.tensor(targets), torch.tensor(groups))
 
 
 # Two batches with which the whole of Group DRO is worked by hand, for η = 1.
 # First: group 0 has the losses ln 2 and ln 4, mean 1.5 ln 2; group 3 has ln 4/3; 1 and 2 are absent.
-FIRST_LOGITS, FIRST = [0.0, LOG3, LOG3], batch_of([0, 0, 1], [0, 0, 3])
+FIRST_LOGITS, FIRST = [0.0, LOG3, LOG3], labels_of([0, 0, 1], [0, 0, 3])
 # Second: group 1 has ln 4, group 3 has ln 2; 0 and 2 are absent.
-SECOND_LOGITS, SECOND = [LOG3, 0.0], batch_of([0, 1], [1, 3])
+SECOND_LOGITS, SECOND = [LOG3, 0.0], labels_of([0, 1], [1, 3])
 
 
 def test_q_by_hand_for_two_batches_with_absent_groups():
@@ -71,7 +72,7 @@ def test_the_step_size_scales_the_exponent():
 def test_absent_groups_keep_their_proportions():
     method = GroupDRO([1, 1, 1, 1], step_size=1.0)
     method.q.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    method.loss(torch.tensor([LOG3]), batch_of([0], [0]))  # by e^ln 4 = 4: 0.4, 0.2, 0.3, 0.4; sum 1.3
+    method.loss(torch.tensor([LOG3]), labels_of([0], [0]))  # by e^ln 4 = 4: 0.4, 0.2, 0.3, 0.4; sum 1.3
     assert method.q.tolist() == pytest.approx([0.4 / 1.3, 0.2 / 1.3, 0.3 / 1.3, 0.4 / 1.3], abs=1e-6)
 
 
@@ -99,7 +100,7 @@ def test_the_gradient_weighs_each_image_by_its_groups_q_over_its_count():
 def test_a_group_that_goes_on_being_the_worst_takes_all_the_weight():
     method = GroupDRO([10, 10, 10, 10], step_size=0.1)
     for _ in range(100):
-        method.loss(torch.tensor([-3.0, 3.0, 3.0, 3.0]), batch_of([1, 1, 1, 1], [0, 1, 2, 3]))
+        method.loss(torch.tensor([-3.0, 3.0, 3.0, 3.0]), labels_of([1, 1, 1, 1], [0, 1, 2, 3]))
     assert method.q[0] > 0.99
     assert method.q.sum().item() == pytest.approx(1)
 
@@ -143,7 +144,7 @@ def graph_left_behind(method: Method, steps: int) -> tuple[int, int]:
     for step in range(steps):
         features = torch.randn(8, 3, generator=random)
         groups = torch.randint(4, (8,), generator=random)
-        loss = method.loss(CountedNode.apply(features @ weight), Batch(features, groups // 2, groups))
+        loss = method.loss(CountedNode.apply(features @ weight), batch_of(features, groups // 2, groups))
         weight.grad = None
         loss.backward()
         if step == 10:
@@ -170,7 +171,7 @@ def test_a_kept_graph_would_be_seen():
 
 def test_erm_is_the_mean_binary_cross_entropy():
     logits, targets = torch.randn(20, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
-    batch = Batch(torch.zeros(20, 3, 2, 2), targets, torch.zeros(20, dtype=torch.long))
+    batch = batch_of(torch.zeros(20, 3, 2, 2), targets, torch.zeros(20, dtype=torch.long))
     expected = F.binary_cross_entropy_with_logits(logits, targets.float())
     assert ERM().loss(logits, batch).item() == pytest.approx(expected.item())
     assert ERM().loss(torch.tensor(FIRST_LOGITS), FIRST).item() == pytest.approx(
@@ -213,10 +214,10 @@ def test_gradients_summed_over_two_processes_equal_one_processs(new_method, spli
     random = torch.Generator().manual_seed(0)
     groups = torch.tensor([0, 0, 1, 3, 0, 3, 3, 1, 0, 0])
     features = torch.randn(10, 4, generator=random)
-    whole = Batch(features, groups // 2, groups)
+    whole = batch_of(features, groups // 2, groups)
     mine = torch.zeros(10, dtype=torch.bool)
     mine[split] = True
-    parts = [Batch(features[part], groups[part] // 2, groups[part]) for part in (mine, ~mine)]
+    parts = [batch_of(features[part], groups[part] // 2, groups[part]) for part in (mine, ~mine)]
 
     def gradient_and_loss(method: Method, batch: Batch) -> tuple[torch.Tensor, float]:
         weight = torch.tensor([0.5, -1.0, 0.2, 1.5], requires_grad=True)
@@ -253,11 +254,11 @@ def test_q_is_part_of_the_state_and_of_the_history():
 
 def test_recipes_name_their_method_with_its_numbers():
     recipe = Recipe(method={"name": "group_dro", "step_size": 0.25, "adjustment": 3.0})
-    method = recipe.method.build(Context([9, 9, 9, 9]))
+    method = recipe.method.build(context_of([9, 9, 9, 9]))
     assert isinstance(method, GroupDRO)
     assert method.step_size == 0.25
     assert method.adjustments.tolist() == [1.0] * 4
-    assert isinstance(Recipe(method={"name": "erm"}).method.build(Context([9, 9, 9, 9])), ERM)
+    assert isinstance(Recipe(method={"name": "erm"}).method.build(context_of([9, 9, 9, 9])), ERM)
 
 
 def test_a_method_has_no_numbers_of_another():

@@ -9,11 +9,10 @@ from classifiers.networks.backbones import SmallResNet
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Part, Phase, train_classifier
 from classifiers.training.method_settings import Recipe
-from classifiers.training.methods.base import one_process
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
 from classifiers.training.parameters import Training
-from classifiers.training.recipes import grouped_by_source, phases_of
+from classifiers.training.recipes import Facts, grouped_by_source, phases_of
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
@@ -58,7 +57,7 @@ def test_the_groups_of_synthetic_images_come_after_those_of_real_ones():
 
 def test_the_source_is_a_part_of_the_methods_groups():
     recipe = Recipe(method={"name": "group_dro", "adjustment": 1.0}, group_by="group_and_source")
-    (phase,) = phases_of(recipe, SETTINGS, IMAGES, 4, one_process)
+    (phase,) = phases_of(recipe, SETTINGS, IMAGES, Facts(2, 3))
     assert isinstance(part_of(phase).method, GroupDRO)
     assert part_of(phase).method.q.tolist() == pytest.approx(
         [1 / 7] * 4 + [0] + [1 / 7] * 3
@@ -72,7 +71,7 @@ def test_the_source_is_a_part_of_the_balanced_samplers_groups():
     """Each of the seven groups has 1/7 of the draws: so group 1 has 1/7 of real and 1/7 of synthetic ones."""
     recipe = Recipe(method={"name": "erm"}, sampler="group_balanced", group_by="group_and_source")
     settings = SETTINGS.model_copy(update={"sampler": "group_balanced", "batch_size": 100})
-    (phase,) = phases_of(recipe, settings, IMAGES, 4, one_process)
+    (phase,) = phases_of(recipe, settings, IMAGES, Facts(2, 3))
     sampler = part_of(phase).sampler
     drawn = np.concatenate([sampler(step) for step in range(100)])
     shares = np.bincount(drawn, minlength=10) / len(drawn)
@@ -81,8 +80,8 @@ def test_the_source_is_a_part_of_the_balanced_samplers_groups():
 
 
 def test_pretraining_parts_the_steps_the_images_and_the_methods():
-    recipe = Recipe(method={"name": "group_dro"}, pretrain=0.25)
-    first, second = phases_of(recipe, SETTINGS, IMAGES, 4, one_process)
+    recipe = Recipe(method={"name": "group_dro"}, phases={"name": "pretrain", "share": 0.25})
+    first, second = phases_of(recipe, SETTINGS, IMAGES, Facts(2, 3))
     assert (first.steps, second.steps) == (3, 9)  # the same budget as any recipe's
     assert part_of(first).training.ids.tolist() == IMAGES.ids[5:].tolist()
     assert part_of(second).training.ids.tolist() == IMAGES.ids[:5].tolist()
@@ -97,8 +96,10 @@ def test_pretraining_reads_synthetic_images_alone_then_real_ones_alone(tmp_path)
         read.append(sorted(set(positions.tolist())))
         return IMAGES.read(positions)
 
-    recipe = Recipe(method={"name": "erm"}, sampler="group_balanced", pretrain=0.25)
-    phases = phases_of(recipe, SETTINGS, replace(IMAGES, read=spy), 4, one_process)
+    recipe = Recipe(
+        method={"name": "erm"}, sampler="group_balanced", phases={"name": "pretrain", "share": 0.25}
+    )
+    phases = phases_of(recipe, SETTINGS, replace(IMAGES, read=spy), Facts(2, 3))
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     selections = {"accuracy": lambda scores, images: 0.0}
     session = Session("toy", accelerator, tmp_path / "state.pt", 3600.0)
@@ -112,7 +113,7 @@ def test_pretraining_reads_synthetic_images_alone_then_real_ones_alone(tmp_path)
 
 def test_real_images_have_their_share_of_every_batch():
     recipe = Recipe(method={"name": "erm"}, real_share=0.75)
-    (phase,) = phases_of(recipe, SETTINGS, IMAGES, 4, one_process)
+    (phase,) = phases_of(recipe, SETTINGS, IMAGES, Facts(2, 3))
     sampler = part_of(phase).sampler
     for step in range(10):
         assert (~SYNTHETIC[sampler(step)]).sum() == 6
@@ -121,10 +122,12 @@ def test_real_images_have_their_share_of_every_batch():
 @pytest.mark.parametrize(
     "images", [REAL, images_of(GROUPS[:5], np.zeros(5, bool)), images_of(GROUPS[:5], np.ones(5, bool))]
 )
-@pytest.mark.parametrize("remedy", [{"pretrain": 0.5}, {"real_share": 0.5}, {"group_by": "group_and_source"}])
+@pytest.mark.parametrize(
+    "remedy", [{"phases": {"name": "pretrain"}}, {"real_share": 0.5}, {"group_by": "group_and_source"}]
+)
 def test_with_images_of_one_source_all_steps_are_on_them(images, remedy):
-    (phase,) = phases_of(Recipe(method={"name": "erm"}, **remedy), SETTINGS, images, 4, one_process)
-    (plain,) = phases_of(Recipe(method={"name": "erm"}), SETTINGS, images, 4, one_process)
+    (phase,) = phases_of(Recipe(method={"name": "erm"}, **remedy), SETTINGS, images, Facts(2, 3))
+    (plain,) = phases_of(Recipe(method={"name": "erm"}), SETTINGS, images, Facts(2, 3))
     assert (phase.steps, len(part_of(phase).training)) == (12, 5)
     assert isinstance(part_of(phase).method, ERM)
     samplers = part_of(phase).sampler, part_of(plain).sampler

@@ -5,6 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from classifiers.networks.images import LabelledImages
 from classifiers.training.samplers import (
     SAMPLERS,
     GroupBalancedSampler,
@@ -46,8 +47,14 @@ def test_the_balanced_sampler_does_without_groups_that_are_empty():
     assert (positions == 3).mean() == pytest.approx(0.5, abs=0.05)
 
 
+def labelled(groups: np.ndarray) -> LabelledImages:
+    """Return labels without images."""
+    ids = np.arange(len(groups)).astype(object)
+    return LabelledImages(ids, lambda positions: positions, groups // 2, groups, SYNTHETIC)
+
+
 def half_real(groups: np.ndarray, batch_size: int, seed: int) -> SourceShareSampler:
-    return SourceShareSampler("uniform", groups, SYNTHETIC, 0.5, batch_size, seed)
+    return SourceShareSampler("uniform", labelled(groups), 0.5, batch_size, seed)
 
 
 @pytest.mark.parametrize("sampler", [UniformSampler, GroupBalancedSampler, half_real])
@@ -65,7 +72,7 @@ def test_a_batch_depends_on_seed_and_step_alone(sampler):
 
 
 def mixed(name: str, share: float, batch_size: int = 16, seed: int = 0) -> SourceShareSampler:
-    return SourceShareSampler(name, GROUPS, SYNTHETIC, share, batch_size, seed)
+    return SourceShareSampler(name, labelled(GROUPS), share, batch_size, seed)
 
 
 @pytest.mark.parametrize("name", ["uniform", "group_balanced"])

@@ -27,6 +27,7 @@ from tests.classifiers.toys import (
     Killed,
     Opposed,
     assert_same_training,
+    batch_of,
     killed_after,
     settings_of,
     train_in_phases,
@@ -76,14 +77,14 @@ def one_image() -> Batch:
     """Return an image whose first two values are 2 and 1."""
     image = torch.zeros(1, 3, 2, 2)
     image[0, 0, 0] = torch.tensor([2.0, 1.0])
-    return Batch(image, torch.tensor([1]), torch.tensor([3]))
+    return batch_of(image, torch.tensor([1]), torch.tensor([3]))
 
 
 def test_a_step_of_two_losses_by_hand(accelerator):
     """Gradients (2, 1) and (0, -3): without the second's direction (2, 0). The own parameter's is v = 5."""
     network, method = TwoWeights(), Projected()
     settings = settings_of(optimizer=Optimizer(name="sgd", learning_rate=9.0), weight_decay=0.0)
-    optimizer = new_optimizer([*network.parameters(), *method.parameters()], settings)
+    optimizer = new_optimizer(network, method, settings)
     sums = descend(network, method, optimizer, 0.1, one_image(), accelerator)
     assert network.weights.tolist() == pytest.approx([1 - 0.1 * 2, 5])
     assert method.own.item() == pytest.approx(-3 - 0.1 * 5)
@@ -102,7 +103,7 @@ def test_what_no_loss_depends_on_has_a_gradient_of_zero(accelerator):
             return super().combine(gradients)
 
     network, method = TwoWeights(), Unused()
-    optimizer = new_optimizer([*network.parameters(), *method.parameters()], settings_of(weight_decay=0.0))
+    optimizer = new_optimizer(network, method, settings_of(weight_decay=0.0))
     descend(network, method, optimizer, 0.1, one_image(), accelerator)
     assert method.idle.item() == 4
 
@@ -112,7 +113,7 @@ def test_a_method_of_several_losses_has_to_combine_them(accelerator):
         combine = Method.combine
 
     network, method = TwoWeights(), Forgetful()
-    optimizer = new_optimizer(network.parameters(), settings_of())
+    optimizer = new_optimizer(network, ERM(), settings_of())
     with pytest.raises(NotImplementedError, match="Forgetful has several losses"):
         descend(network, method, optimizer, 0.1, one_image(), accelerator)
 
@@ -130,7 +131,7 @@ def test_the_parameter_of_a_method_with_one_loss_is_trained(accelerator):
 
     network, method = TwoWeights(), Scaled()
     settings = settings_of(weight_decay=0.0)
-    optimizer = new_optimizer([*network.parameters(), *method.parameters()], settings)
+    optimizer = new_optimizer(network, method, settings)
     descend(network, method, optimizer, 0.1, one_image(), accelerator)
     assert method.own.item() == pytest.approx(3 - 0.1 * 7)
     assert network.weights.tolist() == pytest.approx([1 - 0.1 * 4, 5 - 0.1 * 2])

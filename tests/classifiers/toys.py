@@ -13,7 +13,14 @@ from classifiers.networks.parameters import Backbone
 from classifiers.training import loop as classifier_training
 from classifiers.training.batches import Batch
 from classifiers.training.loop import Trained, in_one_phase
-from classifiers.training.methods.base import Gradients, Losses, Method, SumOverProcesses, one_process
+from classifiers.training.methods.base import (
+    Context,
+    Gradients,
+    Losses,
+    Method,
+    SumOverProcesses,
+    one_process,
+)
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
 from classifiers.training.parameters import Optimizer, Training
@@ -33,6 +40,27 @@ def toy_images(n: int, seed: int) -> LabelledImages:
 
 
 TRAINING, VALIDATION = toy_images(256, 0), toy_images(200, 1)
+
+
+def batch_of(images: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, **changes) -> Batch:
+    """Return a batch of real images in order, whose groups are known, as the only process has it."""
+    count = len(targets)
+    facts = {
+        "known": torch.ones(count, dtype=torch.bool),
+        "synthetic": torch.zeros(count, dtype=torch.bool),
+        "positions": torch.arange(count),
+        "places": torch.arange(count),
+        "size": count,
+        "progress": 0.0,
+        "seed": 0,
+    }
+    return Batch(images, targets, groups, **(facts | changes))
+
+
+def context_of(group_counts: list[int], **changes) -> Context:
+    """Return the facts of a phase with two protected groups, in one process."""
+    facts = {"n_protected": 2, "images": sum(group_counts), "feature_size": 3, "seed": 0}
+    return Context(group_counts, **(facts | changes))
 
 
 def settings_of(**changes) -> Training:

@@ -27,12 +27,36 @@ class Context:
     """The facts that a method needs of the phase that it is built for.
 
     Attributes:
-        group_counts: the groups' sizes in the phase's images, [n_groups], not all 0.
+        group_counts: the groups' sizes in the phase's images, [n_groups], not all 0. Group
+            t * n_protected + g has target t and protected group g; where groups are parted by source, those
+            of the synthetic images follow.
+        n_protected: the number of protected groups.
+        images: the number of the phase's images.
+        feature_size: the number of features that the network's last layer gets.
+        seed: of the first values of the method's parameters.
         total: sums a tensor over the processes.
     """
 
     group_counts: list[int]
+    n_protected: int
+    images: int
+    feature_size: int
+    seed: int
     total: SumOverProcesses = one_process
+
+
+def gathered(values: Tensor, batch: Batch, total: SumOverProcesses) -> Tensor:
+    """Gather a number of each image over the processes.
+
+    Args:
+        values: of the images of this process's part of the batch, [n].
+        batch: this part.
+        total: sums a tensor over the processes.
+
+    Returns:
+        The numbers of the whole batch, [batch.size], by the images' places in it.
+    """
+    return total(values.new_zeros(batch.size).index_copy(0, batch.places, values))
 
 
 @dataclass(frozen=True)
@@ -53,9 +77,14 @@ class Method(nn.Module):
     """A training method.
 
     Its parameters, such as an adversary's, are trained by the optimizer that trains the network, on the sum
-    of the losses; its buffers are its memory. Checkpoints hold both. Each phase of a training has a new
-    method.
+    of the losses and without weight decay; its buffers are its memory. Checkpoints hold both. Each phase of
+    a training has a new method.
+
+    Attributes:
+        own_rate: the learning rate of its parameters, as a multiple of the network's.
     """
+
+    own_rate: float = 1.0
 
     def losses(self, network: nn.Module, batch: Batch) -> Losses:
         """Compute the losses of a batch; the network computes in the training's precision here."""
