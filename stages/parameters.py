@@ -258,11 +258,11 @@ class AllParameters(Parameters):
 
     @model_validator(mode="after")
     def _what_is_post_processed_is_trained(self) -> "AllParameters":
-        unknown = [name for name in self.evaluate.postprocess_recipes if name not in self.train.recipes]
+        unknown = [name for name in self.evaluate.postprocess_recipes if name not in self.recipes]
         if self.evaluate.postprocess and unknown:
             raise ValueError(
-                f"evaluate.postprocess_recipes has {unknown[0]!r}, but train.recipes has not: name recipes "
-                "that are trained"
+                f"evaluate.postprocess_recipes has {unknown[0]!r}, but no such recipe is trained or "
+                "finished: name one of train.recipes"
             )
         return self
 

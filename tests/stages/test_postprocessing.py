@@ -154,7 +154,7 @@ def test_only_recipes_that_are_trained_can_be_post_processed(
     read_parameters()
     with_postprocess(["reject_option"], postprocess_recipes=["jtt"])
     with pytest.raises(
-        UserError, match=r"evaluate\.postprocess_recipes has 'jtt', but train\.recipes has not"
+        UserError, match=r"evaluate\.postprocess_recipes has 'jtt', but no such recipe is trained"
     ):
         read_parameters()
     with_postprocess(["rejected_option"])
