@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from classifiers.postprocessing import POSTPROCESSORS
 from pipeline.content.files import committed, write_json
 from pipeline.content.typed_files import FilePart, StageFile
 from stages.parameters import AllParameters
@@ -87,8 +88,8 @@ class Run(FilePart):
         protected: the protected attributes.
         seeds: how many trainings each figure is of.
         steps: of the network that is kept.
-        gains: weighted recipe -> data set -> gain over ERM in worst-group accuracy on validation, early in the
-            training and at its end, means over the seeds.
+        gains: recipe with loss weights -> data set -> gain over ERM in worst-group accuracy on validation,
+            early in the training and at its end, means over the seeds.
     """
 
     target: str
@@ -261,27 +262,22 @@ class Claim:
 
 def claims(record: MethodsRecord) -> list[Claim]:
     """Hold the published claims against the figures; a claim whose methods did not run is left out."""
+    random, *others = (
+        f"{BASELINE}+{name}" for name in ("random_perturbation", "layerwise", "adversarial_finetuning")
+    )
     pairs = [
         (
-            "Methods that change a trained network find better trade-offs than post-processing of its scores.",
+            "Methods that change a trained network find better trade-offs than post-processing of scores.",
             "Savani et al., 2020",
-            [f"{BASELINE}+{name}" for name in ("random_perturbation", "layerwise", "adversarial_finetuning")],
-            [
-                f"{BASELINE}+{name}"
-                for name in (
-                    "reject_option",
-                    "equalized_odds",
-                    "calibrated_equalized_odds",
-                    "threshold_optimizer",
-                )
-            ],
+            [random, *others],
+            [f"{BASELINE}+{name}" for name in POSTPROCESSORS],
             "phi",
         ),
         (
             "Random perturbation is a strong baseline for small networks.",
             "Savani et al., 2020",
-            [f"{BASELINE}+random_perturbation"],
-            [f"{BASELINE}+layerwise", f"{BASELINE}+adversarial_finetuning"],
+            [random],
+            others,
             "phi",
         ),
         (
@@ -318,14 +314,12 @@ def best_against_best(
         first, second = (max(side, key=lambda name: getattr(figures[name], figure).mean) for side in sides)
         a, b = (getattr(figures[name], figure).pair for name in (first, second))
         difference, deviation = a[0] - b[0], math.hypot(a[1], b[1])
-        verdict = "level, within one deviation"
+        verdict = "level, within one deviation, with"
         if abs(difference) > deviation:
-            verdict = "ahead" if difference > 0 else "behind"
+            verdict = "ahead of" if difference > 0 else "behind"
         shown = {"phi": "φ", "worst_group_accuracy": "worst group"}[figure]
         sentences.append(
-            f"on {data}, `{first}` ({shown} {plus_minus(a)}) is {verdict} of `{second}` ({plus_minus(b)})"
-            if verdict != "level, within one deviation"
-            else f"on {data}, `{first}` ({shown} {plus_minus(a)}) and `{second}` ({plus_minus(b)}) are {verdict}"
+            f"on {data}, `{first}` ({shown} {plus_minus(a)}) is {verdict} `{second}` ({plus_minus(b)})"
         )
     return sentences
 
