@@ -76,6 +76,11 @@ COMMANDS = {
         "Measure what each step of the augmentation contributes.",
         ("zprime ablations", "zprime ablations per_group --seeds 0,1,2 --recipes erm"),
     ),
+    "tune": Command(
+        "stages.reporting.tuning",
+        "Try three values of a parameter of each recipe; choose on validation.",
+        ("zprime tune", "zprime tune dann lisa"),
+    ),
     "bench": Command(
         "benchmarks.__main__",
         "Measure how fast the slow parts are on this machine.",

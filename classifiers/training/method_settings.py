@@ -102,6 +102,7 @@ class WeightedSettings(MethodSettings):
 class _OfCandidates(MethodSettings):
     """What the settings of methods that choose among the images of a larger batch have."""
 
+    name: str  # a key of `RANKINGS` in classifiers/training/methods/hard_examples.py
     candidates: int = Field(2, ge=1)  # images that are forwarded, for each one that is trained on; 1: ERM
 
     def sampler(
@@ -115,17 +116,17 @@ class _OfCandidates(MethodSettings):
         """Make the recipe's sampler for batches of all candidates."""
         return of_size(self.candidates * batch_size)
 
+    def build(self, context: "Context") -> "Method":
+        """Make the method for a phase of a training."""
+        from classifiers.training.methods.hard_examples import RANKINGS, HardExamples
+
+        return HardExamples(self.candidates, RANKINGS[self.name], context.total)
+
 
 class HardestSettings(_OfCandidates):
     """Online hard example mining: the candidates with the highest losses."""
 
     name: Literal["hardest"] = "hardest"
-
-    def build(self, context: "Context") -> "Method":
-        """Make the method for a phase of a training."""
-        from classifiers.training.methods.hard_examples import HardExamples, by_loss
-
-        return HardExamples(self.candidates, by_loss, context.total)
 
 
 class HardestInGroupsSettings(_OfCandidates):
@@ -134,23 +135,11 @@ class HardestInGroupsSettings(_OfCandidates):
     needs = frozenset({"training"})
     name: Literal["hardest_in_groups"] = "hardest_in_groups"
 
-    def build(self, context: "Context") -> "Method":
-        """Make the method for a phase of a training."""
-        from classifiers.training.methods.hard_examples import HardExamples, by_loss_in_groups
-
-        return HardExamples(self.candidates, by_loss_in_groups, context.total)
-
 
 class LossProportionalSettings(_OfCandidates):
     """Candidates that are drawn without replacement in proportion to their losses."""
 
     name: Literal["loss_proportional"] = "loss_proportional"
-
-    def build(self, context: "Context") -> "Method":
-        """Make the method for a phase of a training."""
-        from classifiers.training.methods.hard_examples import HardExamples, in_proportion_to_loss
-
-        return HardExamples(self.candidates, in_proportion_to_loss, context.total)
 
 
 class CVaRSettings(MethodSettings):
@@ -348,7 +337,8 @@ class Recipe(Parameters):
     def needs(self) -> frozenset[str]:
         """Which protected labels it needs: "training", "validation" to fit on, "prediction"."""
         grouped = {"training"} if self.group_by == "group_and_source" else set()
-        return frozenset(grouped).union(self.method.needs, self.phases.needs, SAMPLERS[self.sampler].needs)
+        trained = frozenset(grouped).union(self.method.needs, SAMPLERS[self.sampler].needs)
+        return self.phases.needs | (trained - {"training"} if self.phases.finds_groups else trained)
 
     @model_validator(mode="after")
     def _batches_have_one_meaning(self) -> "Recipe":

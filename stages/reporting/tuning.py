@@ -70,6 +70,8 @@ def swept_content(recipe: str, sweep: Sweep) -> dict[str, Any]:
         "train.recipes": list(variants),
         "train.seeds": [SEED],
         "train.definitions": variants,
+        "finish.names": [],
+        "evaluate.postprocess": [],
     }
     return changed(content, cells)
 

@@ -93,6 +93,9 @@ def test_as_many_of_each_group_are_trained_on():
     known = torch.tensor([True] * 4 + [False] * 8)  # the groups of eight have no meaning
     expected = [9, 8, 7, 4, 3, 2]
     assert loss_of(method, losses, groups=groups, known=known) == pytest.approx(np.mean(expected))
+    likely = {"known": known, "memberships": torch.eye(4)[groups]}  # the most likely groups count
+    expected = [9, 8, 0.4, 0.3, 3, 4]
+    assert loss_of(method, losses, groups=groups, **likely) == pytest.approx(np.mean(expected))
 
 
 def test_a_group_with_too_few_candidates_leaves_its_places_to_the_others():

@@ -68,6 +68,13 @@ def in_proportion_to_loss(losses: Tensor, groups: Tensor, seed: int) -> Tensor:
     return by_loss(losses.log() + noise.to(losses.device), groups, seed)
 
 
+RANKINGS: dict[str, Ranking] = {  # by the name of the method
+    "hardest": by_loss,
+    "hardest_in_groups": by_loss_in_groups,
+    "loss_proportional": in_proportion_to_loss,
+}
+
+
 class HardExamples(Method):
     """ERM on the first of many candidates in a ranking by their losses.
 
@@ -97,7 +104,9 @@ class HardExamples(Method):
     def _chosen(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return which images of this process's part are trained on, [n] bool."""
         losses = F.binary_cross_entropy_with_logits(logits.float(), batch.targets.float(), reduction="none")
-        groups = torch.where(batch.known, batch.groups, -1)  # those that are not known are one more group
+        groups = batch.groups
+        if batch.memberships is None:
+            groups = torch.where(batch.known, groups, -1)  # those that are not known are one more group
         order = self.ranking(
             gathered(losses.double(), batch, self.total), gathered(groups, batch, self.total), batch.seed
         )
