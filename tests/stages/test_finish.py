@@ -24,6 +24,7 @@ from pipeline.runtime import new_accelerator
 from stages import evaluate, finish, report, train
 from stages.parameters import read_parameters
 from stages.shared.controls import TRAINING_DATA
+from stages.shared.costs import Cost
 from stages.shared.inputs import real_images
 from stages.shared.paths import EVALUATION, REAL, RUNS
 from tests.balanced import make_project
@@ -93,6 +94,10 @@ def test_what_a_finish_was_fitted_on_is_in_no_choice_and_no_report(name, finishe
     plain = plain[plain["selection"] == "worst_group_accuracy"]
     assert plain["split"].value_counts().to_dict() == {"test": len(test), "validation": 12}
     assert np.abs(plain.loc[test.ids, "score"] - scores).max() > 1e-3
+    cost, of_training = (Cost.read(RUNS / f"augmented/{of}/0/cost.json") for of in (f"erm+{name}", "erm"))
+    assert of_training == Cost(forward=48, backward=48)
+    assert cost.forward > 48  # embeddings are computed, and the figures that it chooses by
+    assert cost.backward == 48
     # Only the last layer differs from the trained network's, which is still there.
     before, _ = load_network(RUNS / "augmented/erm/0")
     states = before.state_dict(), network.state_dict()
