@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from classifiers.networks.small import ChannelNorm, SmallTrunk
 
 GATE_WIDTH = 16
+LEAST_CHANNELS = 8  # that are normalised: of two, only the sign of their difference would be left
 CLOSED = -1.0  # the logit of a gate at first
 
 
@@ -39,9 +40,10 @@ class _ExitLayers(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(channels, channels // 4, 3, 1, 1)
-        self.norm = ChannelNorm(channels // 4)
-        self.widen = nn.Conv2d(channels // 4, channels, 3, 1, 1)
+        inner = max(LEAST_CHANNELS, channels // 4)
+        self.squeeze = nn.Conv2d(channels, inner, 3, 1, 1)
+        self.norm = ChannelNorm(inner)
+        self.widen = nn.Conv2d(inner, channels, 3, 1, 1)
         self.logit = nn.Linear(channels, 1)  # as a 1 x 1 convolution
         self.gate = nn.Sequential(
             nn.Linear(channels, GATE_WIDTH), nn.LayerNorm(GATE_WIDTH), nn.ReLU(), nn.Linear(GATE_WIDTH, 1)

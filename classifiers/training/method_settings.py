@@ -337,7 +337,8 @@ class Recipe(Parameters):
     def needs(self) -> frozenset[str]:
         """Which protected labels it needs: "training", "validation" to fit on, "prediction"."""
         grouped = {"training"} if self.group_by == "group_and_source" else set()
-        return frozenset(grouped).union(self.method.needs, self.phases.needs, SAMPLERS[self.sampler].needs)
+        trained = frozenset(grouped).union(self.method.needs, SAMPLERS[self.sampler].needs)
+        return self.phases.needs | (trained - {"training"} if self.phases.finds_groups else trained)
 
     @model_validator(mode="after")
     def _batches_have_one_meaning(self) -> "Recipe":

@@ -19,6 +19,7 @@ class PhaseSettings(Parameters):
     """What all plans of phases have."""
 
     needs: ClassVar[frozenset[str]] = frozenset()  # protected labels: training, validation, prediction
+    finds_groups: ClassVar[bool] = False  # groups of its own, instead of the protected ones
 
     def stretches(self, training: "LabelledImages", steps: int) -> "list[Stretch]":
         """Return the phases of a training.
@@ -75,6 +76,7 @@ class JTT(PhaseSettings):
 class PseudoGroups(PhaseSettings):
     """What a first network predicts stands for the protected group of a second one's training images."""
 
+    finds_groups = True
     name: Literal["pseudo_groups"] = "pseudo_groups"
     share: float = Field(0.25, gt=0, le=1)  # steps of the first network, per step of the second
 

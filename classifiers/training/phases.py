@@ -100,7 +100,7 @@ def grouped_by_predictions(training: LabelledImages, steps: int, share: float) -
 
     def grouped(look: Look) -> LabelledImages:
         groups = 2 * training.targets + _predictions(look, training)
-        return replace(training, groups=groups, known=None)
+        return replace(training, groups=groups, known=None, memberships=None)
 
     return [_identifying(training, steps, share), Stretch(steps, grouped, fresh=True, n_protected=2)]
 

@@ -14,7 +14,7 @@ from classifiers.training.descent import descend, new_optimizer
 from classifiers.training.method_settings import LISASettings, MixupSettings
 from classifiers.training.methods.mixing import Mixing
 from classifiers.training.pairs import AnyPairs, SelectivePairs
-from classifiers.training.samplers import GroupBalancedSampler, UniformSampler
+from classifiers.training.samplers import BalancedSampler, UniformSampler
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from tests.classifiers.by_recipe import train_by
@@ -256,6 +256,6 @@ def test_partners_of_an_image_with_an_unknown_group_only_are_absent():
 def test_mixup_draws_partners_like_images():
     """From balanced groups, though three quarters of the images are of one."""
     groups = np.array([0] * 96 + [1] * 32)
-    sampler = AnyPairs(GroupBalancedSampler(groups, 50, 0), 0)
+    sampler = AnyPairs(BalancedSampler(groups, 50, 0), 0)
     partners = np.concatenate([sampler(step)[:, 1] for step in range(40)])
     assert groups[partners].mean() == pytest.approx(0.5, abs=0.04)

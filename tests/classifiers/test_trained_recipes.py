@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from classifiers.training.method_settings import Recipe
 from classifiers.training.parameters import Optimizer
 from pipeline.content.checkpoints import load_checkpoint
 from pipeline.parameters import Runtime
@@ -57,6 +58,15 @@ def test_no_protected_label_has_an_effect_where_none_is_needed(name, accelerator
         train_by(RECIPES[name], accelerator, tmp_path / "others.pt", others),
         train_by(RECIPES[name], accelerator, tmp_path / "own.pt"),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [("fgsm", set()), ("mixup", {"training"}), ("lisa", {"training"}), ("cutmix", set())]
+    + [(name, set()) for name in OF_TWO_NETWORKS],
+)  # mixup's batches are balanced here
+def test_a_recipe_says_which_protected_labels_it_needs(name, needs):
+    assert Recipe.model_validate(RECIPES[name]).needs == needs
 
 
 def test_no_two_recipes_are_the_same(accelerator, tmp_path):

@@ -20,7 +20,7 @@ from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
 from classifiers.training.phase_settings import JTT, PseudoGroups
 from classifiers.training.recipes import Facts, phases_of
-from classifiers.training.samplers import GroupBalancedSampler, UniformSampler
+from classifiers.training.samplers import BalancedSampler, UniformSampler
 from pipeline.content.checkpoints import load_checkpoint
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
@@ -113,14 +113,16 @@ def test_predictions_stand_for_the_protected_group():
         "sampler": "group_balanced",
         "phases": {"name": "pseudo_groups"},
     }
-    part = second_part(recipe, labelled(targets), scores)
+    soft = replace(labelled(targets), memberships=np.full((5, 8), 1 / 8))
+    part = second_part(recipe, soft, scores)
     assert part.training.groups.tolist() == [0, 1, 3, 2, 2]
     assert part.training.known is None
+    assert part.training.memberships is None
     assert part.training.targets.tolist() == targets
     assert isinstance(part.method, GroupDRO)
     assert part.method.q.tolist() == [0.25] * 4
     assert part.method.adjustments.tolist() == pytest.approx([1, 1, 2**-0.5, 1])
-    assert isinstance(part.sampler, GroupBalancedSampler)
+    assert isinstance(part.sampler, BalancedSampler)
     assert len(part.sampler.members) == 4
 
 

@@ -21,7 +21,7 @@ DIRECTIVE = re.compile(
 
 # All stages of the preset that the page ends with, in one process: each would take seconds to start.
 STAGES = """
-import importlib, itertools, sys
+import importlib
 from stages.parameters import read_parameters
 
 def run(stage, *arguments):
@@ -43,8 +43,9 @@ run("balance")
 for attribute in parameters.attributes:
     run("train_judge", attribute)
 run("assess")
-for data, recipe in itertools.product(parameters.train.data, parameters.train.recipes):
-    run("train", data, recipe, 0)
+for data, recipe, seed in parameters.runs:
+    trained, _, finish = recipe.partition("+")
+    run(*(("finish", data, trained, finish, seed) if finish else ("train", data, trained, seed)))
 run("evaluate")
 run("report")
 run("export", "npz")
@@ -200,6 +201,23 @@ def test_a_post_processor_is_fitted_on_validation_and_measured_on_test(extended:
     right = (test["score"] >= test["Red"].map(thresholds)) == (test["target"] == 1)
 
     assert cell["accuracy"]["mean"] == pytest.approx(right.mean(), abs=1e-6)
+
+
+def test_a_finish_is_one_more_recipe(extended: Path) -> None:
+    metrics = json.loads((extended / "metrics.json").read_text())
+    card = json.loads((extended / "out/runs/original/erm+moved/0/card.json").read_text())
+    before, after = (
+        pd.read_parquet(extended / f"out/runs/original/{recipe}/0/predictions.parquet")
+        .query("selection == 'worst_group_accuracy'")
+        .set_index("id")["score"]
+        for recipe in ("erm", "erm+moved")
+    )
+    before = before[after.index]
+
+    assert {"erm+moved", "erm"} <= set(metrics["augmented"])
+    assert card["finish"]["threshold"] in np.linspace(0, 1, 21)
+    odds = before / (1 - before) * (1 / card["finish"]["threshold"] - 1)
+    np.testing.assert_allclose(after, odds / (1 + odds), atol=1e-5)
 
 
 def test_an_export_has_every_image(extended: Path) -> None:
