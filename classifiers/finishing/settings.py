@@ -72,7 +72,7 @@ class RandomPerturbationSettings(PhiSettings):
     """Random perturbation: the best of many networks with slightly different weights."""
 
     name: Literal["random_perturbation"]
-    trials: int = Field(101, ge=0)
+    trials: int = Field(101, ge=0)  # networks that are tried
     deviation: float = Field(0.1, gt=0)  # of the random factors of all weights
     kept: int = Field(5, ge=1)  # trials that are compared on the selecting half
 

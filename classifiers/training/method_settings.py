@@ -326,7 +326,7 @@ class Recipe(Parameters):
     """The method that trains a classifier, and the images that it sees, in which order."""
 
     method: AnyMethodSettings
-    phases: AnyPhaseSettings = OnePhase()
+    phases: AnyPhaseSettings = OnePhase()  # which images the training sees when
     backbone: BackboneName | None = None  # another one than train.backbone's, of the same width
     sampler: SamplerName = "uniform"
     weight_decay: float = Field(1e-4, ge=0)

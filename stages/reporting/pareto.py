@@ -67,10 +67,10 @@ def family_of(recipe: str, needs: str, definitions: Mapping[str, "Recipe"]) -> s
     if recipe not in definitions:
         return SCORES if "prediction" in needs.split() else AFTER
     definition = definitions[recipe]
-    if definition.method.name != "erm":
-        return LOSS
     if definition.backbone is not None:
         return NETWORK
+    if definition.method.name != "erm":
+        return LOSS
     seen = (definition.sampler, definition.phases.name, definition.group_by, definition.real_share)
     return ERM if seen == ("uniform", "one", "group", None) else IMAGES
 

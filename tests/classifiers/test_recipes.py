@@ -146,8 +146,6 @@ def test_with_images_of_one_source_all_steps_are_on_them(images, remedy):
         ({"method": {"name": "group_dro"}}, {"training"}),
         ({"sampler": "group_balanced", "real_share": 0.5}, {"training"}),
         ({"group_by": "group_and_source"}, {"training"}),
-        ({"last_layer": "validation"}, {"validation"}),
-        ({"last_layer": "validation", "sampler": "group_balanced"}, {"training", "validation"}),
     ],
 )
 def test_a_recipe_needs_the_protected_labels_of_its_parts(changes, needs):

@@ -24,6 +24,7 @@ from pipeline.runtime import new_accelerator
 from stages import evaluate, finish, report, train
 from stages.parameters import read_parameters
 from stages.shared.controls import TRAINING_DATA
+from stages.shared.costs import Cost
 from stages.shared.inputs import real_images
 from stages.shared.paths import EVALUATION, REAL, RUNS
 from tests.balanced import make_project
@@ -93,6 +94,10 @@ def test_what_a_finish_was_fitted_on_is_in_no_choice_and_no_report(name, finishe
     plain = plain[plain["selection"] == "worst_group_accuracy"]
     assert plain["split"].value_counts().to_dict() == {"test": len(test), "validation": 12}
     assert np.abs(plain.loc[test.ids, "score"] - scores).max() > 1e-3
+    cost, of_training = (Cost.read(RUNS / f"augmented/{of}/0/cost.json") for of in (f"erm+{name}", "erm"))
+    assert of_training == Cost(forward=48, backward=48)
+    assert cost.forward > 48  # embeddings are computed, and the figures that it chooses by
+    assert cost.backward == 48
     # Only the last layer differs from the trained network's, which is still there.
     before, _ = load_network(RUNS / "augmented/erm/0")
     states = before.state_dict(), network.state_dict()
@@ -164,7 +169,7 @@ def test_a_finish_that_is_killed_has_the_same_bytes_when_it_is_run_again(finishe
 
 def test_what_cannot_be_finished_is_said(trained, monkeypatch):
     monkeypatch.chdir(trained)
-    with pytest.raises(UserError, match=r"finish: 'adr' is none of adversarial_finetuning, afr, dfr, "):
+    with pytest.raises(UserError, match=r"finish: 'adr' is none of .*afr, dfr, .*smote"):
         finish.main("original", "erm", "adr", 0)
     with pytest.raises(UserError, match=r"out/runs/original/erm/7 holds no classifier that zprime wrote"):
         finish.main("original", "erm", "dfr", 7)
@@ -180,6 +185,7 @@ def test_the_report_has_finishes_without_the_selection_that_they_lack(tmp_path, 
         half = (rows["split"] == "test") | (rows["id"].str[-1].astype(int) % 2 == 0)
         rows = rows[half & (rows["selection"] == "worst_group_accuracy")]
         write_table(RUNS / data / "erm+dfr/0/predictions.parquet", rows)
+        Cost(forward=264, backward=240).write(RUNS / data / "erm+dfr/0/cost.json")
     content = yaml.safe_load(Path("params.yaml").read_text())
     content["finish"]["names"] = ["dfr"]
     Path("params.yaml").write_text(yaml.safe_dump(content))
@@ -191,6 +197,6 @@ def test_the_report_has_finishes_without_the_selection_that_they_lack(tmp_path, 
     start = next(k for k, row in enumerate(table) if row[0].startswith("original "))
     plain, _, finished = table[start + 1 : start + 4]
     assert (plain[0], finished[0]) == ("erm", "erm+dfr")
-    assert plain[2:-2] == finished[2:-2]  # on test
-    assert plain[-2:] == ["5.0 ± 3.9", "68.8 ± 5.4"]  # selected by average accuracy
-    assert finished[-2:] == ["–", "–"]
+    assert plain[2:-4] == finished[2:-4]  # on test
+    assert plain[-4:] == ["5.0 ± 3.9", "68.8 ± 5.4", "none", "1.00/1.00"]  # selected by average accuracy
+    assert finished[-4:] == ["–", "–", "val.", "1.10/1.00"]

@@ -36,7 +36,6 @@ DEFINITIONS = {
     "pretrained": Recipe(method={"name": "erm"}, phases={"name": "pretrain"}),
     "resnet": Recipe(method={"name": "erm"}, backbone="resnet18"),
     "group_dro": Recipe(method={"name": "group_dro"}, sampler="group_balanced"),
-    "last_layer": Recipe(method={"name": "erm"}, last_layer="validation"),
 }
 
 # The frontier
@@ -76,7 +75,7 @@ def test_a_family_is_where_a_recipe_acts():
     families = {name: family_of(name, "", DEFINITIONS) for name in DEFINITIONS}
     assert families == {
         "erm": ERM, "erm_strong_l2": ERM, "erm_balanced": IMAGES, "pretrained": IMAGES, "resnet": NETWORK,
-        "group_dro": LOSS, "last_layer": AFTER,
+        "group_dro": LOSS,
     }  # fmt: skip
     assert family_of("erm+dfr", "validation", DEFINITIONS) == AFTER
     assert family_of("erm+reject_option", "prediction validation", DEFINITIONS) == SCORES
