@@ -164,7 +164,7 @@ def test_a_finish_that_is_killed_has_the_same_bytes_when_it_is_run_again(finishe
 
 def test_what_cannot_be_finished_is_said(trained, monkeypatch):
     monkeypatch.chdir(trained)
-    with pytest.raises(UserError, match=r"finish: 'adr' is none of afr, dfr, smote"):
+    with pytest.raises(UserError, match=r"finish: 'adr' is none of .*afr, dfr, .*smote"):
         finish.main("original", "erm", "adr", 0)
     with pytest.raises(UserError, match=r"out/runs/original/erm/7 holds no classifier that zprime wrote"):
         finish.main("original", "erm", "dfr", 7)
