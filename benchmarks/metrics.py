@@ -1,5 +1,6 @@
 """Benchmark of the metrics with their bootstrap against a loop that measures each resample by definition."""
 
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -15,8 +16,9 @@ from classifiers.measures.evaluation import (
     with_bootstrap,
 )
 from classifiers.measures.metrics import ECE_BINS
+from classifiers.measures.parities import EPSILON
 from classifiers.selection import HALF
-from pipeline.content.arrays import FloatArray, IntArray
+from pipeline.content.arrays import BoolArray, FloatArray, IntArray
 from pipeline.content.seeds import generator_for
 
 SAMPLES, RESAMPLES = 20_000, 500
@@ -57,6 +59,7 @@ def by_definition(targets: IntArray, protected: IntArray, scores: FloatArray) ->
         values[f"balanced_accuracy{ending}"] = balanced_accuracy_score(targets, predicted)
         if not ending:
             values["reweighted_accuracy"] = float(np.dot(accuracies, PROPORTIONS))
+            values |= at_half(predicted, protected, members, values["balanced_accuracy"])
     rate = [predicted[protected == g].mean() for g in (0, 1)]
     of_class = {key: predicted[m].mean() for key, m in members.items()}  # FPR where t = 0, TPR where t = 1
     values["deo"] = abs(of_class[1, 0] - of_class[1, 1])
@@ -75,6 +78,25 @@ def by_definition(targets: IntArray, protected: IntArray, scores: FloatArray) ->
         error = calibration_error(scores[of_group], targets[of_group])
         values[f"protected_{g}_calibration_error"] = error
     return {name: float(value) for name, value in values.items()}
+
+
+def at_half(
+    predicted: IntArray, protected: IntArray, members: Mapping[tuple[int, int], BoolArray], balanced: float
+) -> dict[str, float]:
+    """Return the parities of predictions at 0.5, and φ of a balanced accuracy for each of its biases."""
+    rate = [predicted[protected == g].mean() for g in (0, 1)]
+    false_positive, true_positive = ([predicted[members[t, g]].mean() for g in (0, 1)] for t in (0, 1))
+    gaps = [first - second for first, second in (rate, true_positive, false_positive)]
+    parity, opportunity, odds = gaps[0], gaps[1], (gaps[1] + gaps[2]) / 2
+    feasible = {"": odds, "_statistical_parity": parity, "_equal_opportunity": opportunity}
+    return {
+        "equalized_odds_difference": max(abs(gaps[1]), abs(gaps[2])),
+        "demographic_parity_difference": abs(parity),
+        "demographic_parity_ratio": min(rate) / max(rate),
+        "average_odds_difference_at_half": odds,
+        "phi_feasible": float(abs(odds) < EPSILON),
+        **{f"phi{name}": balanced * (abs(bias) < EPSILON) for name, bias in feasible.items()},
+    }
 
 
 def amplification(joint: FloatArray, positive: dict[tuple[int, int], float]) -> float:

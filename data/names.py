@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 SPLITS = ("train", "validation", "test")
 ORACLE_SPLIT = "oracle"  # a balanced real training set, where a source can make one
+UNKNOWN = -1  # the value of an attribute where a training image's label is missing
 JUDGE_SPLIT = "judge"  # another one, of the networks that judge synthetic images: for evaluation alone
 
 SYNTHETIC_SOURCES = ("z", "z_prime", "real_prime")

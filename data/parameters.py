@@ -10,12 +10,21 @@ from pydantic import (
 from pipeline.parameters import Parameters
 
 
+class ProtectedLabels(Parameters):
+    """Makes the protected labels of the training images worse, to see what that costs each method."""
+
+    hidden: float = Field(0.0, ge=0, lt=1)  # share of the labels that are taken away
+    flipped: float = Field(0.0, ge=0, le=0.5)  # share of the labels that are turned over
+    seed: int = 0
+
+
 class Prepare(Parameters):
     """Says which images are prepared, and how they are stored."""
 
     resolution: int = Field(32, ge=4, le=1024)  # px, of the square images in the store
     on_bad_image: Literal["stop", "skip"] = "stop"
     shard_size: int = Field(2048, ge=1)  # images
+    protected_labels: ProtectedLabels = ProtectedLabels()
     source: dict[str, Any]  # `name`, and the parameters of that source: data/sources/NAME.py
 
 

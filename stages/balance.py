@@ -27,7 +27,7 @@ from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
 from stages.shared.datasheet import Datasheet
 from stages.shared.labeller_metrics import LabellerMetrics
-from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, REAL, SYNTHETIC
+from stages.shared.paths import ATTRIBUTES, BALANCED, LABELS, REAL, REAL_LABELS, SYNTHETIC
 from stages.shared.summaries import by_group, summary_of
 
 # The columns of complements.parquet: how each complement was judged.
@@ -75,7 +75,7 @@ def main() -> None:
     protected, groups = parameters.protected, group_names(parameters.target, parameters.protected)
     sources = ("z", *section.complements)
     stores = {source: str(SYNTHETIC / source) for source in sources}
-    labels = read_table(REAL / "labels.parquet", ("id", "split", *names))
+    labels = read_table(REAL_LABELS, ("id", "split", *names))
     real = real_rows(labels, names, str(REAL))
     z = labelled_rows("z")
 

@@ -6,13 +6,17 @@ use, chosen on validation alone.
 
 import json
 import re
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from classifiers.counts import group_counts
 from classifiers.measures.evaluation import rounded, run_metrics
+from classifiers.postprocessing.applying import post_processed
+from pipeline.content.arrays import FloatArray
 from pipeline.content.files import committed, write_json
+from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table, write_table
 from pipeline.content.trust import Judgement, read_judgements
 from pipeline.errors import UserError
@@ -21,6 +25,7 @@ from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
 from stages.reporting.choices import (
     SELECTION,
+    candidates_of,
     cells_of,
     chosen_recipes,
     gap_of,
@@ -32,6 +37,7 @@ from stages.reporting.plateaus import Plateau, plateaus_of, write_plateaus
 from stages.reporting.recommendation import Recommendation
 from stages.reporting.recommending import Run, recommend
 from stages.shared.controls import MANIFESTS, TRAINING_DATA, USABLE
+from stages.shared.costs import Cost
 from stages.shared.paths import (
     ATTRIBUTES,
     BALANCED,
@@ -44,9 +50,11 @@ from stages.shared.summaries import summary_of
 from stages.shared.training_data import real_labels, training_labels
 
 SEED = 0  # of the bootstrap
-# Metrics that only runs.parquet has: the groups' accuracies at the matched threshold and, of several
-# attributes, accuracies and calibration of the groups of each alone.
-DETAILS = re.compile(r"group_\d+_accuracy_.+|protected_\d+_calibration_error_.+")
+# Metrics that only runs.parquet has: the groups' accuracies at the matched threshold, φ by other biases than
+# the average odds difference and, of several attributes, accuracies and calibration of each one's groups.
+DETAILS = re.compile(
+    r"group_\d+_accuracy_.+|phi_(statistical_parity|equal_opportunity).*|protected_\d+_calibration_error_.+"
+)
 
 
 def training_summaries(parameters: AllParameters) -> dict[str, dict[str, Any]]:
@@ -125,7 +133,7 @@ def on_test(recommendation: Recommendation, runs: pd.DataFrame) -> dict[str, Any
         data, recipe and worst_group_accuracy of the recommended cell; best_on_test, the same of the cell
         that is best on test among all that a user could use; regret, how much better that one is, in [0, 1].
     """
-    cells = [cell for cell in cells_of(runs) if cell[0] in USABLE]
+    cells = [cell for cell in cells_of(candidates_of(runs)) if cell[0] in USABLE]
     figures = {cell: mean_and_deviation(seeds_of(runs, *cell), SELECTION) for cell in cells}
     if recommendation.data is None or recommendation.recipe is None:
         return {"data": None, "recipe": None}
@@ -137,6 +145,15 @@ def on_test(recommendation: Recommendation, runs: pd.DataFrame) -> dict[str, Any
 
     regret = rounded(figures[best][0] - figures[chosen][0])
     return described(chosen) | {"best_on_test": described(best), "regret": regret}
+
+
+def what_it_takes(needs: frozenset[str], cost: Cost) -> dict[str, str | int]:
+    """Return the columns of runs.parquet that say which protected labels a run needs, and what it cost."""
+    return {
+        "needs": " ".join(sorted(needs)),
+        "images_forward": cost.forward,
+        "images_backward": cost.backward,
+    }
 
 
 def runs_that_count(parameters: AllParameters) -> tuple[list[tuple[str, str, int]], list[Plateau]]:
@@ -162,10 +179,39 @@ def runs_that_count(parameters: AllParameters) -> tuple[list[tuple[str, str, int
     return kept, left_out
 
 
+def metrics_of_run(
+    recipe: str, predictions: pd.DataFrame, proportions: FloatArray, parameters: AllParameters
+) -> dict[str, dict[str, float]]:
+    """Measure a run, as it is and with its scores post-processed.
+
+    Args:
+        recipe: of the run.
+        predictions: on validation, where post-processors are fitted, and on test, which is measured.
+        proportions: of the groups in the training data, [2 n_g].
+        parameters: as params.yaml holds them.
+
+    Returns:
+        The recipe, and RECIPE+NAME for each post-processor -> metrics, as `run_metrics` has them.
+
+    Raises:
+        UserError: a post-processor cannot be fitted on the validation images.
+    """
+    section, protected = parameters.evaluate, parameters.protected
+    # group_names has "TARGET=0, Male=0", ... first.
+    groups = [name.partition(", ")[2] for name in group_names(parameters.target, protected)]
+    measure = partial(run_metrics, predictions, proportions, section.resamples, SEED, protected)
+    measured = {recipe: measure()}
+    for name in section.postprocess if recipe in section.postprocess_recipes else []:
+        try:
+            measured[f"{recipe}+{name}"] = measure(partial(post_processed, name, groups))
+        except UserError as error:
+            raise UserError(f"params.yaml: evaluate.postprocess with {recipe}: {error}") from error
+    return measured
+
+
 def main() -> None:
     """Evaluate every run of the matrix on the real test set."""
     parameters = read_parameters()
-    section = parameters.evaluate
     train = real_labels(parameters, "train")
     counts = group_counts(train["target"].to_numpy(), train["protected"].to_numpy(), parameters.n_protected)
     columns = ("id", "split", "selection", "target", "score", *parameters.protected)
@@ -173,13 +219,17 @@ def main() -> None:
     records, validated = [], []
     with progress("evaluate", len(kept), "runs") as advance:
         for data, recipe, seed in kept:
-            predictions = read_table(RUNS / data / recipe / str(seed) / "predictions.parquet", columns)
+            folder = RUNS / data / recipe / str(seed)
+            predictions = read_table(folder / "predictions.parquet", columns)
+            cost = Cost.read(folder / "cost.json")
             for selection, rows in predictions.groupby("selection", sort=False):
-                key = {"data": data, "recipe": recipe, "seed": seed, "selection": selection}
-                records.append(
-                    key
-                    | run_metrics(rows, counts / counts.sum(), section.resamples, SEED, parameters.protected)
-                )
+                measured = metrics_of_run(recipe, rows, counts / counts.sum(), parameters)
+                records += [
+                    {"data": data, "recipe": name, "seed": seed, "selection": selection}
+                    | what_it_takes(parameters.needs_of(name), cost)
+                    | metrics
+                    for name, metrics in measured.items()
+                ]
                 if selection == SELECTION:
                     validated.append(Run(data, recipe, seed, rows[rows["split"] == "validation"]))
             advance()

@@ -3,7 +3,8 @@
 A finish changes the network of out/runs/DATA/RECIPE/SEED/, whose weights worst-group accuracy chose on all of
 validation; nothing is trained again. It fits on one half of the real validation images, if not on training
 images, and chooses on the other half, by worst-group accuracy too. predictions.parquet has the scores of that
-other half and of the test images: what was fitted on is in no later choice.
+other half and of the test images: what was fitted on is in no later choice. cost.json counts the training and
+the finish.
 """
 
 from functools import partial
@@ -15,6 +16,7 @@ from classifiers.finishing.base import Material
 from classifiers.finishing.halves import validation_halves
 from classifiers.finishing.settings import finish_network
 from classifiers.networks.backbones import load_network, save_again
+from classifiers.training.cost import counted
 from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.resumable import Session
 from pipeline.content.stores import Store
@@ -26,6 +28,7 @@ from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.controls import TRAINING_DATA
+from stages.shared.costs import Cost
 from stages.shared.inputs import real_images
 from stages.shared.paths import REAL, RUNS
 from stages.shared.predictions import SAVED, predictions, selection_value
@@ -60,12 +63,16 @@ def main(
         session=Session(name, accelerator, work.folder / CHECKPOINT, parameters.runtime.checkpoint_seconds),
         seed=seed,
     )
-    facts = finish_network(definitions[finish], network, material)
+    with counted(network) as count:
+        facts = finish_network(definitions[finish], network, material)
     output, finished = work.folder / "run", f"{recipe}+{finish}"
     save_again(output, network, card, {"recipe": finished, "finish": facts})
     splits = {"validation": selecting, "test": test}
     rows = predictions(network, splits, SAVED, parameters, accelerator)
     write_table(output / "predictions.parquet", rows)
+    before = Cost.read(trained / "cost.json")
+    cost = Cost(forward=before.forward + count.forward, backward=before.backward + count.backward)
+    cost.write(output / "cost.json")
     # A network that never left its plateau is no result either when it is finished.
     Trust(judgements=read_judgements(trained)).write(output / TRUST)
     work.publish(RUNS / data / finished / str(seed), output)

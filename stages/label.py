@@ -29,7 +29,7 @@ from pipeline.parameters import Runtime
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
-from stages.shared.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
+from stages.shared.paths import ATTRIBUTES, LABELS, REAL_LABELS, SYNTHETIC
 
 if TYPE_CHECKING:
     import torch
@@ -213,7 +213,7 @@ def new_labeller(
 
 def judgements_of(parameters: AllParameters, rows: pd.DataFrame) -> list[Judgement]:
     """Judge for each attribute whether it is about as frequent in G(z) as in the real training images."""
-    real = read_table(REAL / "labels.parquet", ("split", *parameters.attributes))
+    real = read_table(REAL_LABELS, ("split", *parameters.attributes))
     real = real[real["split"] == "train"]
     return [
         share_judgement(name, float(real[name].mean()), int(rows[name].sum()), len(rows))

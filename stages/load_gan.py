@@ -24,7 +24,7 @@ from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import read_parameters
-from stages.shared.inputs import real_images
+from stages.shared.inputs import of_known_groups, real_images
 from stages.shared.paths import GENERATOR, REAL
 
 GRID = 64  # images in the sample grid
@@ -72,7 +72,7 @@ def main() -> None:
     latents = sample_latents(0, "grid", 0, GRID, generator.latent_dim)
     pictures = render(generator, latents, BATCH, accelerator)
     save_grid(output / "samples" / f"{generator.resolution:04d}.png", pictures, columns=16)
-    images = real_images(parameters, "train", Store(REAL))
+    images = of_known_groups(real_images(parameters, "train", Store(REAL), filled=False))
     judgements = judge_generator(
         images.read,
         images.groups,

@@ -12,9 +12,11 @@ from pydantic import (
 )
 
 from classifiers.finishing.settings import AnyFinishSettings
-from classifiers.measures.parameters import Assess, Evaluate
+from classifiers.measures.parameters import Assess
 from classifiers.networks.parameters import Backbone
 from classifiers.parameters import Label, TrainAttribute
+from classifiers.postprocessing import POSTPROCESSORS
+from classifiers.postprocessing.base import PostProcessor
 from classifiers.training.method_settings import Recipe
 from classifiers.training.parameters import Budget
 from data.parameters import Balance, Export, Prepare
@@ -29,8 +31,10 @@ from stages.shared.controls import MANIFESTS, REAL, TRAINING_DATA
 if TYPE_CHECKING:
     RealData: TypeAlias = str
     SyntheticData: TypeAlias = str
-else:  # at run time the registry supplies the names
+    PostProcessorName: TypeAlias = str
+else:  # at run time the registries supply the names
     RealData, SyntheticData = Literal[REAL], Literal[tuple(MANIFESTS)]
+    PostProcessorName = Literal[tuple(POSTPROCESSORS)]
 
 
 class Train(Budget):
@@ -40,6 +44,9 @@ class Train(Budget):
         real_data: the data sets of real images alone.
         balanced_data: the data sets with synthetic images.
         recipes: the recipes to train, keys of `definitions`.
+        missing_labels: what becomes of training images whose protected label is missing: predicted (the most
+            likely group is taken for the truth), left_out (of all that a recipe does with groups), soft (an
+            image counts for each group as likely as it is of it, where the method can do that).
         seeds: each recipe is trained once with each seed, which draws weights and batches.
         definitions: all recipes by name.
     """
@@ -49,6 +56,7 @@ class Train(Budget):
     recipes: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     definitions: dict[str, Recipe]
+    missing_labels: Literal["predicted", "left_out", "soft"] = "predicted"
 
     @property
     def budget(self) -> Budget:
@@ -77,6 +85,17 @@ class Train(Budget):
         unknown = [recipe for recipe in self.recipes if recipe not in self.definitions]
         if unknown:
             raise ValueError(f"recipe {unknown[0]!r} is not defined: train.definitions has no such key")
+        return self
+
+    @model_validator(mode="after")
+    def _gates_have_exits(self) -> "Train":
+        for name, recipe in self.definitions.items():
+            backbone = self.backbone_of(name).name
+            if recipe.method.name == "occam" and backbone != "occam":
+                raise ValueError(
+                    f"definitions.{name}: the method occam trains exits, and the backbone {backbone} has "
+                    "none: give the recipe backbone: occam"
+                )
         return self
 
     @model_validator(mode="after")
@@ -110,6 +129,16 @@ class Finish(Parameters):
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not defined: finish.definitions has no such key")
         return self
+
+
+class Evaluate(Parameters):
+    """How the test set is measured."""
+
+    resamples: int = Field(500, ge=1)  # of the bootstrap
+    # Fitted on validation and applied to the scores on test, as RECIPE+NAME; they need the protected
+    # attribute of each image whose label is predicted.
+    postprocess: list[PostProcessorName] = []
+    postprocess_recipes: list[str] = ["erm"]  # whose scores are post-processed
 
 
 class AllParameters(Parameters):
@@ -227,6 +256,16 @@ class AllParameters(Parameters):
             )
         return self
 
+    @model_validator(mode="after")
+    def _what_is_post_processed_is_trained(self) -> "AllParameters":
+        unknown = [name for name in self.evaluate.postprocess_recipes if name not in self.recipes]
+        if self.evaluate.postprocess and unknown:
+            raise ValueError(
+                f"evaluate.postprocess_recipes has {unknown[0]!r}, but no such recipe is trained or "
+                "finished: name one of train.recipes"
+            )
+        return self
+
     @property
     def target(self) -> str:
         """The target attribute."""
@@ -241,6 +280,15 @@ class AllParameters(Parameters):
     def n_protected(self) -> int:
         """The number of protected groups: 2^k for k binary attributes."""
         return int(2 ** len(self.protected))
+
+    def needs_of(self, recipe: str) -> frozenset[str]:
+        """Return which protected labels a recipe needs, with all that is behind a +: see `Recipe.needs`."""
+        trained, *steps = recipe.split("+")
+        needs = self.train.definitions[trained].needs
+        for step in steps:
+            finish = self.finish.definitions.get(step)
+            needs |= PostProcessor.needs if finish is None else finish.needs
+        return needs
 
     @property
     def recipes(self) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data.parameters import Prepare
+from data.protected_labels import check_known, weakened
 from data.sources import BadImage, check_groups, source_of
 from pipeline.cluster import Advancing, MakeShard, Record, make_shards
 from pipeline.content.files import write_json
@@ -77,6 +78,8 @@ def main() -> None:
     left_out = {id: why for record in records.values() for id, why in record["left_out"].items()}
     labels = table[~table["id"].isin(left_out)]
     labels = labels[[column for column in labels.columns if not column.startswith("_")]]
+    labels = weakened(labels, parameters.protected, section.protected_labels)
+    check_known(labels, parameters.attributes, "prepare")
     check_groups(labels, parameters.attributes, "prepare, without the bad images")
     write_table(work.folder / "labels.parquet", labels)
     bad = pd.DataFrame({"id": list(left_out), "why": list(left_out.values())})

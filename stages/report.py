@@ -18,7 +18,8 @@ from pipeline.content.tables import join_by_id, read_table
 from pipeline.content.trust import worst_level
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
-from stages.reporting import figures, measures, pictures, steps, trust, words
+from stages.reporting import adversaries, figures, measures, pareto, pictures, steps, trust, words
+from stages.reporting.adversaries import LOSS
 from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_deviation, seeds_of
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
@@ -177,6 +178,11 @@ def training_figures(
     return drawn | ({"group_weights": figures.group_weights_figure(robust, names)} if len(robust) else {})
 
 
+def adversary_figure(histories: pd.DataFrame) -> dict[str, bytes]:
+    """Draw the losses of adversaries by the figure's name; empty if no recipe has one."""
+    return {"adversaries": adversaries.losses_figure(histories)} if LOSS in histories else {}
+
+
 def read_histories(parameters: AllParameters) -> pd.DataFrame:
     """Read the training histories of all runs, of those that ended on their plateau too.
 
@@ -217,6 +223,7 @@ def write_plots(
     histories: pd.DataFrame,
     histograms: dict[str, dict[tuple[str, int], pd.DataFrame]],
     synthetic: dict[str, pd.DataFrame],
+    points: pd.DataFrame,
 ) -> None:
     """Write the tables of dvc.yaml's `plots`, which shows one plot for each file of a folder.
 
@@ -226,8 +233,9 @@ def write_plots(
         histories: as `read_histories` returns.
         histograms: by protected attribute, as `target_histograms` returns.
         synthetic: by attribute, of z and z_prime.
+        points: as `pareto.pareto_points` returns.
     """
-    files = {}
+    files = {f"pareto/{name}": table for name, table in pareto.plot_tables(points).items()}
     for group, rows in groups.groupby("group"):
         accuracies = pd.DataFrame({"run": rows["data"] + " " + rows["recipe"], "accuracy": rows["mean"]})
         files[f"group_accuracies/group_{group} {names[int(str(group))]}"] = accuracies
@@ -304,17 +312,20 @@ def main() -> None:
     pairs = all_pairs(parameters)
     shown = pictures.shown_pairs(pairs)
     histories, groups = read_histories(parameters), group_accuracy_rows(runs, len(names))
+    points = pareto.pareto_points(runs, matrix.definitions)
     scores = test_scores(runs, recipe)
     synthetic = synthetic_histograms(pairs, parameters.attributes)
     thresholds = {name: metrics.threshold for name, metrics in attributes.items()}
     drawn = {
         "group_accuracies": figures.group_accuracies_figure(groups, names),
+        "pareto": pareto.pareto_figure(points, (recommendation.data, recommendation.recipe)),
         "data_sets": figures.data_sets(
             {data: summary.divergences | summary.group_counts for data, summary in summaries.items()}, names
         ),
         "synthetic_scores": figures.synthetic_scores(synthetic, thresholds),
         **generator_losses(),
         **training_figures(histories, parameters, names),
+        **adversary_figure(histories),
         **score_figure(scores, parameters, names, recipe),
     }
     sizes = {data: summary.images for data, summary in summaries.items()}
@@ -328,8 +339,10 @@ def main() -> None:
             target=target,
             protected=protected,
             recipe=recipe,
+            baseline=BASELINE,
             verdict=recommendation.sentence,
-            recommendation=steps.recommendation(recommendation),
+            recommendation=steps.recommendation(recommendation, runs),
+            frontier=pareto.frontier_table(points, runs),
             plateaus=plateau_sentence(read_plateaus(EVALUATION)),
             headline=words.headline(runs, recipe),
             choices=words.choice_sentence(runs),
@@ -367,7 +380,7 @@ def main() -> None:
         )
     )
     histograms = {name: target_histograms(scores, [name]) for name in protected}
-    write_plots(groups, names, histories, histograms, synthetic)
+    write_plots(groups, names, histories, histograms, synthetic, points)
     images, columns = pictures.pairs_grid(shown)
     save_grid(REPORT / "pairs.png", images, columns=columns)
     (REPORT / "index.html").write_text(page)

@@ -1,7 +1,7 @@
 """train DATA RECIPE SEED: train a classifier on training images; writes out/runs/DATA/RECIPE/SEED/.
 
-The folder gets the network, its predictions and its history. predictions.parquet has the scores of validation
-and test images, by the weights of each selection.
+The folder gets the network, its predictions, its history and its cost. predictions.parquet has the scores of
+validation and test images, by the weights of each selection.
 """
 
 from functools import partial
@@ -28,6 +28,7 @@ from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import read_parameters
 from stages.shared.controls import TRAINING_DATA
+from stages.shared.costs import Cost
 from stages.shared.inputs import real_images
 from stages.shared.paths import REAL, RUNS
 from stages.shared.predictions import SAVED, SELECTIONS, predictions, selection_value
@@ -76,6 +77,7 @@ def main(
             save_network(output, network, backbone, {"data": data, "recipe": recipe, "seed": seed})
         tables.append(predictions(network, splits, selection, parameters, accelerator))
     write_table(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
+    Cost.model_validate(trained.cost).write(output / "cost.json")
     history = pd.DataFrame(trained.history)
     history.to_csv(output / "history.csv", index=False)
     settle([training_judgement(name, history["separation"].iloc[-1])], output, parameters.on_useless)

@@ -27,6 +27,9 @@ from classifiers.networks.inference import per_image
 from classifiers.selection import average_precision, f1_threshold, worst_group_threshold
 from classifiers.training.loop import Selection, in_one_phase, train_classifier
 from classifiers.training.methods.erm import ERM
+from classifiers.training.samplers import SAMPLERS
+from data.names import SPLITS
+from pipeline.content.arrays import IntArray
 from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.groups import group_names
 from pipeline.content.resumable import Session
@@ -39,7 +42,7 @@ from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import AllParameters, read_parameters
-from stages.shared.inputs import real_images
+from stages.shared.inputs import of_known_groups, real_images
 from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.paths import ATTRIBUTES, REAL
 
@@ -114,6 +117,33 @@ def labeller_metrics(
     )
 
 
+def known_images(parameters: AllParameters, split: str, store: Store, attribute: str) -> LabelledImages:
+    """Read the real images of a split whose groups are known: labellers are trained on these alone.
+
+    Args:
+        parameters: as params.yaml holds them.
+        split: the split's name.
+        store: of the real images.
+        attribute: whose labels are the targets.
+
+    Returns:
+        the images.
+
+    Raises:
+        UserError: a group of the target and the protected attributes has no image of known group.
+    """
+    images = real_images(parameters, split, store, attribute, filled=False)
+    images = of_known_groups(images)
+    counts = images.group_counts(2 * parameters.n_protected)
+    if not all(counts):
+        name = group_names(parameters.target, parameters.protected)[counts.index(0)]
+        raise UserError(
+            f"train_attribute {attribute}: no image of the {split} split is known to be of the group "
+            f"{name}: give more protected labels, at least some of every group."
+        )
+    return images
+
+
 def training_part(images: LabelledImages, half: int | None, seed: int) -> LabelledImages:
     """Return the images to train a network of a labeller on.
 
@@ -155,9 +185,7 @@ def train_networks(
         UserError: one half has images of one label alone.
     """
     section, store = parameters.train_attribute, Store(REAL)
-    training, validation = (
-        real_images(parameters, split, store, attribute) for split in ("train", "validation")
-    )
+    training, validation = (known_images(parameters, split, store, attribute) for split in SPLITS[:2])
     figure, _ = SELECTIONS[section.selection]
     networks, histories = [], []
     for k, half in enumerate(halves):
@@ -186,21 +214,21 @@ def train_networks(
 
 
 def calibrate(
-    labeller: Labeller, validation: LabelledImages, balanced: bool, accelerator: Accelerator
+    labeller: Labeller, validation: LabelledImages, strata: IntArray, accelerator: Accelerator
 ) -> tuple[Scores, float]:
     """Calibrate a labeller on validation images.
 
     Args:
         labeller: is calibrated in place.
         validation: real validation images.
-        balanced: weights the groups equally, as the batches of the training do.
+        strata: of the validation images, [n]; they have equal weights, as in the batches of the training.
         accelerator: runs the networks.
 
     Returns:
         the scores of the validation images, [n, roles], and the share of positives that they assume.
     """
     n = len(validation)
-    weights = balanced_weights(validation.groups) if balanced else np.full(n, 1 / n)
+    weights = balanced_weights(strata)
     logits = per_image(labeller, labeller.mean_logits, validation.read, n, accelerator)
     found = [calibration(of, validation.targets, weights) for of in logits.T]
     labeller.slope.copy_(torch.tensor([slope for slope, _ in found]))
@@ -227,11 +255,10 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     if not accelerator.is_main_process:
         return
 
-    training, validation = (
-        real_images(parameters, split, Store(REAL), attribute) for split in ("train", "validation")
-    )
+    training, validation = (known_images(parameters, split, Store(REAL), attribute) for split in SPLITS[:2])
     labeller = Labeller(networks, halves)
-    scores, prior = calibrate(labeller, validation, section.sampler == "group_balanced", accelerator)
+    strata = SAMPLERS[section.sampler].strata(validation)
+    scores, prior = calibrate(labeller, validation, strata, accelerator)
     _, threshold_of = SELECTIONS[section.selection]
     thresholds = [threshold_of(of, validation) for of in scores.T]
     output = work.folder / "attribute"

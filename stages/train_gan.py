@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -21,7 +22,7 @@ from pipeline.runtime import new_accelerator
 from pipeline.stage import run_stage
 from pipeline.work import work_folder
 from stages.parameters import read_parameters
-from stages.shared.inputs import real_images
+from stages.shared.inputs import of_known_groups, real_images
 from stages.shared.paths import GENERATOR, REAL
 
 GRID = 64  # images in a sample grid
@@ -32,11 +33,14 @@ def main() -> None:
     parameters = read_parameters()
     section = parameters.train_gan
     store = Store(REAL)
-    images = real_images(parameters, "train", store)
+    images = real_images(parameters, "train", store, filled=False)
     accelerator = new_accelerator(parameters.runtime)
     work = work_folder("train_gan", writes=accelerator.is_main_process)
     output = work.folder / "generator"
-    training = GANTraining(section, images.read, images.groups, accelerator)
+    groups = images.groups
+    if images.known is not None:  # a group of their own: how rare theirs is cannot be told
+        groups = np.where(images.known, groups, 2 * parameters.n_protected)
+    training = GANTraining(section, images.read, groups, accelerator)
     latents = sample_latents(section.seed, "grid", 0, GRID, section.latent_dim)
 
     def save_samples(resolution: int) -> None:
@@ -70,9 +74,10 @@ def main() -> None:
     save_generator(output, generator, card)
     pd.DataFrame(training.losses.records).to_csv(output / "losses.csv", index=False)
     saved = load_generator(output, accelerator.device)  # as `synthesize` will load it
+    known = of_known_groups(images)
     judgements = judge_generator(
-        images.read,
-        images.groups,
+        known.read,
+        known.groups,
         group_names(parameters.target, parameters.protected),
         lambda z: render(saved, z, GRID, accelerator),
         section.latent_dim,

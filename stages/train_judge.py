@@ -72,13 +72,15 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     measure = source_of(parameters.prepare.source).measured(attribute)
     if measure is not None:
         if accelerator.is_main_process:
-            metrics = measured_metrics(measure, real_images(parameters, "test", store, attribute), n_groups)
+            metrics = measured_metrics(
+                measure, real_images(parameters, "test", store, attribute, filled=False), n_groups
+            )
             print(f"{name}: computed from the pixels; {accuracy_text(metrics)}")
             metrics.write(output / "metrics.json")
             work.publish(JUDGES / attribute, output)
         return
 
-    images = real_images(parameters, JUDGE_SPLIT, store, attribute)
+    images = real_images(parameters, JUDGE_SPLIT, store, attribute, filled=False)
     if not len(images):
         if accelerator.is_main_process:
             print(f"{name}: {REAL} has no split {JUDGE_SPLIT!r} to train a judge on, so there will be none")
@@ -101,7 +103,7 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     if not accelerator.is_main_process:
         return
     network.load_state_dict(trained.best[SELECTION])
-    test = real_images(parameters, "test", store, attribute)
+    test = real_images(parameters, "test", store, attribute, filled=False)
     predictions = (predict(network, test.read, len(test), accelerator) >= HALF).astype(np.int64)
     agrees = Agreement.model_validate(agreement(test.targets, predictions, test.groups, n_groups))
     metrics = JudgeMetrics(images=len(images), real_test=agrees)

@@ -11,11 +11,11 @@ import yaml
 from numpy.typing import NDArray
 
 from pipeline.content.stores import Store, commit_shard, finish_store
-from pipeline.content.tables import write_table
 from stages import balance
 from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.paths import ATTRIBUTES, LABELS, REAL, SYNTHETIC
 from stages.shared.presets import PRESETS, preset_values
+from tests.real_labels import write_real_labels
 
 PROJECT = Path(__file__).parents[1]
 NAMES = ("Blond_Hair", "Male")
@@ -84,7 +84,7 @@ def make_project(attributes: Sequence[str] = NAMES, **balance_section: object) -
     )
     _write_store(REAL, pd.concat([labels, others])[["id"]], 0)
     # The manifest's order is not the store's.
-    write_table(REAL / "labels.parquet", pd.concat([others, labels.iloc[order]]))
+    write_real_labels(pd.concat([others, labels.iloc[order]]))
     z = pd.DataFrame({"id": [f"z-{number:08d}" for number in range(30)]})
     for first, source, rows in ((200, "z", z), (300, "z_prime", _complements(z, attributes))):
         _write_store(SYNTHETIC / source, rows, first)
@@ -127,7 +127,7 @@ def leave_training_images(counts: Sequence[int], keep: Sequence[str] = ()) -> No
         members = table[(table["split"] == "train") & (groups == group)]
         rest = members[~members["id"].isin(keep)]
         gone += rest.index[: len(members) - count].tolist()
-    write_table(REAL / "labels.parquet", table.drop(index=gone))
+    write_real_labels(table.drop(index=gone))
 
 
 def write_labels(source: str, labels: pd.DataFrame) -> None:

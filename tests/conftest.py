@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that no worker is left with it at the end."""
     items.sort(key=lambda item: (scope_of(item.nodeid) != SMOKE, not item.nodeid.startswith(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare all later collections of garbage the millions of objects that were imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,18 @@
 """How tests start processes, wait for them, and end them: real ones, that a SIGKILL really ends."""
 
+import json
 import multiprocessing
 import multiprocessing.forkserver
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -126,6 +130,72 @@ def run_python(
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.args, process.wait(), said, complained)
+
+
+def run_in_two(*arguments: object, cwd: Path | None = None) -> None:
+    """Run what `python ARGUMENTS` would run in two processes, as `torchrun` does, but forked."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    both = [
+        ForkedPython(*arguments, cwd=cwd, env=environment(**place, **sizes, RANK=rank, LOCAL_RANK=rank))
+        for rank in ("0", "1")
+    ]
+    try:
+        for process in both:
+            _, complained = process.communicate()
+            assert process.returncode == 0, complained
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+
+
+# Asks for what `python ARGUMENTS` does, and ends as it does.
+CLIENT = """#!{python} -SE
+import json, os, socket, sys
+
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)])
+    server.sendall(request.encode() + b"\\n")
+    status, said, complained = json.load(server.makefile())
+sys.stdout.write(said)
+sys.stderr.write(complained)
+sys.exit(status)
+"""
+
+
+@contextmanager
+def forking_python() -> Iterator[Path]:
+    """Give a folder whose `python` does what Python does, in processes that are forked (see `ForkedPython`).
+
+    Where it comes first in `PATH`, a command that starts Python many times is spared its imports each time.
+    """
+    with tempfile.TemporaryDirectory(prefix="python-") as name, socket.socket(socket.AF_UNIX) as server:
+        folder, address = Path(name), str(Path(name, "socket"))
+        (folder / "python").write_text(CLIENT.format(python=sys.executable, address=address))
+        (folder / "python").chmod(0o755)
+        server.bind(address)
+        server.listen()
+        threading.Thread(target=_serve, args=(server,), daemon=True).start()
+        yield folder
+        server.shutdown(socket.SHUT_RDWR)  # which ends the thread's waiting
+
+
+def _serve(server: socket.socket) -> None:
+    """Do what clients ask for, one after the other, until the server is shut."""
+    while True:
+        try:
+            client, _ = server.accept()
+        except OSError:
+            return
+        with client, client.makefile("rw") as stream:
+            arguments, folder, environment = json.loads(stream.readline())
+            done = run_python(*arguments, cwd=Path(folder), env=environment)
+            # As a shell reports what a signal has ended.
+            status = done.returncode if done.returncode >= 0 else 128 - done.returncode
+            json.dump([status, done.stdout, done.stderr], stream)
 
 
 def _as_python(

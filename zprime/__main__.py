@@ -57,6 +57,7 @@ COMMANDS = {
         (
             "zprime evaluate predictions.csv --protected Male",
             "zprime evaluate predictions.csv --protected Male Young --proportions labels.csv",
+            "zprime evaluate test.csv --protected sex --fit-on validation.csv --postprocess reject_option",
         ),
         in_project=False,
     ),
@@ -74,6 +75,11 @@ COMMANDS = {
         "stages.reporting.ablations",
         "Measure what each step of the augmentation contributes.",
         ("zprime ablations", "zprime ablations per_group --seeds 0,1,2 --recipes erm"),
+    ),
+    "tune": Command(
+        "stages.reporting.tuning",
+        "Try three values of a parameter of each recipe; choose on validation.",
+        ("zprime tune", "zprime tune dann lisa"),
     ),
     "bench": Command(
         "benchmarks.__main__",

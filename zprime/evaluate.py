@@ -2,11 +2,11 @@
 
 FILE is a CSV or Parquet file of id, y (0 or 1), score (of y = 1, in [0, 1]) and one column for each protected
 attribute, whose values are its groups. Nothing else is read: no parameters, nothing under out/. An empty
-group is reported with n = 0 and nulls; so is a group that only the training labels have (--proportions).
+group is reported with n = 0 and nulls; so is a group that only the training labels (--proportions) or the
+rows to fit on (--fit-on) have.
 """
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +15,9 @@ import numpy as np
 import pandas as pd
 import typer
 from numpy.typing import NDArray
-from pandas.api.types import is_numeric_dtype, is_scalar
 from rich.console import Console
 from rich.table import Column, Table
 
-from classifiers.counts import group_counts
 from classifiers.measures.evaluation import (
     MATCHED,
     Predictions,
@@ -32,221 +30,25 @@ from classifiers.measures.evaluation import (
     with_bootstrap,
 )
 from classifiers.measures.metrics import count_matching_threshold
+from classifiers.postprocessing import POSTPROCESSORS
+from classifiers.postprocessing.applying import post_processed
 from classifiers.selection import HALF
 from pipeline.content.files import write_json
 from pipeline.content.seeds import generator_for
 from pipeline.errors import UserError
 from pipeline.stage import run_stage
-
-MOST_GROUPS = 64  # a column with more values hardly holds groups; intersections cost pairs of them
-SCORE_NAMES = ("score", "scores")
+from zprime.predictions import (
+    Groups,
+    checked_columns,
+    groups_in_column,
+    intersections,
+    read_apart,
+    read_file,
+    read_predictions,
+    target_groups,
+)
 
 MetricFigure = dict[str, float | None]  # value, and the bootstrap's median and std
-
-
-@dataclass(frozen=True)
-class Groups:
-    """The protected groups of an attribute, or of the intersections of several.
-
-    Attributes:
-        name: of the attribute, or of the attributes with " x " between.
-        ids: the group of each sample, [n].
-        names: of the groups, [n_g].
-        training: the group of each training sample, [m]; None without training labels.
-    """
-
-    name: str
-    ids: NDArray[np.int64]
-    names: list[str]
-    training: NDArray[np.int64] | None = None
-
-    def proportions(self, training_targets: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """Return the share of each group in the training data, [2 n_g]; None without training labels."""
-        if self.training is None:
-            return None
-        return group_counts(training_targets, self.training, len(self.names)) / len(self.training)
-
-
-# --- Reading ---------------------------------------------------------------------------------------------
-
-
-def read_predictions(
-    path: Path, label: str, score: str | None, protected: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read and check a file of predictions.
-
-    Args:
-        path: of the file, CSV or Parquet.
-        label: the column of the true labels.
-        score: the column of the scores; None for one of `SCORE_NAMES`.
-        protected: the columns of the protected attributes.
-
-    Returns:
-        id, label (0 or 1) and score (in [0, 1]); and the columns of the protected attributes.
-
-    Raises:
-        UserError: a column is missing or named twice, an id repeats, or a value is wrong.
-    """
-    table = read_file(path)
-    if score is None:
-        score = next((name for name in SCORE_NAMES if name in table.columns), SCORE_NAMES[0])
-    names = ["id", label, score, *protected]
-    for k, column in enumerate(names):
-        if column in names[:k]:
-            raise UserError(f"{path}: {column} cannot be id, label, score or a protected column at once.")
-    table = checked_columns(path, table, names, label)
-    doubled = table["id"][table["id"].duplicated()]
-    if len(doubled):
-        raise UserError(f"{path}: id {doubled.iloc[0]} stands in it more than once.")
-    numbers = pd.to_numeric(table[score], errors="coerce")
-    refuse(path, table, score, ~numbers.between(0, 1), "is no score in [0, 1]")
-    columns = {"id": table["id"], "label": table[label].astype(np.int64), "score": numbers.astype(np.float64)}
-    return pd.DataFrame(columns), table[protected]
-
-
-def checked_columns(path: Path, table: pd.DataFrame, names: list[str], label: str) -> pd.DataFrame:
-    """Check columns of a file: all are there, every row has a single value, labels are 0 or 1.
-
-    Args:
-        path: of the file, for the errors.
-        table: its content.
-        names: the columns to check.
-        label: the one that holds labels.
-
-    Returns:
-        these columns.
-
-    Raises:
-        UserError: a column or a value is missing or wrong, or there are no rows.
-    """
-    for column in names:
-        if column not in table.columns:
-            raise UserError(f"{path} has no column {column!r}; it has {', '.join(map(str, table.columns))}.")
-    if table.empty:
-        raise UserError(f"{path} has no rows.")
-    table = table[names]
-    for column in table.columns:
-        refuse(path, table, column, table[column].isna(), "has no value")
-        if table[column].dtype == object:
-            single = table[column].map(lambda value: isinstance(value, Hashable))
-            refuse(path, table, column, ~single, "is not a single value")
-    refuse(path, table, label, ~table[label].isin([0, 1]), "is neither 0 nor 1")
-    return table
-
-
-def read_file(path: Path) -> pd.DataFrame:
-    """Read a CSV or a Parquet file, as the ending of its name says.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        its table.
-
-    Raises:
-        UserError: the file is missing, has another ending or cannot be read.
-    """
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": pd.read_parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"{path} is neither .csv nor .parquet.")
-    if not path.is_file():
-        raise UserError(f"{path} is missing.")
-    try:
-        return reader(path)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as {path.suffix[1:]} ({reason}).") from error
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """Read a CSV in one piece, so that pandas cannot take a value for a number here and for text there."""
-    return pd.read_csv(path, low_memory=False)
-
-
-def refuse(path: Path, table: pd.DataFrame, column: str, wrong: pd.Series, what: str) -> None:
-    """Check that no row is wrong.
-
-    Args:
-        path: of the file.
-        table: its content.
-        column: the column with wrong values.
-        wrong: a mask of the rows.
-        what: the end of the sentence on the value, such as "has no value".
-
-    Raises:
-        UserError: a row is wrong; the sentence names the first one.
-    """
-    if wrong.any():
-        row = table[wrong].iloc[0]
-        name = f"id {row['id']}" if "id" in table else f"row {int(np.argmax(wrong)) + 1}"
-        count = f"; {wrong.sum():,} rows are like that" if wrong.sum() > 1 else ""
-        value = row[column]
-        given = "" if is_scalar(value) and pd.isna(value) else f" (it is {value})"
-        raise UserError(f"{path}: {column} of {name} {what}{given}{count}.")
-
-
-def groups_in_column(path: Path, column: pd.Series, training: pd.Series | None = None) -> Groups:
-    """Return the groups of one protected attribute: its sorted values, in the file or in the training labels.
-
-    If there is only one value, a second, empty group stands for all other values.
-
-    Args:
-        path: of the file, for the errors.
-        column: the attribute of each sample, [n].
-        training: the attribute of each training sample, [m], if the training labels are given.
-
-    Returns:
-        the groups.
-
-    Raises:
-        UserError: there are too many values, or numbers in one file and text in the other.
-    """
-    attribute, n = str(column.name), len(column)
-    if training is not None and is_numeric_dtype(column) != is_numeric_dtype(training):
-        raise UserError(f"{path}: {attribute} is a number here or in --proportions, and a text in the other.")
-    ids, values = pd.factorize(column if training is None else pd.concat([column, training]), sort=True)
-    if len(values) > MOST_GROUPS:
-        raise UserError(
-            f"{path}: {attribute} has {len(values)} different values: {MOST_GROUPS} groups are the most."
-        )
-    names = [f"{attribute}={value}" for value in values]
-    if len(values) == 1:
-        names.append(f"{attribute}≠{values[0]}")
-    ids = ids.astype(np.int64)
-    return Groups(attribute, ids[:n], names, None if training is None else ids[n:])
-
-
-def intersections(attributes: list[Groups]) -> Groups:
-    """Return the groups that several attributes form together, the first attribute the most significant.
-
-    Some may be empty: no sample is of all these values.
-
-    Args:
-        attributes: the groups of each.
-
-    Returns:
-        the groups.
-
-    Raises:
-        UserError: there are too many groups.
-    """
-    ids, names, training = attributes[0].ids, attributes[0].names, attributes[0].training
-    for other in attributes[1:]:
-        ids = ids * len(other.names) + other.ids
-        if training is not None and other.training is not None:
-            training = training * len(other.names) + other.training
-        names = [f"{first}, {second}" for first in names for second in other.names]
-    if len(names) > MOST_GROUPS:
-        raise UserError(
-            f"--protected: {len(names)} groups by all columns together; {MOST_GROUPS} are the most."
-        )
-    return Groups(" x ".join(groups.name for groups in attributes), ids, names, training)
-
-
-def target_groups(groups: Groups) -> list[str]:
-    """Return the names of the groups t * n_g + g."""
-    return [f"y={target}, {name}" for target in (0, 1) for name in groups.names]
 
 
 # --- Evaluating ------------------------------------------------------------------------------------------
@@ -260,6 +62,7 @@ def evaluate(
     training_targets: NDArray[np.int64],
     resamples: int,
     seed: int,
+    positive_rates: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Compute every metric.
 
@@ -271,6 +74,7 @@ def evaluate(
         training_targets: labels of the training samples, [m]; empty if they are not given.
         resamples: of the bootstrap.
         seed: of the bootstrap.
+        positive_rates: P(ŷ=1) by a post-processor, [n]; None for predictions by the thresholds.
 
     Returns:
         `overall`, and under `protected` the metrics by each attribute and by their intersections.
@@ -279,7 +83,7 @@ def evaluate(
     groupings = attributes if len(attributes) == 1 else [*attributes, together]
 
     def samples_of(groups: Groups) -> Predictions:
-        return Predictions(targets, scores, groups.ids, threshold, len(groups.names))
+        return Predictions(targets, scores, groups.ids, threshold, len(groups.names), positive_rates)
 
     def bootstrap(metrics_of: Callable[[Weights], Values]) -> dict[str, Any]:
         generator = generator_for(seed, "bootstrap")  # one seed: all groupings use the same resamples
@@ -322,36 +126,136 @@ def text_of(metric: MetricFigure) -> str:
     return f"{value:.3f} ± {'–' if deviation is None else f'{deviation:.3f}'}"
 
 
-def metric_table(title: str, values: dict[str, MetricFigure]) -> Table:
-    """Lay out metrics for the terminal, one a line."""
-    table = Table("metric", Column("value", justify="right"), title=title, title_justify="left")
-    for name, metric in values.items():
-        table.add_row(name, text_of(metric))
+def metric_table(title: str, values: Mapping[str, dict[str, MetricFigure]]) -> Table:
+    """Lay out metrics for the terminal, one a line.
+
+    Args:
+        title: of the table.
+        values: heading of a column -> metric -> figure; all columns have the same metrics.
+
+    Returns:
+        the table.
+    """
+    columns = [Column(heading, justify="right", overflow="fold") for heading in values]
+    table = Table(Column("metric", overflow="fold"), *columns, title=title, title_justify="left")
+    for name in next(iter(values.values())):
+        table.add_row(name, *(text_of(of[name]) for of in values.values()))
     return table
 
 
-def group_table(title: str, result: dict[str, Any]) -> Table:
-    """Lay out the groups' sizes and accuracies for the terminal, one group a line."""
-    headings = ("n", f"accuracy at {HALF}", "at the matched threshold")
-    columns = [Column(heading, justify="right") for heading in headings]
-    table = Table("group", *columns, title=title, title_justify="left")
+def group_table(title: str, result: dict[str, Any], post_processed: Mapping[str, dict[str, Any]]) -> Table:
+    """Lay out the groups' sizes and accuracies for the terminal, one group a line.
+
+    Args:
+        title: of the table.
+        result: of the groups, as `evaluate` returns it.
+        post_processed: the same of each post-processor, by its name.
+
+    Returns:
+        the table.
+    """
+    headings = ("n", f"accuracy at {HALF}", "at the matched threshold", *post_processed)
+    columns = [Column(heading, justify="right", overflow="fold") for heading in headings]
+    table = Table(Column("group", overflow="fold"), *columns, title=title, title_justify="left")
     for k, group in enumerate(result["groups"]):
-        texts = [text_of(result["metrics"][f"group_{k}_accuracy{ending}"]) for ending in ("", MATCHED)]
-        table.add_row(group["name"], f"{group['n']:,}", *texts)
+        name = f"group_{k}_accuracy"
+        figures = [result["metrics"][f"{name}{ending}"] for ending in ("", MATCHED)]
+        figures += [of["metrics"][name] for of in post_processed.values()]
+        table.add_row(group["name"], f"{group['n']:,}", *map(text_of, figures))
     return table
 
 
-def show(results: dict[str, Any]) -> None:
-    """Print the results: for each set of groups the accuracies first, then the gaps between them."""
+def show(results: dict[str, Any], post_processed: Mapping[str, dict[str, Any]]) -> None:
+    """Print the results: for each set of groups the accuracies first, then the gaps between them.
+
+    Args:
+        results: as `evaluate` returns them.
+        post_processed: the same of each post-processor, by its name.
+    """
     console = Console()
-    console.print(metric_table("all samples", results["overall"]))
-    for name, result in results["protected"].items():
-        gaps = {m: v for m, v in result["metrics"].items() if not m.startswith("group_")}
-        console.print(group_table(f"accuracies by {name}", result))
-        console.print(metric_table(f"gaps by {name}", gaps))
+    every = {"value": results, **post_processed}
+    console.print(metric_table("all samples", {name: of["overall"] for name, of in every.items()}))
+    for groups, result in results["protected"].items():
+        of_groups = {name: of["protected"][groups] for name, of in post_processed.items()}
+        gaps = {
+            name: {m: v for m, v in of["metrics"].items() if not m.startswith("group_")}
+            for name, of in {"value": result, **of_groups}.items()
+        }
+        console.print(group_table(f"accuracies by {groups}", result, of_groups))
+        console.print(metric_table(f"gaps by {groups}", gaps))
+    if post_processed:
+        console.print(
+            f"{', '.join(post_processed)}: expected predictions. They need the protected groups of all that "
+            "they predict; metrics of scores are those of the scores that they are made from.",
+            highlight=False,
+        )
 
 
-def main(
+# --- The command -----------------------------------------------------------------------------------------
+
+
+def read_all(
+    file: Path, fit_on: Path | None, proportions: Path | None, label: str, score: str | None, names: list[str]
+) -> tuple[pd.DataFrame, list[Groups], NDArray[np.int64]]:
+    """Read and check all files.
+
+    Args:
+        file: of the rows to report.
+        fit_on: of the rows to fit on; None without them.
+        proportions: of the training labels; None without them.
+        label: the column of the true labels.
+        score: the column of the scores; None for one of `SCORE_NAMES`.
+        names: the protected columns.
+
+    Returns:
+        id, label, score, and whether a row is `reported`: the rows of `file`, then those of `fit_on`; the
+        groups of all these rows by each protected column; the labels of the training samples, [m].
+    """
+    table, columns = read_predictions(file, label, score, list(dict.fromkeys(names)))
+    rows = table.assign(reported=True)
+    if fit_on is not None:
+        apart, of_apart = read_apart(fit_on, file, table, columns, label, score)
+        rows = pd.concat([rows, apart.assign(reported=False)], ignore_index=True)
+        columns = pd.concat([columns, of_apart], ignore_index=True)
+    if proportions is None:
+        return rows, [groups_in_column(file, columns[name]) for name in columns], np.empty(0, np.int64)
+    training = checked_columns(proportions, read_file(proportions), [label, *columns], label)
+    attributes = [groups_in_column(file, columns[name], training[name]) for name in columns]
+    return rows, attributes, training[label].to_numpy(np.int64)
+
+
+def post_processed_rates(name: str, groups: Groups, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Fit a post-processor on the rows that are not reported, and apply it to those that are.
+
+    Args:
+        name: of the post-processor.
+        groups: the protected groups of all rows.
+        rows: label, score, and whether a row is `reported`; of all rows.
+
+    Returns:
+        P(ŷ=1) of the reported rows.
+
+    Raises:
+        UserError: there is no such post-processor, or it cannot be fitted on these rows.
+    """
+    if name not in POSTPROCESSORS:
+        raise UserError(f"--postprocess is {name!r}; expected {', '.join(POSTPROCESSORS)}.")
+    fitting, reported = (
+        Predictions(
+            rows["label"].to_numpy()[part], rows["score"].to_numpy()[part], groups.ids[part], HALF,
+            len(groups.names),
+        )
+        for part in (~rows["reported"].to_numpy(), rows["reported"].to_numpy())
+    )  # fmt: skip
+    try:
+        rates = post_processed(name, groups.names, fitting, reported).positive_rates
+    except UserError as error:
+        raise UserError(f"--fit-on: {error}") from error
+    assert rates is not None  # what a post-processor is for
+    return rates
+
+
+def main(  # noqa: PLR0913 - an option each
     file: Annotated[Path, typer.Argument(help="CSV or Parquet: id, y, score, protected columns")],
     protected: Annotated[list[str], typer.Option(help="the protected columns: --protected Male Young")],
     further: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
@@ -373,32 +277,51 @@ def main(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="default: FILE with .metrics.json")] = None,
+    fit_on: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV or Parquet with the columns of FILE and other rows, such as validation: the matched "
+            "threshold is found and post-processors are fitted on them"
+        ),
+    ] = None,
+    postprocess: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a rule from score and protected group to prediction, fitted on --fit-on and measured "
+            f"beside the scores: {', '.join(POSTPROCESSORS)}; may be given more than once"
+        ),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="resamples of the bootstrap")] = 500,
     seed: Annotated[int, typer.Option(help="seed of the bootstrap")] = 0,
 ) -> None:
     """Print every metric of FILE, by each protected column and by their intersections; write them as JSON."""
     path = output or file.with_suffix(".metrics.json")
-    if path.resolve() in (file.resolve(), proportions and proportions.resolve()):
+    if path.resolve() in [of.resolve() for of in (file, proportions, fit_on) if of is not None]:
         raise UserError(f"--output {path} would overwrite what is read: name another file.")
     if threshold is not None and not np.isfinite(threshold):
         raise UserError(f"--threshold is {threshold}: a number is expected.")
+    if postprocess and fit_on is None:
+        raise UserError(
+            "--postprocess needs --fit-on, a file of other rows: a rule looks better than it is on the rows "
+            "that it is fitted on."
+        )
     names = [*protected, *(further or [])]  # an option of a command takes one value: the others are `further`
-    table, columns = read_predictions(file, label, score, list(dict.fromkeys(names)))
-    targets, scores = table["label"].to_numpy(), table["score"].to_numpy()
-    training = None
-    if proportions is not None:
-        training = checked_columns(proportions, read_file(proportions), [label, *columns], label)
-    attributes = [
-        groups_in_column(file, columns[name], None if training is None else training[name])
-        for name in columns
-    ]
-    training_targets = np.empty(0, np.int64) if training is None else training[label].to_numpy(np.int64)
+    rows, attributes, training_targets = read_all(file, fit_on, proportions, label, score, names)
+    reported, apart = rows[rows["reported"]], rows[~rows["reported"]]
     if threshold is None:
-        threshold = count_matching_threshold(scores, targets)
-    results = evaluate(targets, scores, threshold, attributes, training_targets, resamples, seed)
-    show(results)
-    write_json(path, {"file": file.name, "samples": len(table), "threshold": threshold, **results})
-    print(f"{file}: {len(table):,} samples, matched threshold {threshold:.4g}; {path} has every metric")
+        found_on = apart if fit_on else reported
+        threshold = count_matching_threshold(found_on["score"].to_numpy(), found_on["label"].to_numpy())
+    measure = partial(
+        evaluate, reported["label"].to_numpy(), reported["score"].to_numpy(), threshold,
+        [groups.of_first(len(reported)) for groups in attributes], training_targets, resamples, seed,
+    )  # fmt: skip
+    results, by_rule = measure(), dict[str, Any]()
+    for name in postprocess or []:
+        by_rule[name] = measure(post_processed_rates(name, intersections(attributes), rows))
+    show(results, by_rule)
+    more = {"postprocessed": by_rule} if by_rule else {}
+    write_json(path, {"file": file.name, "samples": len(reported), "threshold": threshold, **results, **more})
+    print(f"{file}: {len(reported):,} samples, matched threshold {threshold:.4g}; {path} has every metric")
 
 
 if __name__ == "__main__":

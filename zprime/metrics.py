@@ -27,6 +27,13 @@ from zprime.packages.classifiers.measures.metrics import (
     reweighted_accuracy,
     statistical_parity_difference,
 )
+from zprime.packages.classifiers.measures.parities import (
+    demographic_parity_difference,
+    demographic_parity_ratio,
+    equalized_odds_difference,
+    feasible,
+    phi,
+)
 from zprime.packages.classifiers.selection import (
     accuracy,
     average_precision,
@@ -45,9 +52,13 @@ __all__ = [
     "calibration_errors",
     "count_matching_threshold",
     "count_table",
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
     "difference_in_equality_of_opportunity",
     "disparate_impact",
     "equal_opportunity_difference",
+    "equalized_odds_difference",
+    "feasible",
     "frechet_distance",
     "group_accuracies",
     "group_counts",
@@ -56,6 +67,7 @@ __all__ = [
     "kl_scores_published",
     "kl_uniform",
     "median_and_deviation",
+    "phi",
     "positive_rates",
     "reweighted_accuracy",
     "statistical_parity_difference",

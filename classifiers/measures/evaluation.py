@@ -7,6 +7,7 @@ Pure functions of labels, protected groups and scores. A metric is a function of
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from classifiers import selection
 from classifiers.counts import count_table, group_counts
-from classifiers.measures import metrics
+from classifiers.measures import metrics, parities
 from classifiers.measures.bootstrap import bootstrapped, median_and_deviation
 from classifiers.measures.divergences import kl_scores, kl_scores_published
+from classifiers.measures.expected_counts import expected_count_table
 from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.seeds import generator_for
 
@@ -25,6 +27,8 @@ MATCHED = "_count_matched"  # the ending of the names of metrics at the matched 
 
 Weights = NDArray[np.float32] | None
 Values = dict[str, FloatArray]
+# Fits a post-processor on the first, and applies it to the second.
+PostProcess = Callable[["Predictions", "Predictions"], "Predictions"]
 
 
 # --- Samples ---------------------------------------------------------------------------------------------
@@ -36,7 +40,8 @@ class Predictions:
 
     Accuracies are those of predictions at 0.5, as in every published table of worst-group accuracy
     (Sagawa et al.). Under other names they are also measured at the threshold that matches the number of
-    positives on validation; the paper's DEO and BA, and the other parities, are measured at that threshold.
+    positives on validation; the paper's DEO and BA, and the other signed parities, are measured at that
+    threshold. Equalised odds, demographic parity and φ are of predictions at 0.5, beside the accuracies.
 
     Attributes:
         targets: true labels, [n] in {0, 1}.
@@ -44,6 +49,8 @@ class Predictions:
         protected: group ids [n], or binary columns [n, k]: see `pipeline.content.groups`.
         threshold: the count-matching threshold.
         n_protected: of ids [n], the number of protected groups; None for two.
+        positive_rates: P(ŷ=1) by a post-processor, [n] in [0, 1], in the place of both thresholds; None for
+            the predictions by them. Metrics of scores are of `scores`.
     """
 
     targets: IntArray  # [n]
@@ -51,6 +58,7 @@ class Predictions:
     protected: IntArray  # groups [n], or binary columns [n, k]: `pipeline.content.groups`
     threshold: float  # the count-matching one
     n_protected: int | None = None  # of groups [n]; None for two
+    positive_rates: FloatArray | None = None  # P(ŷ=1), [n]; None for predictions by the thresholds
 
     def counts(self, weights: Weights = None) -> dict[str, FloatArray]:
         """Count right and wrong predictions at each of the two thresholds.
@@ -59,8 +67,14 @@ class Predictions:
             weights: how often each sample counts, [..., n]; None for once.
 
         Returns:
-            "" and `MATCHED` -> the confusion counts at 0.5 and at the matched threshold, [..., 2, n_g, 2].
+            "" and `MATCHED` -> the confusion counts at 0.5 and at the matched threshold, [..., 2, n_g, 2];
+            with positive rates both are the expected counts.
         """
+        if self.positive_rates is not None:
+            expected = expected_count_table(
+                self.targets, self.protected, self.positive_rates, self.n_protected, weights
+            )
+            return {"": expected, MATCHED: expected}
         return {
             ending: count_table(
                 self.targets,
@@ -126,7 +140,7 @@ class Metric(Shown):
 
     measure: Callable[[Sampled], FloatArray] = lambda data: data.half
     of_groups: bool = True
-    table: Literal["accuracies", "matched", "paper", "fairness"] | None = None
+    table: Literal["accuracies", "matched", "paper", "fairness", "at_half"] | None = None
     reweighted: bool = False
 
 
@@ -196,6 +210,20 @@ METRICS = (
            measure=_matched(metrics.average_odds_difference)),
     Metric("disparate_impact", "Disparate impact (ratio)", False, "1", table="fairness",
            measure=_matched(metrics.disparate_impact)),
+    Metric("equalized_odds_difference", "Equalised odds difference", True, "0", table="at_half",
+           measure=_half(parities.equalized_odds_difference)),
+    Metric("demographic_parity_difference", "Demographic parity difference", True, "0", table="at_half",
+           measure=_half(parities.demographic_parity_difference)),
+    Metric("demographic_parity_ratio", "Demographic parity (ratio)", False, "1", table="at_half",
+           measure=_half(parities.demographic_parity_ratio)),
+    Metric("average_odds_difference_at_half", "μ: AOD", True, "0", table="at_half",
+           measure=_half(metrics.average_odds_difference)),
+    Metric("phi", "φ", True, table="at_half", measure=_half(parities.phi)),
+    Metric("phi_feasible", "Feasible", True, measure=_half(parities.feasible)),
+    Metric("phi_statistical_parity", "φ by SPD", True,
+           measure=lambda data: parities.phi(data.half, metrics.statistical_parity_difference)),
+    Metric("phi_equal_opportunity", "φ by EOD", True,
+           measure=lambda data: parities.phi(data.half, metrics.equal_opportunity_difference)),
 )  # fmt: skip
 
 
@@ -321,10 +349,12 @@ def run_metrics(
     resamples: int,
     seed: int,
     attributes: Sequence[str],
+    post_process: PostProcess | None = None,
 ) -> dict[str, float]:
     """Measure one run: each metric with the bootstrap's median and deviation, and the test set's group sizes.
 
-    All are of the test set except those named validation_NAME, which choices are made by.
+    All are of the test set except those named validation_NAME, which choices are made by. A post-processor is
+    fitted on validation; there is no validation_NAME of it then, since no rows are left to measure it on.
 
     Args:
         predictions: columns split, target, score and a binary one for each of `attributes`.
@@ -332,6 +362,7 @@ def run_metrics(
         resamples: of the bootstrap.
         seed: of the bootstrap.
         attributes: the protected attributes.
+        post_process: fits a post-processor on validation and applies it to the test set; None: without.
 
     Returns:
         Name -> value, NaN if an empty group leaves it undefined.
@@ -348,14 +379,18 @@ def run_metrics(
         for members in (rows, predictions[predictions["split"] == "test"])
     )
 
+    if post_process is not None:
+        test = post_process(validation, test)
+
     def bootstrap(samples: Predictions, metrics_of: Callable[[Weights], Values]) -> dict[str, float]:
         # Every run has the same resamples, so that differences between runs do not come from resampling.
         return with_bootstrap(metrics_of, len(samples.targets), resamples, generator_for(seed, "bootstrap"))
 
+    choosing = {} if post_process else bootstrap(validation, partial(validation_metrics, validation))
     return {
         "threshold": threshold,
         **bootstrap(test, lambda weights: metrics_of_attributes(test, attributes, weights, proportions)),
-        **bootstrap(validation, lambda weights: validation_metrics(validation, weights)),
+        **choosing,
         **group_sizes(test, attributes),
     }
 

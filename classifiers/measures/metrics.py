@@ -105,10 +105,19 @@ def positive_rates(counts: FloatArray) -> tuple[FloatArray, FloatArray, FloatArr
 
 def _gap(rates: FloatArray) -> FloatArray:
     """Compute the gap between rates of protected groups [..., n_g]: signed for two, else the largest gap."""
-    if rates.shape[-1] == 2:
-        return rates[..., 0] - rates[..., 1]
-    largest: FloatArray = np.fmax.reduce(rates, axis=-1) - np.fmin.reduce(rates, axis=-1)
-    return np.where(_can_be_compared(rates), largest, np.nan)
+    return rates[..., 0] - rates[..., 1] if rates.shape[-1] == 2 else largest_gap(rates)
+
+
+def largest_gap(rates: FloatArray) -> FloatArray:
+    """Compute the highest minus the lowest of the groups' rates [..., n_g]; NaN of fewer than two rates."""
+    gap: FloatArray = np.fmax.reduce(rates, axis=-1) - np.fmin.reduce(rates, axis=-1)
+    return np.where(_can_be_compared(rates), gap, np.nan)
+
+
+def lowest_to_highest(rates: FloatArray) -> FloatArray:
+    """Divide the lowest of the groups' rates [..., n_g] by the highest; NaN of fewer than two, and of 0/0."""
+    quotient = ratio(np.fmin.reduce(rates, axis=-1), np.fmax.reduce(rates, axis=-1))
+    return np.where(_can_be_compared(rates), quotient, np.nan)
 
 
 def _can_be_compared(rates: FloatArray) -> BoolArray:
@@ -215,10 +224,7 @@ def disparate_impact(counts: FloatArray) -> FloatArray:
         A ratio [...] in [0, ∞), for more than two groups in [0, 1]; 1 is fair. NaN if the divisor is 0.
     """
     rate, _, _ = positive_rates(counts)
-    if rate.shape[-1] == 2:
-        return ratio(rate[..., 0], rate[..., 1])
-    lowest_to_highest = ratio(np.fmin.reduce(rate, axis=-1), np.fmax.reduce(rate, axis=-1))
-    return np.where(_can_be_compared(rate), lowest_to_highest, np.nan)
+    return ratio(rate[..., 0], rate[..., 1]) if rate.shape[-1] == 2 else lowest_to_highest(rate)
 
 
 # --- Scores ----------------------------------------------------------------------------------------------

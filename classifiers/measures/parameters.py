@@ -10,12 +10,6 @@ from classifiers.training.parameters import Training
 from pipeline.parameters import Parameters
 
 
-class Evaluate(Parameters):
-    """How the test set is measured."""
-
-    resamples: int = Field(500, ge=1)  # of the bootstrap
-
-
 class InceptionWeights(Parameters):
     """The file that holds the state_dict of pytorch-fid's Inception."""
 

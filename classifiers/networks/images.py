@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.content.arrays import BoolArray, IntArray
+from pipeline.content.arrays import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,9 @@ class LabelledImages:
         groups: t * n_g + g of the data set's target t and protected group g, [N].
         synthetic: which images a generator has rendered, [N]; None if none.
         known: whose protected group is known, [N]; None if all are. Where it is not known, `groups` has the
-            right target and no meaning besides.
+            right target and, of the protected groups, the most likely one.
+        memberships: how likely each image is of each group, [N, n_groups], rows with sum 1; None: methods
+            leave the images whose group is not known out of their groups.
     """
 
     ids: NDArray[np.object_]
@@ -29,11 +31,19 @@ class LabelledImages:
     groups: IntArray
     synthetic: BoolArray | None = None
     known: BoolArray | None = None
+    memberships: FloatArray | None = None
 
     def group_counts(self, n_groups: int) -> list[int]:
-        """Count the images of each group: [n_groups]."""
-        counts: list[int] = np.bincount(self.groups, minlength=n_groups).tolist()
+        """Count the images of each group, [n_groups], without those that methods leave out of them."""
+        counts: list[int] = np.bincount(self.groups[self.has_group], minlength=n_groups).tolist()
         return counts
+
+    @property
+    def has_group(self) -> BoolArray:
+        """Which images methods and samplers take into their groups, [N]."""
+        if self.known is None or self.memberships is not None:
+            return np.ones(len(self), dtype=np.bool_)
+        return self.known
 
     def subset(self, positions: IntArray) -> "LabelledImages":
         """Select the images at positions [n], in that order; repeated positions repeat their images."""
@@ -44,6 +54,7 @@ class LabelledImages:
             groups=self.groups[positions],
             synthetic=None if self.synthetic is None else self.synthetic[positions],
             known=None if self.known is None else self.known[positions],
+            memberships=None if self.memberships is None else self.memberships[positions],
         )
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from pydantic import (
 
 from pipeline.parameters import Parameters
 
-BackboneName = Literal["small", "resnet18", "resnet50"]
+BackboneName = Literal["small", "occam", "resnet18", "resnet50"]
 
 
 class Backbone(Parameters):
@@ -25,6 +25,6 @@ class Backbone(Parameters):
 
     @model_validator(mode="after")
     def _weights_have_a_digest(self) -> "Backbone":
-        if self.weights is not None and (self.sha256 is None or self.name == "small"):
+        if self.weights is not None and (self.sha256 is None or self.name in ("small", "occam")):
             raise ValueError("weights go with resnet18 or resnet50, and need their sha256")
         return self

@@ -25,13 +25,15 @@ class Batch:
         targets: [n] in {0, 1}.
         groups: [n], integers below the number of groups.
         known: whether the image's protected group is known, [n] bool; where it is not, `groups` has the
-            right target and no meaning besides.
+            right target and, of the protected groups, the most likely one.
         synthetic: whether a generator has rendered the image, so that its labels are inferred, [n] bool.
         positions: of the images in the phase's training images, [n].
         places: of the images in the whole batch of all processes, [n], integers below `size`.
         size: the number of images in the whole batch.
         progress: the share of the phase's steps that are done, in [0, 1).
         seed: of whatever is random in this step; the same for all processes.
+        memberships: how likely each image is of each group, [n, n_groups]; None: images whose group is not
+            known are left out of the groups.
     """
 
     images: Tensor
@@ -44,6 +46,13 @@ class Batch:
     size: int
     progress: float
     seed: int
+    memberships: Tensor | None = None
+
+    def sums_by_group(self, values: Tensor, n_groups: int) -> Tensor:
+        """Sum numbers of the images [n] by group, each image by its memberships: [n_groups]."""
+        if self.memberships is not None:
+            return self.memberships.T @ values
+        return values.new_zeros(n_groups).index_add(0, self.groups, values * self.known)
 
 
 def batch_at(
@@ -98,6 +107,7 @@ def batch_at(
         size=size,
         progress=progress,
         seed=derived_seed(settings.seed, "method", step),
+        memberships=None if data.memberships is None else on_device(data.memberships[positions]).float(),
     )
 
 

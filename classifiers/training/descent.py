@@ -55,7 +55,8 @@ def descend(
 
     Returns:
         Sums over all processes, from before the step: of the losses; of the scores of the positives, and the
-        number of positives; of the scores of the negatives, and their number; float64 [5].
+        number of positives; of the scores of the negatives, and their number; float64 [5]. An image whose
+        target is in between counts as a part of both.
     """
     for group in optimizer.param_groups:
         group["lr"] = rate * group["rate"]
@@ -69,7 +70,8 @@ def descend(
     else:
         _set_gradients(losses.values, network, method, accelerator)
     optimizer.step()
-    scores, positive = torch.sigmoid(losses.logits.detach().double()), batch.targets.double()
+    targets = batch.targets if losses.targets is None else losses.targets
+    scores, positive = torch.sigmoid(losses.logits.detach().double()), targets.double()
     sums = [torch.stack(losses.values).sum().detach().double()]
     for members in (positive, 1 - positive):
         sums += [(scores * members).sum(), members.sum()]

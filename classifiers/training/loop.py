@@ -7,7 +7,7 @@ checkpoint holds everything that the next step depends on.
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.networks.weights import copy_of_weights
 from classifiers.training.batches import batch_at
+from classifiers.training.cost import counted
 from classifiers.training.descent import average_in, descend, learning_rate, memory_of, new_optimizer
 from classifiers.training.methods.base import Method
 from classifiers.training.parameters import Training
@@ -82,10 +83,13 @@ class Trained:
             the network holds the two classes of the images that it trained on since then (mean score of the
             positives less that of the negatives, in [-1, 1]: 0 on the plateau where a training begins); every
             selection's value; and the method's figures.
+        cost: the images that went through the network to train it, of all processes: forward, backward. Those
+            that a phase looked at are among them, those of evaluations are not.
     """
 
     best: dict[str, dict[str, Tensor]]
     history: list[dict[str, float]]
+    cost: dict[str, int] = field(default_factory=dict)
 
 
 def train_classifier(
@@ -117,11 +121,12 @@ def train_classifier(
             are kept for each, the earliest of equals.
 
     Returns:
-        The best weights and the history.
+        The best weights, the history and the cost.
     """
     _normalise_over_processes(session, network)
     training = _Training(session, network, phases, validation, settings, selections)
     run_steps(session, training, sum(phase.steps for phase in phases))
+    training.result.cost = dict(zip(("forward", "backward"), training.cost.tolist(), strict=True))
     return training.result
 
 
@@ -166,6 +171,7 @@ class _Training:
         parts = settings.evaluations
         self.evaluate_after = {round(self.starts[-1] * (k + 1) / parts) for k in range(parts)}
         self.sums = torch.zeros(5, dtype=torch.float64, device=device)  # since the last evaluation
+        self.cost = torch.zeros(2, dtype=torch.int64, device=device)  # images forward and backward
         self.result = Trained(best={}, history=[])
         self.best_values = dict.fromkeys(selections, -math.inf)
 
@@ -183,7 +189,9 @@ class _Training:
         )
         rate = learning_rate(self.settings.optimizer, within, steps)
         # Reduced at every step, so that the main process's state holds for all processes.
-        self.sums += descend(self.network, part.method, self.optimizer, rate, batch, accelerator)
+        with counted(self.network) as count:
+            self.sums += descend(self.network, part.method, self.optimizer, rate, batch, accelerator)
+        self.cost += count.over_processes(self.session)
         if self.evaluated is not self.network:
             average_in(self.evaluated, self.network, memory_of(self.settings.average, within, steps))
         is_evaluated = number + 1 in self.evaluate_after
@@ -204,6 +212,7 @@ class _Training:
             if scores is None:
                 found = predict(self.evaluated, images.read, len(images), self.session.accelerator)
                 scores = torch.from_numpy(found)
+                self.cost[0] += len(images)  # once: every process computes the same
             self.seen.append(scores)
             return scores.numpy().copy()
 
@@ -247,6 +256,7 @@ class _Training:
             "optimizer": self.optimizer.state_dict(),
             "seen": self.seen,
             "sums": self.sums,
+            "cost": self.cost,
             "result": vars(self.result),
             "best_values": self.best_values,
         }
@@ -259,6 +269,7 @@ class _Training:
         self.part.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.sums.copy_(state["sums"])
+        self.cost.copy_(state["cost"])
         self.result, self.best_values = Trained(**state["result"]), state["best_values"]
 
 

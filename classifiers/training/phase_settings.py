@@ -19,6 +19,7 @@ class PhaseSettings(Parameters):
     """What all plans of phases have."""
 
     needs: ClassVar[frozenset[str]] = frozenset()  # protected labels: training, validation, prediction
+    finds_groups: ClassVar[bool] = False  # groups of its own, instead of the protected ones
 
     def stretches(self, training: "LabelledImages", steps: int) -> "list[Stretch]":
         """Return the phases of a training.
@@ -58,4 +59,32 @@ class Pretraining(PhaseSettings):
         return pretrained(training, steps, self.share)
 
 
-AnyPhaseSettings = Annotated[OnePhase | Pretraining, Field(discriminator="name")]
+class JTT(PhaseSettings):
+    """Just train twice: the images that a first network gets wrong are repeated for a second one."""
+
+    name: Literal["jtt"] = "jtt"
+    share: float = Field(0.25, gt=0, le=1)  # steps of the first network, per step of the second
+    repeats: int = Field(10, ge=1)  # of every image that the first network gets wrong
+
+    def stretches(self, training: "LabelledImages", steps: int) -> "list[Stretch]":
+        """Return two phases, the first of them on top of the steps."""
+        from classifiers.training.phases import trained_twice
+
+        return trained_twice(training, steps, self.share, self.repeats)
+
+
+class PseudoGroups(PhaseSettings):
+    """What a first network predicts stands for the protected group of a second one's training images."""
+
+    finds_groups = True
+    name: Literal["pseudo_groups"] = "pseudo_groups"
+    share: float = Field(0.25, gt=0, le=1)  # steps of the first network, per step of the second
+
+    def stretches(self, training: "LabelledImages", steps: int) -> "list[Stretch]":
+        """Return two phases, the first of them on top of the steps."""
+        from classifiers.training.phases import grouped_by_predictions
+
+        return grouped_by_predictions(training, steps, self.share)
+
+
+AnyPhaseSettings = Annotated[OnePhase | Pretraining | JTT | PseudoGroups, Field(discriminator="name")]

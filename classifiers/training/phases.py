@@ -1,13 +1,14 @@
 """Plans of phases: which images a training sees when, and what it learns from its own network so far."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from classifiers.networks.images import LabelledImages
+from classifiers.selection import HALF
 from classifiers.training.loop import Look
-from pipeline.content.arrays import BoolArray
+from pipeline.content.arrays import BoolArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,59 @@ def pretrained(training: LabelledImages, steps: int, share: float) -> list[Stret
     first = round(share * steps)
     rendered, real = (training.subset(np.flatnonzero(chosen)) for chosen in (synthetic, ~synthetic))
     return [Stretch(first, lambda look: rendered), Stretch(steps - first, lambda look: real)]
+
+
+def trained_twice(training: LabelledImages, steps: int, share: float, repeats: int) -> list[Stretch]:
+    """Train once to find the images that a network gets wrong, and anew with these repeated.
+
+    Source: "Just Train Twice", Liu et al., ICML 2021.
+
+    Args:
+        training: the images.
+        steps: of the second network.
+        share: of these steps, for the first network on top of them.
+        repeats: λ_up, how often an image occurs in an epoch that the first network gets wrong.
+
+    Returns:
+        Two phases.
+    """
+
+    def upweighted(look: Look) -> LabelledImages:
+        wrong = _predictions(look, training) != training.targets
+        return training.subset(np.repeat(np.arange(len(training)), np.where(wrong, repeats, 1)))
+
+    return [_identifying(training, steps, share), Stretch(steps, upweighted, fresh=True)]
+
+
+def grouped_by_predictions(training: LabelledImages, steps: int, share: float) -> list[Stretch]:
+    """Train once to part the images by a network's predictions, and anew on the groups (target, prediction).
+
+    A network that is trained briefly predicts by the shortcut: what it says stands for the protected group,
+    and no protected label is used. This is the partition that EIIL looks for (Creager et al., ICML 2021): for
+    logits z, targets y and shares q in [0, 1] of the images in one environment it maximises
+    (mean q g)² + (mean (1 - q) g)² with g = (σ(z) - y) z. That is convex in q, and highest where q = 1 for
+    g > 0 and 0 for g < 0, or the reverse; and g > 0 where the prediction is wrong.
+
+    Args:
+        training: the images.
+        steps: of the second network.
+        share: of these steps, for the first network on top of them.
+
+    Returns:
+        Two phases, the second with two protected groups.
+    """
+
+    def grouped(look: Look) -> LabelledImages:
+        groups = 2 * training.targets + _predictions(look, training)
+        return replace(training, groups=groups, known=None, memberships=None)
+
+    return [_identifying(training, steps, share), Stretch(steps, grouped, fresh=True, n_protected=2)]
+
+
+def _identifying(training: LabelledImages, steps: int, share: float) -> Stretch:
+    return Stretch(max(1, round(share * steps)), lambda look: training, identifies=True)
+
+
+def _predictions(look: Look, images: LabelledImages) -> IntArray:
+    """Predict the targets of images, [N] in {0, 1}, by the network so far."""
+    return (look(images) >= HALF).astype(np.int64)

@@ -38,7 +38,12 @@ def grouped_by_source(images: LabelledImages, n_groups: int) -> LabelledImages:
     """Double the number of groups: the groups of synthetic images come after those of real ones."""
     if images.synthetic is None:
         return images
-    return replace(images, groups=images.groups + n_groups * images.synthetic.astype(np.int64))
+    memberships = images.memberships
+    if memberships is not None:
+        rendered = images.synthetic[:, None]
+        memberships = np.concatenate([memberships * ~rendered, memberships * rendered], axis=1)
+    groups = images.groups + n_groups * images.synthetic.astype(np.int64)
+    return replace(images, groups=groups, memberships=memberships)
 
 
 def phases_of(recipe: Recipe, settings: Training, training: LabelledImages, facts: Facts) -> list[Phase]:
@@ -81,16 +86,21 @@ def _part(recipe: Recipe, settings: Training, facts: Facts, stretch: Stretch, lo
         seed=settings.seed,
         total=facts.total,
     )
-    sampler = _sampler(recipe, sampler_name, method_settings, settings, images)
+    sampler = _sampler(recipe, sampler_name, method_settings, settings, images, n_protected)
     return Part(images, method_settings.build(context), sampler)
 
 
 def _sampler(
-    recipe: Recipe, name: SamplerName, method: MethodSettings, settings: Training, images: LabelledImages
+    recipe: Recipe,
+    name: SamplerName,
+    method: MethodSettings,
+    settings: Training,
+    images: LabelledImages,
+    n_protected: int,
 ) -> Sampler:
     def of_size(batch_size: int) -> Sampler:
         if recipe.real_share is None or of_both_sources(images) is None:
             return new_sampler(name, images, batch_size, settings.seed)
         return SourceShareSampler(name, images, recipe.real_share, batch_size, settings.seed)
 
-    return method.sampler(of_size, settings.batch_size, images, settings.seed)
+    return method.sampler(of_size, settings.batch_size, images, settings.seed, n_protected)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
+from data.names import UNKNOWN
 from data.sources.base import BadImage, Source
 from pipeline.errors import UserError
 
@@ -133,7 +134,7 @@ def refuse_first(frame: pd.DataFrame, column: str, bad: "pd.Series[bool]", expec
         raise UserError(f"{frame['_where'].iloc[position]}: {column} is {shown}; expected {expected}.")
 
 
-def binary(frame: pd.DataFrame, column: str, negative: int) -> "pd.Series[int]":
+def binary(frame: pd.DataFrame, column: str, negative: int, gaps: bool = False) -> "pd.Series[int]":
     """Convert a column of `read_image_list` to 0 and 1.
 
     A `UserError` names a value that is neither.
@@ -142,18 +143,20 @@ def binary(frame: pd.DataFrame, column: str, negative: int) -> "pd.Series[int]":
         frame: the list.
         column: of values 1 and `negative`, or true and false.
         negative: 0 or -1.
+        gaps: whether cells may be empty.
 
     Returns:
-        The column's values, in {0, 1}.
+        The column's values, in {0, 1}, and `UNKNOWN` where a cell is empty.
     """
     values = frame[column]
     if pd.api.types.is_bool_dtype(values):
         return values.astype(np.int64)
+    empty = (values.isna() | (values.astype(str).str.strip() == "")) & gaps
     if not pd.api.types.is_numeric_dtype(values):
         text = values.astype(str).str.strip().str.lower()
         values = pd.to_numeric(text.replace({"true": "1", "false": str(negative)}), errors="coerce")
-    refuse_first(frame, column, ~values.isin((negative, 1)), f"{negative} or 1")
-    return (values == 1).astype(np.int64)
+    refuse_first(frame, column, ~values.isin((negative, 1)) & ~empty, f"{negative} or 1")
+    return (values == 1).astype(np.int64).mask(empty, UNKNOWN)
 
 
 def splits(frame: pd.DataFrame, column: str, meaning: Mapping[str, str]) -> "pd.Series[str]":

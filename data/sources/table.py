@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
+from data.names import UNKNOWN
 from data.sources.files import FileSource, binary, check_ids, check_inside, read_image_list, splits
 from pipeline.content.seeds import derived_seed
 from pipeline.parameters import Parameters
@@ -85,14 +86,17 @@ class Table(FileSource):
         check_ids(frame, id_column)
         check_inside(frame, self.path_column, self.folder)
         attributes = pd.DataFrame(
-            {name: binary(frame, name, self.negative) for name in self.attribute_columns}
+            {name: binary(frame, name, self.negative, gaps=True) for name in self.attribute_columns}
         )
         if self.split_column is not None:
             meaning = {str(value): split for value, split in self.split_values.items()}
             split = splits(frame, self.split_column, meaning)
         else:
             assert self.fractions is not None  # by _splits_one_way
-            split = split_by_fractions(frame[id_column], attributes, self.fractions, self.seed)
+            complete = (attributes != UNKNOWN).all(axis=1)  # the others can only be trained on
+            split = split_by_fractions(
+                frame[id_column][complete], attributes[complete], self.fractions, self.seed
+            ).reindex(frame.index, fill_value="train")
         table = attributes.assign(_file=frame[self.path_column], _where=frame["_where"])
         table.insert(0, "id", frame[id_column])
         table.insert(1, "split", split)

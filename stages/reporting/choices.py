@@ -74,8 +74,23 @@ def gap_of(runs: pd.DataFrame) -> Gap:
     return Gap(of("original"), of("oracle"))
 
 
+def candidates_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that can be chosen: those with a figure on validation.
+
+    A post-processed run has none, as it is fitted there: it is RECIPE+NAME, one more recipe in tables alone.
+
+    Args:
+        runs: out/evaluation/runs.parquet.
+
+    Returns:
+        some rows of `runs`.
+    """
+    return runs[runs[CHOICE].notna()]
+
+
 def chosen_recipes(runs: pd.DataFrame) -> dict[str, str]:
     """Choose for each data set the recipe with the highest mean `CHOICE`; of equal ones the first."""
+    runs = candidates_of(runs)
     means = runs[runs["selection"] == SELECTION].groupby(["data", "recipe"], sort=False)[CHOICE].mean()
     return {str(data): str(means[data].idxmax()) for data in means.index.unique("data")}
 

@@ -68,11 +68,13 @@ def group_colours(n_protected: int) -> list[str]:
     return [to_hex(matplotlib.colormaps[name](shade)) for name in GROUP_SHADES for shade in shades]
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
+    """Make a figure of the page's width, its height in inches."""
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def _svg(figure: Figure) -> bytes:
+def svg(figure: Figure) -> bytes:
+    """Draw a figure as SVG, without what differs from run to run."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
@@ -115,7 +117,7 @@ def group_accuracies_figure(table: pd.DataFrame, groups: Sequence[str]) -> bytes
     rows_of_panels = math.ceil(len(recipes) / PANELS_PER_ROW)
     columns = math.ceil(len(recipes) / rows_of_panels)
     step = 0.72 / len(data)
-    figure = _figure(0.4 + rows_of_panels * (0.7 + len(groups) * max(0.4, 0.11 * len(data))))
+    figure = new_figure(0.4 + rows_of_panels * (0.7 + len(groups) * max(0.4, 0.11 * len(data))))
     panels = figure.subplots(rows_of_panels, columns, sharex=True, sharey=True, squeeze=False)
     for axes in panels.flat[len(recipes) :]:
         axes.set_visible(False)
@@ -140,7 +142,7 @@ def group_accuracies_figure(table: pd.DataFrame, groups: Sequence[str]) -> bytes
     panels[0, 0].set_ylim(len(groups) - 0.5, -0.5)
     panels[0, 0].set_xlim(-2, 102)
     _legend(figure, _data_handles(data))
-    return _svg(figure)
+    return svg(figure)
 
 
 def _in_lines(group: str) -> str:
@@ -158,7 +160,7 @@ def data_sets(summaries: Mapping[str, Mapping[str, float]], groups: Sequence[str
         the figure as SVG.
     """
     stacked = len(groups) > 4  # more groups need the whole width
-    figure = _figure(5.8 if stacked else 2.9)
+    figure = new_figure(5.8 if stacked else 2.9)
     sizes, divergences = figure.subplots(2, 1) if stacked else figure.subplots(1, 2, width_ratios=[2.1, 1])
     labels = [_in_lines(group) for group in groups]
     _bars(sizes, summaries, [f"group_{k}" for k in range(len(groups))], labels, "{:,.0f}")
@@ -170,7 +172,7 @@ def data_sets(summaries: Mapping[str, Mapping[str, float]], groups: Sequence[str
     divergences.set_ylabel("KL divergence (nats)")
     divergences.set_title("Distance from balance")
     _legend(figure, [Patch(color=TRAINING_DATA[name].colour, label=name) for name in summaries])
-    return _svg(figure)
+    return svg(figure)
 
 
 def _bars(
@@ -209,7 +211,7 @@ def target_scores(
     """
     data = list(dict.fromkeys(name for name, _ in histograms))
     few, colours = len(protected) == 2, group_colours(len(protected))
-    figure = _figure(4.9)
+    figure = new_figure(4.9)
     panels = figure.subplots(2, len(data), sharex=True, sharey=True, squeeze=False)
     for (name, truth), table in histograms.items():
         axes = panels[truth, data.index(name)]
@@ -234,7 +236,7 @@ def target_scores(
         for truth in (0, 1)
     ]
     _group_legend(figure, handles, len(colours), title=recipe)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _histogram(
@@ -267,7 +269,7 @@ def synthetic_scores(histograms: Mapping[str, pd.DataFrame], thresholds: Mapping
     Returns:
         the figure as SVG.
     """
-    figure = _figure(2.8)
+    figure = new_figure(2.8)
     panels = figure.subplots(1, len(histograms), sharey=True, squeeze=False)[0]
     for axes, (attribute, table) in zip(panels, histograms.items(), strict=True):
         for source, colour in SOURCE_COLOURS.items():
@@ -282,7 +284,7 @@ def synthetic_scores(histograms: Mapping[str, pd.DataFrame], thresholds: Mapping
     ]
     threshold = Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 3)), label="threshold")
     _legend(figure, [*handles, threshold])
-    return _svg(figure)
+    return svg(figure)
 
 
 def gan_losses(losses: pd.DataFrame) -> bytes:
@@ -294,7 +296,7 @@ def gan_losses(losses: pd.DataFrame) -> bytes:
     Returns:
         the figure as SVG.
     """
-    figure = _figure(2.7)
+    figure = new_figure(2.7)
     axes = figure.subplots()
     axes.plot(losses["step"], losses["discriminator"], color="#0072B2", linewidth=1.3)
     axes.plot(losses["step"], losses["generator"], color="#D55E00", linewidth=1.3)
@@ -315,7 +317,7 @@ def gan_losses(losses: pd.DataFrame) -> bytes:
         Line2D([], [], color="#D55E00", label="generator"),
     ]
     _legend(figure, handles)
-    return _svg(figure)
+    return svg(figure)
 
 
 def training_curves(histories: pd.DataFrame) -> bytes:
@@ -331,7 +333,7 @@ def training_curves(histories: pd.DataFrame) -> bytes:
     recipes, data = histories["recipe"].unique(), histories["data"].unique().tolist()
     bands = math.ceil(len(recipes) / PANELS_PER_ROW)
     columns = math.ceil(len(recipes) / bands)
-    figure = _figure(0.4 + 4.2 * bands)
+    figure = new_figure(0.4 + 4.2 * bands)
     panels = figure.subplots(2 * bands, columns, sharex=True, squeeze=False)
     for k in range(bands * columns):
         losses, accuracies = panels[2 * (k // columns) : 2 * (k // columns) + 2, k % columns]
@@ -359,7 +361,7 @@ def training_curves(histories: pd.DataFrame) -> bytes:
             losses.set_ylabel("training loss")
             accuracies.set_ylabel("worst-group accuracy\non validation (%)")
     _legend(figure, _data_handles(data))
-    return _svg(figure)
+    return svg(figure)
 
 
 def _curve(
@@ -398,7 +400,7 @@ def group_weights_figure(histories: pd.DataFrame, groups: Sequence[str]) -> byte
         the figure as SVG.
     """
     recipes, data = histories["recipe"].unique(), histories["data"].unique()
-    figure = _figure(0.7 + 2.0 * len(recipes))
+    figure = new_figure(0.7 + 2.0 * len(recipes))
     panels = figure.subplots(len(recipes), len(data), sharex=True, sharey=True, squeeze=False)
     colours = group_colours(len(groups) // 2)
     synthetic_too = f"q_{len(groups)}" in histories and histories[f"q_{len(groups)}"].notna().any()
@@ -424,7 +426,7 @@ def group_weights_figure(histories: pd.DataFrame, groups: Sequence[str]) -> byte
     if synthetic_too:
         handles.append(Line2D([], [], color=INK, linestyle=(0, (4, 2)), label="dashed: its synthetic images"))
     _group_legend(figure, handles, len(groups))
-    return _svg(figure)
+    return svg(figure)
 
 
 def _marker(group: int) -> str:

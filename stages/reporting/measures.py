@@ -1,26 +1,34 @@
-"""The tables of the runs, shared by the report and docs/results.md: figures of runs.parquet as text."""
+"""The tables of the runs, shared by the report and docs/results.md."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
-from classifiers.measures.evaluation import MATCHED, METRICS, Metric, Shown
+from classifiers.measures.parities import EPSILON
 from pipeline.content.groups import group_names
-from stages.reporting.choices import (
-    BASELINE,
-    CHOICE,
-    SELECTION,
-    cells_of,
-    chosen_recipes,
-    gap_of,
-    mean_and_deviation,
-    seeds_of,
+from stages.reporting.choices import BASELINE, SELECTION, candidates_of, cells_of, chosen_recipes
+from stages.reporting.columns import (
+    ACCURACIES,
+    AT_HALF,
+    FAIRNESS,
+    PAPER,
+    WORST,
+    WORST_MATCHED,
+    WORST_ON_VALIDATION,
+    RunColumn,
+    calibration_metrics,
+    columns_beside,
+    feasible_column,
+    gap_column,
+    group_columns,
+    metric_column,
+    metrics_alone,
+    takes_columns,
+    worst_group_column,
 )
 from stages.reporting.tables import FIGURE_SPACE, Cell, Heading, Table
-from stages.reporting.text import PERCENT, group_headings, group_values, spread_text
+from stages.reporting.text import PERCENT, group_headings
 from stages.shared.controls import TRAINING_DATA
 from stages.shared.datasheet import Summary
 
@@ -53,148 +61,6 @@ STUDY = (
 )
 
 
-# --- Columns ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RunColumn:
-    """A column of a table of the runs.
-
-    Attributes:
-        heading: what stands above it.
-        cell: returns the text for a data set and a recipe, from out/evaluation/runs.parquet.
-    """
-
-    heading: Heading
-    cell: Callable[[pd.DataFrame, str, str], Cell | str]
-
-
-def columns_of(table: str) -> tuple[Metric, ...]:
-    """List the metrics that a table shows, in the order of their registration."""
-    return tuple(metric for metric in METRICS if metric.table == table)
-
-
-ACCURACIES, PAPER, FAIRNESS = (columns_of(table) for table in ("accuracies", "paper", "fairness"))
-(WORST_MATCHED,) = columns_of("matched")
-(WORST,) = (metric for metric in ACCURACIES if metric.name == SELECTION)
-WORST_ON_VALIDATION = Shown(CHOICE, WORST.heading, percent=True)
-
-
-def calibration_metrics(attribute: str = "") -> tuple[Shown, ...]:
-    """Return the calibration errors of the two groups of the protected attribute, or of one of several."""
-    return tuple(
-        Shown(f"protected_{g}_calibration_error{attribute}", f"ECE, group {g}", True, "lowest")
-        for g in (0, 1)
-    )
-
-
-def metrics_alone(attribute: str) -> tuple[Shown, ...]:
-    """Return the metrics of one of several protected attributes, measured without the others."""
-    alone = [metric for metric in (*ACCURACIES, *PAPER, *FAIRNESS) if metric.of_groups]
-    renamed = (Shown(f"{m.name}_{attribute}", m.heading, m.percent, m.best) for m in alone)
-    return (*renamed, *calibration_metrics(f"_{attribute}"))
-
-
-def metric_column(
-    metric: Shown, over: str = "", selection: str = SELECTION, look: str = "", named: bool = True
-) -> RunColumn:
-    """Show a metric's mean and deviation over the seeds.
-
-    Args:
-        metric: the name, heading and unit of a column of `runs`.
-        over: what stands above the column and its neighbours.
-        selection: the metric that chose the weights on validation.
-        look: of the cells.
-        named: whether the metric's name stands below its heading.
-
-    Returns:
-        the column.
-    """
-    heading = f"{metric.heading} (%)" if metric.percent else metric.heading
-    code = metric.name.replace("_", "_\u200b") if named else ""
-
-    def cell(runs: pd.DataFrame, data: str, recipe: str) -> Cell:
-        values = mean_and_deviation(seeds_of(runs, data, recipe, selection), metric.name)
-        return Cell(spread_text(*values, metric.percent), look=look)
-
-    return RunColumn(Heading(heading, code, f"best: {metric.best}", over), cell)
-
-
-def gap_column(over: str = "") -> RunColumn:
-    """Show the share of the gap that is closed."""
-
-    def cell(runs: pd.DataFrame, data: str, recipe: str) -> str:
-        worst = mean_and_deviation(seeds_of(runs, data, recipe), SELECTION)
-        return spread_text(*gap_of(runs).closed(*worst), percent=True)
-
-    return RunColumn(Heading("Gap closed (%)", "gap_\u200bclosed", "best: highest", over), cell)
-
-
-def worst_group_of(seeds: pd.DataFrame, n_groups: int) -> int:
-    """Return the group with the lowest accuracy, mean over the seeds."""
-    return int(np.nanargmin([seeds[f"group_{group}_accuracy"].mean() for group in range(n_groups)]))
-
-
-def worst_group_column(names: Sequence[str], over: str = "") -> RunColumn:
-    """Show which group is the worst one."""
-
-    def cell(runs: pd.DataFrame, data: str, recipe: str) -> str:
-        return group_headings(names)[worst_group_of(seeds_of(runs, data, recipe), len(names))]
-
-    return RunColumn(Heading("Its worst group", over=over, is_number=False), cell)
-
-
-def group_columns(names: Sequence[str], sizes: Sequence[int] = ()) -> list[RunColumn]:
-    """Show every group's accuracy at 0.5, each row's lowest marked.
-
-    Args:
-        names: of the groups, [2 n_g].
-        sizes: test images of each group, shown in the headings; empty: not shown.
-
-    Returns:
-        a column for each group.
-    """
-
-    def column(group: int, heading: str) -> RunColumn:
-        note = f", n = {sizes[group]:,}" if sizes else ""
-
-        def cell(runs: pd.DataFrame, data: str, recipe: str) -> Cell:
-            seeds = seeds_of(runs, data, recipe)
-            text = spread_text(*mean_and_deviation(seeds, f"group_{group}_accuracy"), percent=True)
-            return Cell(text, look="worst" if worst_group_of(seeds, len(names)) == group else "")
-
-        return RunColumn(Heading(heading, f"group_{group}{note}", names[group]), cell)
-
-    return [column(group, heading) for group, heading in enumerate(group_headings(names))]
-
-
-def columns_beside(names: Sequence[str], over: str, ending: str = "") -> list[RunColumn]:
-    """Show each group's accuracy at the gaps' threshold, mean over the seeds (%), each row's lowest marked.
-
-    These columns reveal a gap that closed only because every group got worse.
-
-    Args:
-        names: of the groups.
-        over: what stands above the columns.
-        ending: "_NAME" for the groups of one of several protected attributes.
-
-    Returns:
-        a column for each group.
-    """
-
-    def column(group: int, heading: str) -> RunColumn:
-        def cell(runs: pd.DataFrame, data: str, recipe: str) -> Cell:
-            seeds = seeds_of(runs, data, recipe)
-            means = [seeds[f"group_{g}_accuracy{MATCHED}{ending}"].mean() for g in range(len(names))]
-            mean = means[group]
-            text = "–" if math.isnan(mean) else f"{mean * 100:.1f}"
-            return Cell(text, look="worst" if mean == np.fmin.reduce(means) else "")
-
-        return RunColumn(Heading(heading, f"group_{group}", names[group], over), cell)
-
-    return [column(group, heading) for group, heading in enumerate(group_values(names))]
-
-
 # --- Tables ----------------------------------------------------------------------------------------------
 
 
@@ -213,7 +79,7 @@ def runs_table(
         title: of the table.
         caption: in Markdown.
         runs: out/evaluation/runs.parquet.
-        columns: to the right of data set and recipe.
+        columns: to the right of data set and recipe; what a recipe takes stands to the right of them.
         parts: as `Table` has them.
         shown: whether a data set and recipe has a row.
         stacked: as `Table` has it.
@@ -221,17 +87,31 @@ def runs_table(
     Returns:
         the table.
     """
-    chosen = chosen_recipes(runs)
+    chosen, candidates = chosen_recipes(runs), cells_of(candidates_of(runs))
+    columns = [*columns, *takes_columns()]
     cells = [cell for cell in cells_of(runs) if shown(*cell)]
+    post_processed = list(dict.fromkeys(cell[1] for cell in cells if cell not in candidates))
     return Table(
         title,
-        caption,
+        f"{caption}{post_processing_note(post_processed)}",
         ["Trained on", "Recipe", *(column.heading for column in columns)],
         [[d, Cell(r, look="code"), *(column.cell(runs, d, r) for column in columns)] for d, r in cells],
         labels=2,
         chosen=[k for k, (data, recipe) in enumerate(cells) if chosen[data] == recipe],
         parts=parts,
         stacked=stacked,
+    )
+
+
+def post_processing_note(recipes: Sequence[str]) -> str:
+    """Say what recipes with post-processed scores need; "" if there are none."""
+    if not recipes:
+        return ""
+    names = ", ".join(f"`{recipe}`" for recipe in recipes)
+    return (
+        f" Not comparable with the others: {names}, scores that a post-processor turned into expected "
+        "predictions, needs the protected attribute of every image that it predicts. It is fitted on "
+        "validation and never chosen."
     )
 
 
@@ -244,7 +124,7 @@ def overview(runs: pd.DataFrame) -> Table:
         gap_column(),
         metric_column(WORST_ON_VALIDATION, "validation"),
     ]
-    return runs_table("All runs", "on test; the last column chooses.", runs, columns)
+    return runs_table("All runs", "on test; worst-group accuracy on validation chooses.", runs, columns)
 
 
 class RunTables:
@@ -345,8 +225,9 @@ class RunTables:
             + (balanced if len(set(self.sizes)) == 1 else ""),
             [*(metric_column(m, over) for m in PAPER), *self._beside(self.protected, self.names)],
         )
+        beside = len(self.names) + len(takes_columns())
         published: list[list[Cell | str]] = [
-            ["published", kind, *(Cell(value, look="published") for value in values), *[""] * len(self.names)]
+            ["published", kind, *(Cell(value, look="published") for value in values), *[""] * beside]
             for kind, values in PUBLISHED.items()
         ]
         note = (
@@ -380,6 +261,34 @@ class RunTables:
             "right, the accuracies of the table above.",
             [*(metric_column(m, over) for m in metrics), *self._beside(self.protected, self.names)],
         )
+
+    def at_half(self) -> list[Table]:
+        """Show the parities of predictions at 0.5, and φ; of several protected attributes also of each."""
+        groups = {"": "" if len(self.protected) == 1 else " of the intersections"}
+        if len(self.protected) > 1:
+            groups |= {f"_{name}": f" of {name} alone" for name in self.protected}
+        balanced = next(metric for metric in ACCURACIES if metric.name == "balanced_accuracy")
+        joined = f"φ = ρ if |μ| < {EPSILON}"
+        shown = {"average_odds_difference_at_half": joined, "phi": joined}
+        return [
+            self._table(
+                f"Parities at 0.5, and φ{of}",
+                "of predictions at a score of 0.5, between protected groups. Equalised odds difference: the "
+                "largest gap in true or in false positive rates, which, unlike those of AOD, cannot cancel; "
+                "demographic parity: the largest gap in rates of predicted positives, and the lowest rate "
+                f"over the highest (all as fairlearn has them). φ is the balanced accuracy ρ of a seed with "
+                f"|μ| < {EPSILON}, and 0 of any other; μ is AOD. It jumps there, so that its mean over the "
+                "seeds mixes zeros with accuracies: how many seeds are feasible stands beside it.",
+                [
+                    *(metric_column(replace(m, name=f"{m.name}{ending}"), shown.get(m.name, ""))
+                      for m in AT_HALF[:-1]),
+                    metric_column(replace(balanced, heading=f"ρ: {balanced.heading.lower()}"), joined),
+                    metric_column(replace(AT_HALF[-1], name=f"{AT_HALF[-1].name}{ending}"), joined),
+                    feasible_column(joined, ending),
+                ],
+            )
+            for ending, of in groups.items()
+        ]  # fmt: skip
 
     def alone(self) -> list[Table]:
         """Show, for several protected attributes, every measure of each without the others."""

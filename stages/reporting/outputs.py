@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pydantic import BaseModel
 
 from stages.reporting.recommendation import CellFigures, Recommendation
+from stages.shared.costs import Cost
 from stages.shared.datasheet import Datasheet, Summary
 from stages.shared.inversion import InversionMetrics
 from stages.shared.judge_metrics import JudgeMetrics
@@ -114,7 +115,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 {
                     "id": "of the image",
                     "split": "train, validation or test; oracle and judge where the source has them",
-                    "NAME": "of each attribute that the source has: 0 or 1",
+                    "NAME": "of each attribute that the source has: 0 or 1; -1 where the label is missing",
                 },
             ),
             File(
@@ -126,6 +127,23 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "summary.json",
                 "How many images there are.",
                 {"images, bad_images": "in all", "groups": "split → group → images"},
+            ),
+        ),
+    ),
+    "fill_labels": (
+        "The labels of the real images without a gap.",
+        (
+            File(
+                "labels.parquet",
+                "Every image's labels; missing ones are predicted.",
+                {
+                    "id": "of the image",
+                    "split": "as in `prepare`'s table",
+                    "NAME": "of each of `attributes`: 0 or 1, the more likely one where it is missing",
+                    "NAME_probability": "of each protected attribute: how likely it is 1; 0 or 1 where it is "
+                    "known",
+                    "known": "whether no protected label of the image is predicted",
+                },
             ),
         ),
     ),
@@ -369,9 +387,12 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                     "step, loss": "how far it was; the mean loss since the last row",
                     "separation": "how far apart the classes are held, −1 to 1",
                     "worst_group_accuracy, accuracy": "on validation",
-                    "others": "what the method reports: of Group DRO `q_K`, the weight of each group",
+                    "others": "what the method reports: of Group DRO `q_K`, the weight of each group; of an "
+                    "adversary `adversary_loss`, and `adversary_bound`, the entropy of what it guesses; of "
+                    "OccamNets `exit_J_accuracy`",
                 },
             ),
+            File("cost.json", "What the training cost, in images.", schemas={"": Cost}),
         ),
     ),
     "train_balanced": (
@@ -397,6 +418,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "Scores of the other half of the validation images and of every test image; the columns are "
                 "those of `train_real`, the selection is worst_group_accuracy.",
             ),
+            File("cost.json", "What the training and the finish cost, in images.", schemas={"": Cost}),
         ),
     ),
     "finish_balanced": (
@@ -410,7 +432,10 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
                 "runs.parquet",
                 "A row for each run and selection of weights.",
                 {
-                    "data, recipe, seed, selection": "which run",
+                    "data, recipe, seed, selection": "which run; RECIPE+NAME: finished, or post-processed "
+                    "by NAME, which has no validation_METRIC",
+                    "needs": "the protected labels that the recipe needs: training, validation, prediction",
+                    "images_forward, images_backward": "what its training cost, as in cost.json",
                     "threshold": "at which as many positives are predicted on validation as there are",
                     "METRIC": "of test; also METRIC_bootstrap_median and METRIC_bootstrap_std. Names that "
                     "end in _count_matched are at that threshold",

@@ -16,7 +16,7 @@ from pipeline.content.pictures import grid
 from pipeline.content.stores import Store
 from pipeline.content.tables import read_table
 from stages.parameters import AllParameters
-from stages.shared.paths import GENERATOR, REAL, SYNTHETIC
+from stages.shared.paths import GENERATOR, REAL, REAL_LABELS, SYNTHETIC
 
 PAIRS_PER_GROUP = 4
 REAL_PER_GROUP = 16
@@ -132,7 +132,7 @@ def pairs_grid(shown: pd.DataFrame) -> tuple[NDArray[np.uint8], int]:
 
 def real_pictures(parameters: AllParameters) -> dict[int, str]:
     """Return a strip of real training images for each group that has any, as a data URI by group."""
-    labels = read_table(REAL / "labels.parquet", ("id", "split", *parameters.attributes))
+    labels = read_table(REAL_LABELS, ("id", "split", *parameters.attributes))
     labels = labels[labels["split"] == "train"]
     chosen = evenly_per_group(
         labels.assign(group=groups_by_labels(labels, parameters.attributes)), REAL_PER_GROUP

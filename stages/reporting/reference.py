@@ -43,7 +43,9 @@ MEANINGS = {
     "method": "the training objective",
     "name": "selects one of the alternatives",
     "path": "the file",
-    "sampler": "uniform: images as they come; group_balanced: every group as often",
+    "sampler": "uniform: images as they come; balanced: every group or class with the same probability; "
+    "oversampled, undersampled: smaller ones are repeated, larger ones cut down; balanced_batches: as "
+    "many of every group in each batch",
     "schedule": "of the learning rate: constant, or decreasing along a cosine",
     "seed": "of the random numbers of this section",
     "split_column": "null: `fractions` divides the images",

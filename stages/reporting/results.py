@@ -32,12 +32,14 @@ from stages.reporting.choices import (
     BASELINE,
     CHOICE,
     SELECTION,
+    candidates_of,
     chosen_recipes,
     gap_of,
     summary_table,
 )
 from stages.reporting.leakage import largest_leak, leak_table, leaks, rarest_group
 from stages.reporting.measures import RunTables, counts_table, overview
+from stages.reporting.methods import keep_methods, write_methods_page
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
 from stages.reporting.tables import Table, markdown_grid, markdown_headings, markdown_rows, to_markdown
@@ -52,6 +54,8 @@ from stages.shared.paths import (
     BESIDE,
     EVALUATION,
     GENERATOR,
+    METHODS,
+    METHODS_PAGE,
     METRICS,
     PRESETS,
     QUALITY,
@@ -173,7 +177,7 @@ def read_runs(parameters: AllParameters) -> pd.DataFrame:
                 f"results: no run on the {data} data: list it in train.real_data and run `dvc repro`."
             )
     if set(parameters.runs) - {plateau.key for plateau in left_out} != set(
-        runs[["data", "recipe", "seed"]].itertuples(index=False, name=None)
+        candidates_of(runs)[["data", "recipe", "seed"]].itertuples(index=False, name=None)
     ):
         raise UserError(
             f"results: {EVALUATION} has not the runs that {PARAMETERS_FILE} asks for: run `dvc repro`, or "
@@ -289,7 +293,7 @@ def page(
         verdicts=verdicts(runs, parameters.train.definitions),
         overview=overview(runs),
         groups=run_tables.groups(groups_compared(runs)),
-        measures=[run_tables.paper(), run_tables.fairness(), *run_tables.alone()],
+        measures=[run_tables.paper(), run_tables.fairness(), *run_tables.alone(), *run_tables.at_half()],
         controls=control_table(runs),
         counts=counts_table(summaries, datasheet.synthetic, names, parameters.target, parameters.protected),
         chosen=chosen_recipes(runs),
@@ -353,10 +357,18 @@ def main(
         str | None, typer.Option(help="keep these results under a name, beside the page's")
     ] = None,
     about: Annotated[str, typer.Option(help="with --beside: what was done, a sentence")] = "",
+    methods: Annotated[
+        bool, typer.Option("--methods", help="keep these results as those of docs/methods.md, and write it")
+    ] = False,
 ) -> None:
-    """Write docs/results.md and its pictures; or keep this run's results under a name for that page."""
+    """Write docs/results.md and its pictures; or keep this run's results for it, or for docs/methods.md."""
     parameters = read_parameters()
     runs = read_runs(parameters)
+    if methods:
+        keep_methods(parameters, runs)
+        write_methods_page()
+        print(f"results: {METHODS} and {METHODS_PAGE}")
+        return
     if beside is not None:
         path = BESIDE / f"{beside}.json"
         write_json(path, beside_record(beside, about, parameters, runs, made_with_now()))
@@ -368,6 +380,7 @@ def main(
     with committed(RESULTS) as temporary:
         temporary.write_text(content)
     decided = verdicts(runs, parameters.train.definitions)
+    write_methods_page()
     words = ", ".join(f"{k} {verdict.word}" for k, verdict in enumerate(decided, start=1))
     print(f"results: {RESULTS}; targets: {words}")
 

@@ -1,11 +1,14 @@
 """The report's tables of each step of the augmentation: hyperplanes, moves, gates, quality, inversion.
 
-Pure functions of the JSON files that the stages wrote; each returns tables of text.
+Pure functions of the files that the stages wrote; each returns tables of text.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
+from stages.reporting.columns import takes_columns
 from stages.reporting.recommendation import Recommendation, accuracy_text, probability_text
 from stages.reporting.tables import Heading, Table
 from stages.reporting.text import group_headings, percent
@@ -45,8 +48,17 @@ def set_name(name: str) -> str:
 # --- The verdict -----------------------------------------------------------------------------------------
 
 
-def recommendation(verdict: Recommendation) -> Table:
-    """Show the figures on validation of every data set and recipe that a user could use."""
+def recommendation(verdict: Recommendation, runs: pd.DataFrame) -> Table:
+    """Show the figures on validation of every data set and recipe that a user could use.
+
+    Args:
+        verdict: out/evaluation/recommendation.json.
+        runs: out/evaluation/runs.parquet.
+
+    Returns:
+        the table.
+    """
+    takes = takes_columns()
     return Table(
         "What stands behind the verdict",
         "worst-group accuracy on validation, mean over the seeds ± its standard deviation, by "
@@ -55,7 +67,7 @@ def recommendation(verdict: Recommendation) -> Table:
         "figure, and how probable it is that the latter is the better one. The oracle’s data, which no user "
         "has, are not among them.",
         ["Trained on", "Recipe", "Seeds", "Images", "Worst group (%)", "The best of all", "Points behind",
-         "The highest is better"],
+         "The highest is better", *(column.heading for column in takes)],
         [
             [
                 of.data,
@@ -70,6 +82,7 @@ def recommendation(verdict: Recommendation) -> Table:
                 "–"
                 if of.probability_preferred_is_better is None
                 else probability_text(of.probability_preferred_is_better),
+                *(column.cell(runs, of.data, of.recipe) for column in takes),
             ]
             for of in verdict.cells
         ],

@@ -137,7 +137,11 @@ def to_html(table: Table, number: int) -> Markup:
     looks = _column_looks(headings, table.labels - is_label)
     classes = " ".join(
         name
-        for name, has in (("wide", table.wide or table.parts is not None), ("dense", len(headings) > 8))
+        for name, has in (
+            ("wide", table.wide or table.parts is not None),
+            ("dense", len(headings) > 8),
+            ("full", len(headings) > 12),
+        )
         if has
     )
     lines = [

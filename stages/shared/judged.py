@@ -25,7 +25,7 @@ from pipeline.progress import progress
 from stages.parameters import AllParameters
 from stages.shared.controls import MANIFESTS
 from stages.shared.judge_metrics import JudgeMetrics
-from stages.shared.paths import GENERATOR, HYPERPLANES, JUDGES, LABELS, LATENTS, REAL, SYNTHETIC
+from stages.shared.paths import GENERATOR, HYPERPLANES, JUDGES, LABELS, LATENTS, REAL_LABELS, SYNTHETIC
 
 Judge = nn.Module | Measure  # a network, or a function of an image's pixels
 
@@ -190,7 +190,7 @@ def judged_figures(
     """
     attributes = parameters.attributes
     judged = {source: judge_store(source, judges, accelerator) for source in sources}
-    labels = read_table(REAL / "labels.parquet", ("id", *attributes))
+    labels = read_table(REAL_LABELS, ("id", *attributes))
     figures: dict[str, Any] = {
         "measured": [name for name, judge in judges.items() if not isinstance(judge, nn.Module)],
         "real_test": {name: metrics_of_judge(name).real_test for name in attributes},

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 REAL = Path("out/real")
+REAL_LABELS = Path("out/real_labels/labels.parquet")  # of the real images, predicted where they were missing
 ATTRIBUTES = Path("out/attributes")
 GENERATOR = Path("out/generator")
 LATENTS = Path("out/latents")
@@ -20,5 +21,8 @@ EXPORT = Path("out/export")
 METRICS = Path("metrics.json")
 RESULTS = Path("docs/results.md")
 ABLATIONS = Path("docs/results/ablations.json")
+METHODS = Path("docs/results/methods.json")
+METHODS_PAGE = Path("docs/methods.md")
+SWEEPS = Path("docs/results/sweeps.json")
 PRESETS = Path("presets")
 BESIDE = Path("docs/results/beside")  # results of other benchmarks, a file each

@@ -13,7 +13,7 @@ from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import join_by_id, read_table
 from stages.parameters import AllParameters
-from stages.shared.paths import ATTRIBUTES, GENERATOR, LABELS, REAL
+from stages.shared.paths import ATTRIBUTES, GENERATOR, LABELS, REAL_LABELS
 
 # Refines linear complements: maps them, [n, D], their originals' labels, [n, attributes], the mask of the
 # flipped attributes and a callback that counts finished latents to refined complements, [n, D].
@@ -36,7 +36,7 @@ def original_labels(
         labels in {0, 1}, [n, attributes].
     """
     if latents == "real":
-        labels = read_table(REAL / "labels.parquet", ("id", *attributes))
+        labels = read_table(REAL_LABELS, ("id", *attributes))
     else:
         labels = Store(LABELS / latents).rows_between(start, stop)
     joined = join_by_id(pd.DataFrame({"id": ids}), labels[["id", *attributes]], f"labels of {latents}")

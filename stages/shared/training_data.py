@@ -1,5 +1,6 @@
 """The images and labels of every data set that classifiers are compared on: `TRAINING_DATA`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifiers.networks.images import LabelledImages
-from pipeline.content.groups import protected_groups
+from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError
 from stages.parameters import AllParameters
 from stages.shared.controls import TRAINING_DATA
 from stages.shared.inputs import real_images
-from stages.shared.paths import REAL
+from stages.shared.paths import REAL, REAL_LABELS
 
 
 def manifest_images(manifest: pd.DataFrame, n_protected: int) -> LabelledImages:
@@ -43,6 +44,38 @@ def manifest_images(manifest: pd.DataFrame, n_protected: int) -> LabelledImages:
     )
 
 
+def with_missing_labels(images: LabelledImages, parameters: AllParameters) -> LabelledImages:
+    """Say which training images have a predicted protected group, as `train.missing_labels` treats them.
+
+    Args:
+        images: real images and synthetic ones; their groups are complete.
+        parameters: as params.yaml holds them.
+
+    Returns:
+        the images.
+    """
+    strategy, protected = parameters.train.missing_labels, parameters.protected
+    labels = read_table(REAL_LABELS, ("id", "known"))
+    missing = labels[~labels["known"]].set_index("id")
+    known = ~np.isin(images.ids.astype(str), missing.index.to_numpy().astype(str))
+    if strategy == "predicted" or known.all():
+        return replace(images, known=None)
+    if strategy == "left_out":
+        return replace(images, known=known)
+    memberships = np.zeros((len(images), 2 * parameters.n_protected))
+    memberships[np.arange(len(images)), images.groups] = 1.0
+    gaps = np.flatnonzero(~known)
+    columns = [f"{name}_probability" for name in protected]
+    shares = missing.loc[images.ids[gaps].tolist(), columns].to_numpy(dtype=np.float64)
+    of_groups = np.ones((len(gaps), parameters.n_protected))
+    for group, values in enumerate(protected_columns(np.arange(parameters.n_protected), len(protected))):
+        of_groups[:, group] = np.where(values == 1, shares, 1 - shares).prod(axis=1)
+    of_both = np.concatenate([of_groups, of_groups], axis=1)
+    same_target = np.repeat([[0, 1]], parameters.n_protected, axis=1) == images.targets[gaps, None]
+    memberships[gaps] = of_both * same_target
+    return replace(images, known=known, memberships=memberships)
+
+
 def training_images(data: str, seed: int, parameters: AllParameters, store: Store) -> LabelledImages:
     """Return the images of an entry of `TRAINING_DATA`.
 
@@ -65,18 +98,18 @@ def training_images(data: str, seed: int, parameters: AllParameters, store: Stor
         columns = ("id", "store", "target", "protected", "split", "source")
         manifest = read_table(entry.manifest, columns)
         manifest = manifest[manifest["split"] == "train"].reset_index(drop=True)
-        return manifest_images(manifest, parameters.n_protected)
+        return with_missing_labels(manifest_images(manifest, parameters.n_protected), parameters)
     images = real_images(parameters, entry.split, store)
     if not len(images):
         raise UserError(f"train: {REAL} has no split {entry.split!r}, which the data {data!r} are made of.")
     if entry.repeat is not None:
         images = images.subset(entry.repeat(images.groups, 2 * parameters.n_protected, seed))
-    return images
+    return with_missing_labels(images, parameters)
 
 
 def real_labels(parameters: AllParameters, split: str) -> pd.DataFrame:
     """Read the labels of a split's real images: target, and protected, the id of the protected group."""
-    labels = read_table(REAL / "labels.parquet", ("split", *parameters.attributes))
+    labels = read_table(REAL_LABELS, ("split", *parameters.attributes))
     labels = labels[labels["split"] == split]
     groups, _ = protected_groups(labels[parameters.protected].to_numpy(dtype=np.int64))
     return pd.DataFrame({"target": labels[parameters.target].to_numpy(dtype=np.int64), "protected": groups})

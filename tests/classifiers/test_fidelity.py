@@ -1,7 +1,6 @@
 """Fréchet distances: closed forms, parity with pytorch-fid, features, and refused Inception weights."""
 
 import hashlib
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
+from tests.support import run_python
 
 
 def sample_with(mean, covariance, n: int = 50, seed: int = 0) -> np.ndarray:
@@ -202,8 +202,5 @@ def test_what_is_no_such_state_dict_is_refused_in_one_sentence(content, complain
 
 
 def test_pytorch_fid_is_imported_only_where_it_is_used():
-    import subprocess
-
     code = "import sys, classifiers.measures.fidelity; sys.exit('pytorch_fid' in sys.modules)"
-    root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+    assert run_python("-c", code).returncode == 0

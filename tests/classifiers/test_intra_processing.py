@@ -349,6 +349,6 @@ def test_the_critic_learns_the_bias_of_batches(trained):
         batch = batch_of(images.groups, 64, np.random.default_rng(number))
         biases.append(float(soft_bias("aod", scores[batch], images.groups[batch], 2)))
         pooled = tuning.critic.pooled(features[batch], torch.from_numpy(images.groups[batch]))
-        errors.append(float(tuning.critic(pooled)) - biases[-1])
+        errors.append(tuning.critic(pooled).item() - biases[-1])
     assert np.std(errors) < 0.5 * np.std(biases)
     assert abs(np.mean(errors)) < 0.02

@@ -1,6 +1,7 @@
 """Recipes: group ids with the source, phases, and the meaning of each if no image is synthetic."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import pytest
 from classifiers.networks.backbones import SmallResNet
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Part, Phase, train_classifier
-from classifiers.training.method_settings import Recipe
+from classifiers.training.method_settings import AnyMethodSettings, Recipe
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
 from classifiers.training.parameters import Training
+from classifiers.training.phase_settings import AnyPhaseSettings
 from classifiers.training.recipes import Facts, grouped_by_source, phases_of
+from classifiers.training.samplers import SAMPLERS
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
@@ -133,3 +136,29 @@ def test_with_images_of_one_source_all_steps_are_on_them(images, remedy):
     samplers = part_of(phase).sampler, part_of(plain).sampler
     for step in range(5):
         np.testing.assert_array_equal(samplers[0](step), samplers[1](step))
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [
+        ({}, set()),
+        ({"weight_decay": 1.0, "phases": {"name": "pretrain"}}, set()),
+        ({"method": {"name": "group_dro"}}, {"training"}),
+        ({"sampler": "group_balanced", "real_share": 0.5}, {"training"}),
+        ({"group_by": "group_and_source"}, {"training"}),
+        ({"last_layer": "validation"}, {"validation"}),
+        ({"last_layer": "validation", "sampler": "group_balanced"}, {"training", "validation"}),
+    ],
+)
+def test_a_recipe_needs_the_protected_labels_of_its_parts(changes, needs):
+    assert Recipe(**{"method": {"name": "erm"}, **changes}).needs == needs
+
+
+def test_whatever_a_recipe_may_name_says_which_protected_labels_it_needs():
+    settings = [
+        kind for union in (AnyMethodSettings, AnyPhaseSettings) for kind in get_args(get_args(union)[0])
+    ]
+    parts = [*settings, *SAMPLERS.values()]
+    assert len(parts) >= 6
+    for part in parts:
+        assert part.needs <= {"training", "validation", "prediction"}, part

@@ -1,11 +1,9 @@
 """Classifier training: the learning rate, phases, a toy problem solved, exact resumption."""
 
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,13 +18,13 @@ from classifiers.networks.inference import predict
 from classifiers.networks.parameters import Backbone
 from classifiers.networks.weights import copy_of_weights
 from classifiers.training import loop as classifier_training
-from classifiers.training.batches import batch_at, shifted
+from classifiers.training.batches import Batch, batch_at, shifted
 from classifiers.training.descent import average_in, learning_rate, memory_of
 from classifiers.training.loop import Part, Phase, Trained
 from classifiers.training.methods.base import LossOfLogits
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
-from classifiers.training.parameters import Optimizer
+from classifiers.training.parameters import Optimizer, Training
 from classifiers.training.samplers import UniformSampler
 from pipeline.content.checkpoints import load_checkpoint
 from pipeline.content.tensors import images_to_tensor
@@ -49,7 +47,7 @@ from tests.classifiers.toys import (
     train_in_phases,
     trained,
 )
-from tests.support import PROJECT, ForkedPython
+from tests.support import ForkedPython, run_in_two
 
 
 @pytest.fixture
@@ -148,7 +146,7 @@ def test_a_phase_takes_over_the_weights_and_starts_the_rest_anew(accelerator, tm
 
 def test_a_batch_holds_the_images_and_their_labels_mirrored_or_not(accelerator):
     positions = np.arange(64)
-    batch = batch_at(TRAINING, positions, settings_of(), 0, accelerator)
+    batch = batch_at(TRAINING, positions, settings_of(), 0, 0.0, accelerator)
     originals = images_to_tensor(TRAINING.read(positions), accelerator.device)
     as_is = (batch.images == originals).all(dim=(1, 2, 3))
     mirrored = (batch.images == originals.flip(3)).all(dim=(1, 2, 3))
@@ -156,28 +154,89 @@ def test_a_batch_holds_the_images_and_their_labels_mirrored_or_not(accelerator):
     assert 15 < mirrored.sum() < 49
     assert batch.targets.tolist() == TRAINING.targets[:64].tolist()
     assert batch.groups.tolist() == TRAINING.groups[:64].tolist()
-    unmirrored = batch_at(TRAINING, positions, settings_of(flip=False), 0, accelerator)
+    unmirrored = batch_at(TRAINING, positions, settings_of(flip=False), 0, 0.0, accelerator)
     assert torch.equal(unmirrored.images, originals)
+
+
+def part_at(positions: np.ndarray, process: int, settings: Training, step: int = 5) -> Batch:
+    """Return the part of a batch of one of two processes."""
+    processes = SimpleNamespace(process_index=process, num_processes=2, device=torch.device("cpu"))
+    return batch_at(OF_BOTH_SOURCES, positions, settings, step, 0.25, processes)
+
+
+OF_BOTH_SOURCES = replace(TRAINING, synthetic=np.arange(256) % 3 == 0, known=np.arange(256) % 5 > 0)
+OF_IMAGES = ("images", "targets", "groups", "known", "synthetic", "positions", "places")
+MOVED = settings_of(shift=0.25)
 
 
 def test_the_parts_of_two_processes_are_the_batch_of_one(accelerator):
     positions = np.random.default_rng(0).permutation(256)[:33]
-    whole = batch_at(TRAINING, positions, settings_of(), 5, accelerator)
-    cpu = torch.device("cpu")
-    parts = [
-        batch_at(
-            TRAINING,
-            positions,
-            settings_of(),
-            5,
-            SimpleNamespace(process_index=k, num_processes=2, device=cpu),
-        )
-        for k in range(2)
-    ]
-    for name in ("images", "targets", "groups"):
+    whole = batch_at(OF_BOTH_SOURCES, positions, MOVED, 5, 0.25, accelerator)
+    parts = [part_at(positions, process, MOVED) for process in range(2)]
+    order = [*range(0, 33, 2), *range(1, 33, 2)]
+    for name in OF_IMAGES:
         together, of_one = torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)
-        order = [*range(0, 33, 2), *range(1, 33, 2)]
         assert torch.equal(together, of_one[order])
+    assert whole.places.tolist() == list(range(33))
+    assert whole.positions.tolist() == positions.tolist()
+    for part in parts:
+        assert (part.size, part.progress, part.seed) == (33, 0.25, whole.seed)
+
+
+def test_a_batch_says_which_labels_are_known_and_which_images_synthetic(accelerator):
+    positions = np.array([0, 1, 3, 5, 8, 8])
+    batch = batch_at(OF_BOTH_SOURCES, positions, settings_of(), 0, 0.0, accelerator)
+    assert batch.synthetic.tolist() == [True, False, True, False, False, False]
+    assert batch.known.tolist() == [False, True, True, False, True, True]
+    plain = batch_at(TRAINING, positions, settings_of(), 0, 0.0, accelerator)
+    assert plain.known.all() and not plain.synthetic.any()
+
+
+def test_the_random_numbers_of_a_step_are_its_own(accelerator):
+    def seed(step: int, **changes: int) -> int:
+        return batch_at(TRAINING, np.arange(2), settings_of(**changes), step, 0.0, accelerator).seed
+
+    assert len({seed(0), seed(1), seed(0, seed=1)}) == 3
+    assert seed(7) == seed(7)
+
+
+# Batches of rows, such as pairs
+
+
+def test_the_rows_of_a_batch_come_by_columns(accelerator):
+    """The first images of the rows come first, then the second ones; places count them in this order."""
+    positions = np.array([[10, 20], [30, 40], [50, 60]])
+    batch = batch_at(TRAINING, positions, settings_of(flip=False), 0, 0.0, accelerator)
+    assert batch.positions.tolist() == [10, 30, 50, 20, 40, 60]
+    assert batch.places.tolist() == [0, 1, 2, 3, 4, 5]
+    assert batch.size == 6
+    originals = images_to_tensor(TRAINING.read(batch.positions.numpy()), accelerator.device)
+    assert torch.equal(batch.images, originals)
+    assert batch.targets.tolist() == TRAINING.targets[batch.positions].tolist()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_a_row_stays_together_in_one_process(rows, accelerator):
+    """The first k images of a process are of its rows' first column, the next k of the second one."""
+    positions = np.random.default_rng(0).permutation(256)[: 3 * rows].reshape(rows, 3)
+    whole = batch_at(OF_BOTH_SOURCES, positions, MOVED, 5, 0.25, accelerator)
+    parts = [part_at(positions, process, MOVED) for process in range(2)]
+    for process, part in enumerate(parts):
+        mine = positions[process::2]
+        assert part.positions.reshape(3, -1).T.tolist() == mine.tolist()
+        assert part.size == 3 * rows
+        for name in OF_IMAGES:  # mirrored and moved as in one process
+            assert torch.equal(getattr(part, name), getattr(whole, name)[part.places])
+    places = torch.cat([part.places for part in parts])
+    assert sorted(places.tolist()) == list(range(3 * rows))
+
+
+def test_rows_of_one_image_are_a_batch_of_one_dimension(accelerator):
+    positions = np.random.default_rng(0).permutation(256)[:32]
+    flat = batch_at(OF_BOTH_SOURCES, positions, MOVED, 5, 0.25, accelerator)
+    rows = batch_at(OF_BOTH_SOURCES, positions[:, None], MOVED, 5, 0.25, accelerator)
+    for name in OF_IMAGES:
+        assert torch.equal(getattr(flat, name), getattr(rows, name))
 
 
 def test_group_counts_include_empty_groups():
@@ -323,7 +382,7 @@ def test_images_are_moved_by_their_share_of_the_side_at_most(accelerator, tmp_pa
 
     def places(seed: int, step: int) -> np.ndarray:
         batch = batch_at(
-            data, np.arange(64), settings_of(shift=0.125, flip=False, seed=seed), step, accelerator
+            data, np.arange(64), settings_of(shift=0.125, flip=False, seed=seed), step, 0.0, accelerator
         )
         return (batch.images[:, 0] > 0).nonzero()[:, 1:].numpy()
 
@@ -614,6 +673,7 @@ def train_all_cases(output: str) -> None:
                 "weights": network.state_dict(),
                 "method": method.state_dict(),
                 "history": result.history,
+                "cost": result.cost,
                 "processes": accelerator.num_processes,
             }
         )
@@ -622,22 +682,18 @@ def train_all_cases(output: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_of_accelerate_launch_train_the_same_weights_as_one(tmp_path):
+def test_two_processes_train_the_same_weights_as_one(tmp_path):
     """Batches are odd, or have fewer images than processes, or a group on one process alone.
 
     The learning rate keeps rounding errors small; at 0.05 some seeds multiply them.
     """
     train_all_cases(str(tmp_path / "one.pt"))
-    script = tmp_path / "script.py"
-    script.write_text(training_script(train_all_cases, str(tmp_path / "two.pt")))
-    # On CPUs too: with --cpu it would start one process.
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    subprocess.run([*launcher, *options, str(script)], cwd=PROJECT, env=environment, check=True)
+    run_in_two("-c", training_script(train_all_cases, str(tmp_path / "two.pt")))
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for case, of_one, of_two in zip(CASES, one, two, strict=True):
         assert (of_one["processes"], of_two["processes"]) == (1, 2)
+        assert of_one["cost"] == of_two["cost"]
+        assert of_one["cost"]["forward"] == 20 * case[2]
         for part in ("weights", "method"):
             for name in of_one[part]:
                 torch.testing.assert_close(

@@ -1,6 +1,10 @@
 """Toy images, short trainings, kills and bitwise comparisons that the tests of trainings share."""
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,10 +13,11 @@ from torch import nn
 
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.images import LabelledImages
-from classifiers.networks.parameters import Backbone
+from classifiers.networks.parameters import Backbone, BackboneName
 from classifiers.training import loop as classifier_training
 from classifiers.training.batches import Batch
 from classifiers.training.loop import Trained, in_one_phase
+from classifiers.training.methods.adversarial_debiasing import AdversarialDebiasing
 from classifiers.training.methods.base import (
     Context,
     Gradients,
@@ -21,8 +26,10 @@ from classifiers.training.methods.base import (
     SumOverProcesses,
     one_process,
 )
+from classifiers.training.methods.domain_adversarial import DomainAdversarial
 from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
+from classifiers.training.methods.occam import Occam
 from classifiers.training.parameters import Optimizer, Training
 from pipeline.content.resumable import Session
 
@@ -61,6 +68,41 @@ def context_of(group_counts: list[int], **changes) -> Context:
     """Return the facts of a phase with two protected groups, in one process."""
     facts = {"n_protected": 2, "images": sum(group_counts), "feature_size": 3, "seed": 0}
     return Context(group_counts, **(facts | changes))
+
+
+Outcome = TypeVar("Outcome")
+
+
+def part_of(batch: Batch, mine: torch.Tensor) -> Batch:
+    """Return a process's part of a batch: the images that `mine`, [n] bool, says."""
+    names = ("images", "targets", "groups", "known", "synthetic", "positions", "places")
+    return replace(batch, **{name: getattr(batch, name)[mine] for name in names})
+
+
+def in_two_processes(work: Callable[[int, SumOverProcesses], Outcome]) -> list[Outcome]:
+    """Do something in two threads, whose sums are over both: a thread waits in a sum for the other one.
+
+    Args:
+        work: gets the number of its process, and the sum over the processes.
+
+    Returns:
+        The outcome of each.
+    """
+    given: list[torch.Tensor] = [torch.empty(0)] * 2
+    meeting = threading.Barrier(2, timeout=30)
+
+    def in_process(number: int) -> Outcome:
+        def total(tensor: torch.Tensor) -> torch.Tensor:
+            given[number] = tensor.clone()
+            meeting.wait()
+            both = given[0] + given[1]
+            meeting.wait()  # before the next sum's tensors are given
+            return both
+
+        return work(number, total)
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(in_process, range(2)))
 
 
 def settings_of(**changes) -> Training:
@@ -136,10 +178,20 @@ class Opposed(Method):
         return {"scale": self.scale.item()}
 
 
+def toy_context(counts: list[int], total: SumOverProcesses) -> Context:
+    """Return the facts of a phase with the toy network, of 8 channels and so 32 features."""
+    return context_of(counts, feature_size=32, total=total)
+
+
 METHODS: dict[str, Callable[[list[int], SumOverProcesses], Method]] = {
     "erm": lambda counts, total: ERM(total),
     "group_dro": lambda counts, total: GroupDRO(counts, step_size=0.5, total=total),
     "opposed": lambda counts, total: Opposed(total),
+    "dann": lambda counts, total: DomainAdversarial(toy_context(counts, total), conditional=True),
+    "adversarial": lambda counts, total: AdversarialDebiasing(
+        toy_context(counts, total), heads="intersections", rising=True
+    ),
+    "occam": lambda counts, total: Occam(toy_context(counts, total), thresholds=(0.0, 0.1, 0.2)),
 }
 
 
@@ -149,8 +201,9 @@ def new_method(name: str, images: LabelledImages = TRAINING, total: SumOverProce
 
 
 def trained(accelerator, checkpoint, method=None, training=TRAINING, checkpoint_seconds=3600.0, **changes):
-    network = new_backbone(Backbone(width=8), seed=0)
     method = method or ERM()
+    backbone: BackboneName = "occam" if isinstance(method, Occam) else "small"
+    network = new_backbone(Backbone(name=backbone, width=8), seed=0)
     result = train_classifier(
         network,
         method,
@@ -187,10 +240,11 @@ def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.
 
 
 def assert_same_training(first, second) -> None:
-    """Compare the last weights, the method's state, the history and the best weights, bit by bit."""
+    """Compare the last weights, the method's state, the history, the cost, the best weights, to the bit."""
     for one, other in zip(first[:2], second[:2], strict=True):
         assert_same_weights(one.state_dict(), other.state_dict())
     assert first[2].history == second[2].history
+    assert first[2].cost == second[2].cost
     assert first[2].best.keys() == second[2].best.keys()
     for name in first[2].best:
         assert_same_weights(first[2].best[name], second[2].best[name])

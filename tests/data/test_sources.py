@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from data.names import UNKNOWN
 from data.sources.base import BadImage, Source, check_groups
 from data.sources.celeba import CelebA
 from data.sources.files import MAX_PIXELS, decode_image
@@ -396,6 +397,13 @@ def test_table_takes_the_split_values_it_is_given(tmp_path: Path) -> None:
     assert list(split) == ["test", "train", "validation"]
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("values", [["1", None, "0"], [1, None, 0]])
+def test_table_takes_an_empty_attribute_as_unknown(tmp_path: Path, form: str, values: list) -> None:
+    source = table_source(table_folder(tmp_path, people() | {"happy": values}, form), form)
+    assert list(source.table()["happy"]) == [1, UNKNOWN, 0]
+
+
 @pytest.mark.parametrize(
     ("form", "row"), [("csv", "row 3 of list.csv"), ("parquet", "row 2 of list.parquet")]
 )
@@ -403,7 +411,6 @@ def test_table_takes_the_split_values_it_is_given(tmp_path: Path) -> None:
     ("column", "value", "message"),
     [
         ("happy", "maybe", ("happy", "'maybe'", "expected 0 or 1")),
-        ("happy", None, ("happy", "empty", "expected 0 or 1")),
         ("part", "dev", ("part", "'dev'", "one of train, validation, val")),
         ("part", None, ("part", "empty", "expected text")),
         ("path", "p/1.png", ("path", "'p/1.png'", "as in row", "its own")),

@@ -1,5 +1,6 @@
 """How the tests run commands in a repository."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -9,7 +10,7 @@ import yaml
 
 from stages.shared.paths import PRESETS
 from stages.shared.presets import preset_text
-from tests.support import PROJECT, environment
+from tests.support import PROJECT, environment, forking_python
 
 
 def new_repository(folder: Path) -> Path:
@@ -30,16 +31,23 @@ def new_repository(folder: Path) -> Path:
     return folder
 
 
-def run(repository: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(repository: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=repository, env=environment(repository), capture_output=True, text=True
+        command, cwd=repository, env=environment(repository, **variables), capture_output=True, text=True
     )
 
 
-def checked(repository: Path, *command: str) -> str:
-    done = run(repository, *command)
+def checked(repository: Path, *command: str, **variables: str) -> str:
+    done = run(repository, *command, **variables)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
+
+
+def reproduce(repository: Path, *arguments: str) -> None:
+    """`dvc repro`, whose stages are forked: each would take seconds to start."""
+    with forking_python() as folder:
+        path = os.pathsep.join([str(folder), environment(repository)["PATH"]])
+        checked(repository, "dvc", "repro", *arguments, PATH=path)
 
 
 def seconds(repository: Path, *command: str) -> float:

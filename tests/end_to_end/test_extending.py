@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -54,7 +53,7 @@ run("export", "npz")
 SAMPLER = """
 import numpy as np
 from classifiers.training.samplers import SAMPLERS
-sampler = SAMPLERS["root"](np.array([0] * 90 + [1] * 10), 4000, 0)
+sampler = SAMPLERS["root"].make(np.array([0] * 90 + [1] * 10), 4000, 0)
 print((sampler(0) >= 90).mean())
 """
 
@@ -145,7 +144,10 @@ def test_the_code_of_the_page_is_in_the_projects_style(extended: Path) -> None:
 
 def test_no_stage_has_to_list_what_was_added(extended: Path) -> None:
     test = "test_an_entry_lists_every_module_that_its_stage_can_run_and_no_other"
-    checked(extended, sys.executable, "-m", "pytest", f"tests/stages/test_declaration.py::{test}")
+    arguments = ("-m", "pytest", "-p", "no:cacheprovider", f"tests/stages/test_declaration.py::{test}")
+    done = run_python(*arguments, cwd=extended, env=environment(extended))
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
 
 
 def test_a_dataset_and_a_generator_are_used(extended: Path) -> None:
@@ -187,6 +189,18 @@ def test_a_method_a_control_and_a_metric_are_in_the_results(extended: Path) -> N
     )
     assert "Worst-class accuracy" in page
     assert "left out until it is as small as the smallest" in page
+
+
+def test_a_post_processor_is_fitted_on_validation_and_measured_on_test(extended: Path) -> None:
+    cell = json.loads((extended / "metrics.json").read_text())["original"]["erm+equal_rates"]
+    table = pd.read_parquet(extended / "out/runs/original/erm/0/predictions.parquet")
+    rows = table.query("selection == 'worst_group_accuracy'")
+    validation, test = (rows[rows["split"] == split] for split in ("validation", "test"))
+    share = 1 - validation["target"].mean()
+    thresholds = {red: np.quantile(of["score"], share) for red, of in validation.groupby("Red")}
+    right = (test["score"] >= test["Red"].map(thresholds)) == (test["target"] == 1)
+
+    assert cell["accuracy"]["mean"] == pytest.approx(right.mean(), abs=1e-6)
 
 
 def test_a_finish_is_one_more_recipe(extended: Path) -> None:

@@ -22,8 +22,8 @@ import pytest
 from distributed import LocalCluster
 
 from pipeline.content.files import sha256_of_file
-from tests.end_to_end.running import checked, edit
-from tests.support import environment
+from tests.end_to_end.running import edit, reproduce
+from tests.support import ForkedPython, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -197,7 +197,7 @@ def check_kills(project: Path, stage: str, workers: int) -> None:
     if worth_a_kill == "records/*.json":
         assert kept
     killed = time.time()
-    checked(project, "dvc", "repro", "--single-item", "--force", stage)
+    reproduce(project, "--single-item", "--force", stage)
     assert content_of(project / output) == undisturbed
     for path in (project / output).rglob("*"):
         if path.name in kept:
@@ -229,10 +229,10 @@ def test_a_killed_stage_on_two_workers_ends_as_an_undisturbed_one(project: Path)
 def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -> None:
     """Twice in a run, at random moments; what was committed before is not made again."""
     output, chance = project / "out/synthetic/z", random.Random("workers")
-    command = ["dvc", "repro", "--single-item", "--force", "synthesize@z"]
+    arguments = ["--single-item", "--force", "synthesize@z"]
     edit(project, "synthesize", shard_size=4)
     try:
-        checked(project, *command)
+        reproduce(project, *arguments)
         undisturbed = content_of(output)
         shards = len(list(output.glob("*.h5")))
         with patch.dict(os.environ), LocalCluster(  # which leaves its workers' threads in the environment
@@ -241,7 +241,7 @@ def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -
         ) as cluster:  # fmt: skip
             edit(project, "cluster", mode="scheduler", address=cluster.scheduler_address)
             process = subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=project, env=environment(project)
+                [sys.executable, "-m", "dvc", "repro", *arguments], cwd=project, env=environment(project)
             )
             kept: dict[str, int] = {}
             for worker, share in enumerate((chance.uniform(0.0, 0.3), chance.uniform(0.4, 0.7))):
@@ -259,18 +259,15 @@ def test_a_schedulers_workers_that_are_killed_cost_a_shard_each(project: Path) -
     found = {path.name: path.stat().st_ino for path in output.rglob("*") if path.name in kept}
     assert found == kept
     assert not list(project.rglob("*.tmp"))
-    checked(project, *command)  # as the other tests find it
+    reproduce(project, *arguments)  # as the other tests find it
 
 
 def test_two_runs_of_a_stage_never_write_at_once(project: Path) -> None:
     """Two at the same time: one of them does the work, the other waits or says that it cannot."""
     undisturbed, index = content_of(project / "out/synthetic/z"), project / "out/synthetic/z/index.json"
     before = index.stat().st_mtime_ns
-    command = [sys.executable, "-m", "stages.synthesize", "z"]
-    both = [
-        subprocess.Popen(command, cwd=project, env=environment(project), stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    command = ("-m", "stages.synthesize", "z")
+    both = [ForkedPython(*command, cwd=project, env=environment(project)) for _ in range(2)]
     for process in both:
         _, complaint = process.communicate(timeout=600)
         assert process.returncode == 0 or "is being written by process" in complaint, complaint

@@ -484,18 +484,13 @@ def test_an_index_takes_the_records_that_workers_gave_where_their_files_are_not_
 
 
 @pytest.fixture
-def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start() -> Iterator[Callable[..., ForkedPython]]:
     """Start Dask's own commands, as a user does."""
     started = []
 
-    def start_dask(*arguments: str) -> subprocess.Popen[bytes]:
-        with Path(tmp_path, "dask.log").open("a") as told:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],
-                env=environment(), stdout=told, stderr=told,
-            )  # fmt: skip
-        started.append(process)
-        return process
+    def start_dask(*arguments: str) -> ForkedPython:
+        started.append(ForkedPython("-m", "dask", *arguments, "--no-dashboard"))
+        return started[-1]
 
     yield start_dask
     for process in started:

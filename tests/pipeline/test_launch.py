@@ -19,7 +19,7 @@ from pipeline.launch import _refuse_missing_gpus
 from pipeline.parameters import Runtime
 from stages.shared.paths import PRESETS
 from stages.shared.presets import preset_values
-from tests.support import PROJECT, ForkedPython, environment, is_alive, run_python, wait_for
+from tests.support import PROJECT, ForkedPython, environment, is_alive, run_in_two, run_python, wait_for
 
 SECONDS = 60  # for what takes five
 
@@ -166,7 +166,10 @@ def run(command: list[str], folder: Path) -> None:
 def outputs_after(
     kills: int, prepared: Path, folder: Path, command: list[str], processes: int
 ) -> dict[str, str]:
-    """Run a stage in so many processes, killed a few steps after each start; return its outputs' digests."""
+    """Run a stage in so many processes, killed a few steps after each start; return its outputs' digests.
+
+    What is killed starts its processes itself; where the stage is run to its end, they are forked.
+    """
     shutil.copytree(prepared, folder)
 
     def done() -> int:
@@ -182,7 +185,7 @@ def outputs_after(
         process.kill()
         assert process.wait() == -signal.SIGKILL
     write_parameters(folder, runtime={"processes": processes})
-    run(command, folder)
+    run(command, folder) if processes == 1 else run_in_two(*command, cwd=folder)
     assert not [path for path in (folder / ".work").rglob("*") if path.is_file()]
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

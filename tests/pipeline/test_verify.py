@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +26,9 @@ from pipeline.work import WORK, reopen, work_folder
 from stages.shared.paths import PRESETS
 from stages.shared.presets import preset_values
 from tests.declared import declare
+from tests.support import PROJECT, run_python
 from zprime.verify import main
 
-PROJECT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
-ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # what is printed into a pipe waits, as with most users
 REAL = Path("out/real")
 AVATARS = {
     "name": "avatars", "train": 24, "validation": 12, "validation_minimum": 2, "test_per_group": 2,
@@ -40,8 +37,7 @@ AVATARS = {
 
 
 def run_module(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = (sys.executable, "-m", *command)
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+    return run_python("-m", *command, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.work import WORK, Work, digest_of, making, reopen, work_folder
 from tests.declared import declare
+from tests.support import run_python
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -299,7 +300,7 @@ work.work_folder("prepare", 1).publish(Path("out/real"))
 
 
 def publish_and_kill(before: str, path: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, before, str(path)], env=ENVIRONMENT, check=False)
+    killed = run_python("-c", KILLED, before, path)
     assert killed.returncode == -9
 
 

@@ -41,6 +41,7 @@ from stages.shared.paths import (
     SYNTHETIC,
 )
 from stages.shared.presets import preset_values
+from tests.real_labels import write_real_labels
 
 PRESETS = Path(__file__).parents[2] / "presets"
 PRESET = preset_values("smoke", PRESETS)
@@ -114,7 +115,7 @@ def make_project(judge_images: int = 8) -> None:
     ids = [f"{split}-{number:06d}" for number, split in enumerate(splits)]
     write_images(REAL, ids, texts, seed=0)
     labels = labelled(ids, texts).assign(split=splits)
-    write_table(REAL / "labels.parquet", labels.iloc[::-1])
+    write_real_labels(labels.iloc[::-1])
 
     z, z_prime = ([f"{name}-{k:08d}" for k in of] for name, of in (("z", Z), ("z_prime", Z_PRIME)))
     shown, said, sides = zip(*Z.values(), strict=True)
@@ -360,7 +361,7 @@ def test_too_few_images_are_named(project: None) -> None:
     labels = pd.read_parquet(REAL / "labels.parquet")
     oracle = labels["split"] == "oracle"
     keep = labels[~oracle | (labels["id"] == labels[oracle]["id"].iloc[0])]
-    write_table(REAL / "labels.parquet", keep)
+    write_real_labels(keep)
     with pytest.raises(UserError, match="the set 'oracle' has too few images to compare: 1"):
         assess.main()
 

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from pipeline.errors import UserError
 from stages import evaluate
 from stages.evaluate import nested_metrics, one_line_each
 from tests.stages.evaluated import make_trained, read_metrics
+from tests.support import run_python
 from zprime import evaluate as evaluate_predictions
 
 PROPORTIONS = np.array([0.4, 0.4, 0.15, 0.05])
@@ -226,7 +225,8 @@ def test_metrics_json_is_small_and_one_line_a_figure(trained: int) -> None:
     assert "protected_0_calibration_error_Male" not in text
     assert text.count("group_0_n") == 1
     assert ("worst_group_accuracy_Eyeglasses" in text) == (trained == 2)
-    assert text.count("\n") < 10 * (40, 68)[trained - 1]  # of ten cells
+    assert "phi_equal_opportunity" not in text
+    assert text.count("\n") < 10 * (46, 86)[trained - 1]  # of ten cells
     runs = pd.read_parquet("out/evaluation/runs.parquet")
     assert len(runs) == 5 * 2 * 2 * 2  # data, recipes, seeds, selections
     assert ("group_3_accuracy_count_matched_Eyeglasses" in runs) == (trained == 2)
@@ -313,11 +313,13 @@ def test_the_command_takes_several_columns_and_says_what_is_wrong(
     elsewhere: pd.DataFrame, tmp_path: Path
 ) -> None:
     elsewhere.rename(columns={"score": "scores"}).to_csv(tmp_path / "theirs.csv", index=False)
-    command = [sys.executable, "-m", "zprime.evaluate", str(tmp_path / "theirs.csv")]
-    options = ["--resamples", "5", "--protected", "Sex"]
-    done = subprocess.run([*command, *options, "Young"], capture_output=True, text=True, check=True)
+    command = ("-m", "zprime.evaluate", tmp_path / "theirs.csv", "--resamples", "5", "--protected", "Sex")
+    done = run_python(*command, "Young")
+    assert done.returncode == 0, done.stderr
     assert "gaps by Sex x Young" in done.stdout
-    failed = subprocess.run([*command, *options, "Age"], capture_output=True, text=True, check=False)
+    for name in ("equalized_odds_difference", "demographic_parity_ratio", "phi", "phi_feasible"):
+        assert done.stdout.count(f"│ {name} ") == 3
+    failed = run_python(*command, "Age")
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1
     assert "has no column 'Age'" in failed.stderr

@@ -4,8 +4,6 @@ import gc
 import json
 import os
 import pickle
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -29,9 +27,8 @@ from stages import export
 from stages.parameters import read_parameters
 from stages.reporting.recommending import recommend
 from stages.shared.paths import BALANCED, EXPORT, RECOMMENDATION
-from tests.balanced import PROJECT, make_project, write_parameters
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
+from tests.balanced import make_project, write_parameters
+from tests.support import ForkedPython, run_python
 
 
 @pytest.fixture
@@ -153,8 +150,7 @@ def _encoded(name: str, monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.mark.slow
 def test_a_killed_export_leaves_nothing_that_a_reader_takes_for_complete(project: Path) -> None:
     write_parameters(images_per_file=2)
-    command = [sys.executable, "-m", "stages.export", "webdataset"]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    process = ForkedPython("-m", "stages.export", "webdataset")
     while process.poll() is None and not list(WORK.rglob("records/*.json")):
         time.sleep(0.001)
     process.kill()
@@ -206,8 +202,7 @@ def test_what_is_damaged_is_mended_piece_by_piece(project: Path) -> None:
     (EXPORT / "stylegan-zip/balanced.zip").unlink()
     kept = ["webdataset/balanced-train-000000.tar", "celeba/img_align_celeba/z-00000029.png"]
     untouched = [(EXPORT / name).stat().st_ino for name in kept]
-    command = [sys.executable, "-m", "zprime.verify", "--mend", str(EXPORT)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = run_python("-m", "zprime.verify", "--mend", EXPORT)
     assert done.returncode == 0, done.stderr
     assert content_of(EXPORT) == before
     assert [(EXPORT / name).stat().st_ino for name in kept] == untouched
@@ -277,8 +272,7 @@ def test_the_files_of_a_piece_are_on_disk_before_its_record(project: Path, name:
 
 def run_stage(*arguments: str) -> str:
     """What the stage says where it stops."""
-    command = [sys.executable, "-m", "stages.export", *arguments]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = run_python("-m", "stages.export", *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.strip().splitlines()) == 1

@@ -20,7 +20,6 @@ from generators.networks.loading import load_generator, save_generator
 from generators.networks.progressive import Generator
 from generators.synthesis import render
 from pipeline.content.stores import INDEX, Store, commit_shard, finish_store
-from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Runtime
@@ -29,6 +28,7 @@ from stages import invert
 from stages.parameters import read_parameters
 from stages.shared.paths import GENERATOR, LATENTS, PRESETS, REAL
 from stages.shared.presets import preset_values
+from tests.real_labels import write_real_labels
 
 PROJECT = Path(__file__).parents[2]
 ARCHITECTURE = {
@@ -78,7 +78,7 @@ def inputs(tmp_path_factory) -> Path:
     labels["Blond_Hair"] = [*(groups // 2), *[0, 1] * 10]
     labels["Male"] = [*(groups % 2), *[0, 0, 1, 1] * 5]
     labels = labels.sample(frac=1, random_state=0)
-    write_table(folder / REAL / "labels.parquet", labels)
+    write_real_labels(labels, folder)
     finish_store(folder / REAL, 2, "images", (8, 8, 3), "uint8")
     return folder
 

@@ -50,6 +50,7 @@ def with_noise(images: LabelledImages, n: int, seed: int) -> LabelledImages:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # by real trainings what test_recommending proves by predictions
 def test_where_synthetic_images_are_noise_the_duplicated_real_ones_are_recommended(tmp_path: Path) -> None:
     source = Digits(train=1000, correlation=0.9)
     table = source.table()

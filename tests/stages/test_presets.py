@@ -156,7 +156,7 @@ def test_the_effective_parameters_are_complete_and_can_be_read_again(capsys, mon
     assert printed == written
     assert set(recipes[0]) == set(recipes[1])
     assert recipes[0]["erm"] == {**recipes[1]["erm"], **recipes[0]["erm"]}  # and what it leaves out
-    assert recipes[0]["erm"]["pretrain"] == 0.0
+    assert recipes[0]["erm"]["phases"] == {"name": "one"}
     params.main(preset="table")
     assert yaml.safe_load(capsys.readouterr().out)["prepare"]["source"]["split_values"]["val"] == "validation"
 

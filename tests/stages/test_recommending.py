@@ -537,11 +537,12 @@ def test_the_page_begins_with_the_verdict_and_shows_what_stands_behind_it(traine
     lead = page.split("<p ")[1]
     assert lead.startswith(f'class="lead"><b>{found.sentence}</b> With erm')
     rows = tables_of(page)["What stands behind the verdict"]
-    assert rows[0][4:] == ["Worst group (%)", "The best of all", "Points behind", "The highest is better"]
-    augmented = {tuple(row[:2]): row[2:] for row in rows[1:]}["augmented", "erm"]
+    headings = ["Worst group (%)", "The best of all", "Points behind", "The highest is better"]
+    assert rows[1][4:] == [*headings, "Labels", "Cost × ERM"]
+    augmented = {tuple(row[:2]): row[2:] for row in rows[2:]}["augmented", "erm"]
     assert augmented[:2] == ["2", "80"]
     assert augmented[2].startswith("75.0 ± ")
-    assert augmented[3:] == ["over 99 %", "–", "–"]
+    assert augmented[3:] == ["over 99 %", "–", "–", "none", "1.00/1.00"]
 
 
 # --- The command -----------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ from classifiers.labellers import Labeller, load_labeller, save_labeller
 from classifiers.networks.backbones import new_backbone
 from classifiers.networks.parameters import Backbone
 from pipeline.content.stores import commit_shard, finish_store
-from pipeline.content.tables import write_table
 from pipeline.errors import UserError
-from stages.shared.paths import LABELS, REAL
+from stages.shared.paths import LABELS
 from stages.shared.refining import _classifier, original_labels, wanted_labels
+from tests.real_labels import write_real_labels
 
 NAMES = ["Blond_Hair", "Male", "Eyeglasses"]
 
@@ -56,7 +56,7 @@ def labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     commit_shard(LABELS / "z", 1, table.iloc[[3, 1]].assign(**scores))
     finish_store(LABELS / "z", 2)
     true = table.assign(split="train", **{name: 1 - table[name] for name in NAMES})
-    write_table(REAL / "labels.parquet", true.iloc[[1, 3, 0, 2]])
+    write_real_labels(true.iloc[[1, 3, 0, 2]])
     return table
 
 

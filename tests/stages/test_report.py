@@ -14,20 +14,22 @@ import yaml
 from classifiers.measures.evaluation import METRICS
 from stages import evaluate, report
 from stages.report import TEMPLATES, generator_losses, without_folders
-from stages.reporting.figures import binned_shares, group_colours
-from stages.reporting.measures import (
+from stages.reporting.columns import (
     ACCURACIES,
+    AT_HALF,
     FAIRNESS,
     PAPER,
-    PUBLISHED,
     WORST_MATCHED,
     RunColumn,
     columns_beside,
+    feasible_column,
     metric_column,
     metrics_alone,
-    runs_table,
+    takes_columns,
     worst_group_of,
 )
+from stages.reporting.figures import binned_shares, group_colours
+from stages.reporting.measures import PUBLISHED, runs_table
 from stages.reporting.pictures import evenly_per_group, groups_by_labels
 from stages.reporting.steps import gates, hyperplanes, inversion, quality
 from stages.reporting.tables import FIGURE_SPACE, Cell, Heading, Table, to_html, to_markdown
@@ -46,13 +48,14 @@ DATASHEET = Datasheet.model_construct(before=BEFORE, after=AFTER, target_kept=0.
 
 def run(data: str, recipe: str, seed: int, worst: float, **values: Any) -> dict[str, Any]:
     """A row of runs.parquet: group 3 is the worst, whatever is not named stands at 0.9."""
-    names = {column.name: 0.9 for column in (*ACCURACIES, WORST_MATCHED, *PAPER, *FAIRNESS)}
+    names = {column.name: 0.9 for column in (*ACCURACIES, WORST_MATCHED, *PAPER, *FAIRNESS, *AT_HALF)}
     names |= {"validation_worst_group_accuracy": worst, "validation_accuracy": 0.9}
     names |= {f"group_{group}_accuracy": 0.95 for group in range(3)}
     metrics = names | {"worst_group_accuracy": worst, "group_3_accuracy": worst} | values
     deviations = {f"{name}_bootstrap_std": 0.125 for name in metrics if name != "selection"}
     key = {"data": data, "recipe": recipe, "seed": seed, "selection": "worst_group_accuracy"}
-    return key | deviations | metrics
+    takes = {"needs": "", "images_forward": 80, "images_backward": 80}
+    return key | takes | deviations | metrics
 
 
 def two_seeds(before: tuple[float, float], after: tuple[float, float]) -> pd.DataFrame:
@@ -64,9 +67,9 @@ def two_seeds(before: tuple[float, float], after: tuple[float, float]) -> pd.Dat
 
 
 def texts_of(runs: pd.DataFrame, *columns: RunColumn) -> list[list[str]]:
-    """The texts of a table of the runs, without its first two columns."""
+    """The texts of a table of the runs, without its first two columns and what recipes take."""
     rows = runs_table("", "", runs, columns).rows
-    return [[cell if isinstance(cell, str) else cell.text for cell in row[2:]] for row in rows]
+    return [[cell if isinstance(cell, str) else cell.text for cell in row[2:-2]] for row in rows]
 
 
 def test_a_row_has_the_mean_and_the_deviation_over_the_seeds() -> None:
@@ -88,10 +91,39 @@ def test_a_row_has_the_mean_and_the_deviation_over_the_seeds() -> None:
     ]  # fmt: skip
     assert table.chosen == [1, 2]
     # The deviations with n - 1: of 0.40 and 0.44 it is 0.02 √2, of 0.80 and 0.90 it is 0.05 √2.
-    assert rows[0][2:] == [f"85.0 ±{FIGURE_SPACE}7.1", f"90.0 ±{FIGURE_SPACE}0.0", f"42.0 ±{FIGURE_SPACE}2.8"]
+    pads = [f" ±{FIGURE_SPACE}{deviation}" for deviation in ("7.1", "0.0", "2.8")]
+    assert rows[0][2:-2] == [mean + pad for mean, pad in zip(("85.0", "90.0", "42.0"), pads, strict=True)]
     assert rows[1][4] == f"60.0 ±{FIGURE_SPACE}0.0"
     kl = texts_of(runs, *(metric_column(metric) for metric in FAIRNESS if metric.name == "kl_scores"))
     assert kl[:2] == [["1.500 ± 0.707"], ["0.500 ± 0.000"]]
+
+
+def test_beside_every_recipe_stand_the_labels_that_it_needs_and_its_cost_relative_to_erms() -> None:
+    looks = {"needs": "", "images_forward": 120, "images_backward": 80}
+    fitted = {"needs": "prediction training validation", "images_forward": 200, "images_backward": 260}
+    runs = pd.DataFrame(
+        [
+            run("original", "erm", 0, 0.4),
+            run("original", "erm", 1, 0.4),
+            run("original", "jtt", 0, 0.5) | looks,
+            run("original", "jtt", 1, 0.5) | looks | {"images_forward": 140},
+            run("original", "erm+all", 0, 0.5) | fitted,
+            run("augmented", "group_dro", 0, 0.5) | {"needs": "training"},
+        ]
+    )
+    rows = runs_table("", "", runs, []).rows
+    assert [row[2:] for row in rows] == [
+        ["none", "1.00/1.00"],
+        ["none", "1.62/1.00"],
+        ["train, val., pred.", "2.50/3.25"],
+        ["train", "–"],  # without ERM on these data
+    ]
+    assert [column.heading.over for column in takes_columns()] == ["what it takes"] * 2
+
+
+def test_how_many_seeds_are_feasible() -> None:
+    rows = [run("original", "erm", k, 0.4, phi_feasible=of) for k, of in enumerate((1.0, 0.0, 1.0))]
+    assert texts_of(pd.DataFrame(rows), feasible_column()) == [["2 of 3"]]
 
 
 def test_of_other_weights_the_rows_are_theirs() -> None:
@@ -185,7 +217,7 @@ def test_the_papers_table_has_a_published_value_for_each_of_its_columns() -> Non
 def test_a_metric_that_a_table_shows_is_measured_and_has_a_name_of_its_own() -> None:
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)
-    assert {metric.name for metric in (*ACCURACIES, WORST_MATCHED, *PAPER, *FAIRNESS)} <= set(names)
+    assert {metric.name for metric in (*ACCURACIES, WORST_MATCHED, *PAPER, *FAIRNESS, *AT_HALF)} <= set(names)
 
 
 def test_beside_a_gap_stand_the_accuracies_of_the_groups_and_the_worst_is_named() -> None:
@@ -195,7 +227,7 @@ def test_beside_a_gap_stand_the_accuracies_of_the_groups_and_the_worst_is_named(
     seeds = seeds.assign(**{MATCHED_GROUP_ACCURACIES[3]: [0.2, 0.6]})
     names = ["t=0, a=0", "t=0, a=1", "t=1, a=0", "t=1, a=1"]
     (row,) = runs_table("", "", seeds, columns_beside(names, "accuracy")).rows
-    assert row[2:] == [Cell("90.0"), Cell("–"), Cell("30.0", look="worst"), Cell("40.0")]
+    assert row[2:-2] == [Cell("90.0"), Cell("–"), Cell("30.0", look="worst"), Cell("40.0")]
 
 
 def test_one_of_several_attributes_has_every_measure_of_gaps_under_its_name() -> None:
@@ -289,7 +321,7 @@ def test_absolute_accuracies_stand_beside_every_gap(reported: tuple[int, Path]) 
     published = "The paper’s measures (Ramaswamy et al., 2021), and what stands behind them"
     for title in (published, "The study’s measures of fairness"):
         rows = [row for row in tables[title] if row[0] == "erm"]
-        assert rows[3][-n_groups:] == [f"{mean:.1f}" for mean in means]
+        assert rows[3][-n_groups - 2 : -2] == [f"{mean:.1f}" for mean in means]
     assert all(v in page_of(folder) for values in PUBLISHED.values() for v in values)
     deo = spread_text(seeds["deo"].mean(), seeds["deo"].std(), percent=True).replace(FIGURE_SPACE, " ")
     shown = [row for row in tables[published] if row[0] == "erm"][3][2]
@@ -332,6 +364,44 @@ def test_what_the_study_reports_stands_beside_the_published_accuracies(
     assert "an epoch of Group DRO took 1.5 times one of ERM, and it ran out of memory" in section
 
 
+def test_parities_and_phi_are_those_of_a_half(reported: tuple[int, Path]) -> None:
+    """Of blond men 10 and 14 of 20 are right, of all others 18: TPR .9 less .5 and .7, the same FPR."""
+    k, folder = reported
+    tables = tables_of(page_of(folder))
+    rows = tables["Parities at 0.5, and φ" + (" of the intersections" if k == 2 else "")]
+    augmented, best = ([row for row in rows if row[0] == name] for name in ("erm", "group_dro"))
+    gap = "15.0 ± 7.1"  # AOD and SPD are half of it: 10 and 20
+    assert augmented[3][1:5] == ["30.0 ±14.1", gap, "0.700 ± 0.141", gap]
+    balanced = "86.2 ± 1.8" if k == 2 else "82.5 ± 3.5"
+    assert augmented[3][5:] == [balanced, "0.0 ± 0.0", "0 of 2", "none", "1.00/1.00"]
+    # Of the oracle's 17 of 20: an AOD of 2.5, so that φ is the balanced accuracy.
+    accuracy = "89.4 ± 0.0" if k == 2 else "88.8 ± 0.0"
+    assert best[4][4:] == ["2.5 ± 0.0", accuracy, accuracy, "2 of 2", "train", "1.50/2.50"]
+    titles = [f"Parities at 0.5, and φ of {name} alone" for name in ("Male", "Eyeglasses")]
+    assert [title in tables for title in titles] == [k == 2, k == 2]
+    if k == 2:  # 18 and, of both seeds' mean, 12 of 20: 30 of 40 blond men, and 36 of 40 blond women
+        row = [row for row in tables[titles[0]] if row[0] == "erm"][3]
+        assert row[1] == "15.0 ± 7.1"
+
+
+def test_the_frontier_is_named_and_drawn(reported: tuple[int, Path]) -> None:
+    """On the augmented data Group DRO is the fairest and the best, but for the oracle, which is no rival."""
+    page = page_of(reported[1])
+    rows = tables_of(page)["The frontiers"]
+    assert [row[:2] for row in rows[2:]] == [["augmented", "group_dro"]]
+    assert rows[2][2] == "10.0 ± 0.0"
+    assert rows[2][5:] == ["balanced accuracy and worst-group accuracy", "train", "1.50/2.50"]
+    assert 'alt="Equalised odds difference against balanced accuracy' in page
+    plots = reported[1] / "out/report/plots/pareto"
+    assert sorted(path.stem for path in plots.iterdir()) == ["balanced_accuracy", "worst_group_accuracy"]
+    table = pd.read_csv(plots / "worst_group_accuracy.csv").set_index("run")
+    assert table.loc["augmented erm"].tolist() == [pytest.approx(0.3), pytest.approx(0.6), False]
+    assert table.index[table["on_frontier"]].tolist() == ["augmented group_dro"]
+    entries = yaml.safe_load((TEMPLATES.parents[1] / "dvc.yaml").read_text())["plots"]
+    shown = next(entry for entry in entries if "out/report/plots/pareto" in entry)["out/report/plots/pareto"]
+    assert {shown["x"], shown["y"]} <= set(table)
+
+
 def test_each_of_several_attributes_has_a_table(reported: tuple[int, Path]) -> None:
     k, folder = reported
     tables = tables_of(page_of(folder))
@@ -343,17 +413,17 @@ def test_each_of_several_attributes_has_a_table(reported: tuple[int, Path]) -> N
     # Of blond men 14 (mean of 10 and 14: 12) with and 18 of 20 without glasses are right: 30 of 40.
     row = [row for row in tables["Every measure of Male alone"] if row[0] == "erm"][3]
     assert row[1] == "75.0 ± 7.1"
-    assert len(row) == 1 + 12 + 4
+    assert len(row) == 1 + 12 + 4 + 2
 
 
 def test_the_groups_accuracies(reported: tuple[int, Path]) -> None:
     k, folder = reported
     n_groups = 2 * 2**k
     rows = tables_of(page_of(folder))["Group accuracies on test, in percent"]
-    assert rows[0][-1].startswith("1, 1, 1" if k == 2 else "Blond_Hair=1, Male=1")
-    assert rows[0][-1].endswith(f"group_{n_groups - 1}, n = 20")
+    assert rows[1][-3].startswith("1, 1, 1" if k == 2 else "Blond_Hair=1, Male=1")
+    assert rows[1][-3].endswith(f"group_{n_groups - 1}, n = 20")
     augmented = [row for row in rows if row[0] == "erm"][3]
-    assert augmented[1:] == ["90.0 ± 0.0"] * (n_groups - 1) + ["60.0 ±14.1"]
+    assert augmented[1:-2] == ["90.0 ± 0.0"] * (n_groups - 1) + ["60.0 ±14.1"]
 
 
 def test_the_training_data_gates_and_quality(reported: tuple[int, Path]) -> None:

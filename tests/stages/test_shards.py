@@ -23,14 +23,14 @@ from generators.networks.loading import load_generator, save_generator
 from generators.networks.progressive import Generator
 from generators.synthesis import render
 from pipeline.content.stores import INDEX, Store
-from pipeline.content.tables import write_table
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import complement, fit_hyperplanes, label, sample, synthesize
-from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, PRESETS, REAL, SYNTHETIC
+from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, PRESETS, SYNTHETIC
 from stages.shared.presets import preset_values
+from tests.real_labels import write_real_labels
 
 PROJECT = Path(__file__).parents[2]
 NAMES = ("Blond_Hair", "Male")
@@ -78,10 +78,8 @@ def networks(tmp_path_factory) -> Path:
         middle = float(np.sort(scores)[COUNT // 2])
         card = {"threshold": middle, "thresholds": [middle, 0.5, 0.5], "prior": 0.5, "real_share": 0.5}
         save_labeller(folder / ATTRIBUTES / name, labeller, parameters, card)
-    write_table(
-        folder / REAL / "labels.parquet",
-        pd.DataFrame({"id": ["a", "b"], "split": "train", **{name: [0, 1] for name in NAMES}}),
-    )
+    labels = {"id": ["a", "b"], "split": "train", **{name: [0, 1] for name in NAMES}}
+    write_real_labels(pd.DataFrame(labels), folder)
     AcceleratorState._reset_state(True)  # the first test may want another precision
     return folder
 

@@ -14,17 +14,18 @@ from classifiers.networks.backbones import load_network
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import per_image, predict
 from pipeline.content.stores import Store
-from pipeline.content.tables import write_table
 from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import train, train_attribute
 from stages.parameters import AllParameters, read_parameters
+from stages.shared.costs import Cost
 from stages.shared.paths import ATTRIBUTES, BALANCED, REAL, RUNS
 from stages.shared.training_data import training_images
 from stages.train_attribute import SELECTIONS, group_accuracies_at, labeller_metrics
 from tests.balanced import expected_images, make_project
+from tests.real_labels import write_real_labels
 
 TWO = ("Blond_Hair", "Male")
 THREE = ("Blond_Hair", "Male", "Eyeglasses")
@@ -62,7 +63,7 @@ def test_every_data_set_has_its_images_and_groups(attributes, tmp_path, monkeypa
     last = labels[(labels[list(attributes)] == 1).all(axis=1)]["id"][:4]
     whole = pd.read_parquet(REAL / "labels.parquet")
     whole.loc[whole["id"].isin(last), "split"] = "validation"
-    write_table(REAL / "labels.parquet", whole)
+    write_real_labels(whole)
     labels = labels[~labels["id"].isin(last)]
     digits = 2 ** np.arange(len(attributes))[::-1]  # the target first: group = t n_g + a
     groups = (labels[list(attributes)] @ digits).to_numpy()
@@ -101,7 +102,7 @@ def test_data_that_are_not_there_are_named(tmp_path, monkeypatch):
     ):
         training_images("augmentd", 0, parameters, Store(REAL))
     labels = pd.read_parquet(REAL / "labels.parquet")
-    write_table(REAL / "labels.parquet", labels[labels["split"] != "oracle"])
+    write_real_labels(labels[labels["split"] != "oracle"])
     with pytest.raises(UserError, match=r"no split 'oracle', which the data 'oracle' are made of"):
         training_images("oracle", 0, parameters, Store(REAL))
 
@@ -124,6 +125,7 @@ def test_a_run_of_several_protected_attributes_has_a_column_of_each(tmp_path, mo
     assert set(predictions["split"]) == {"validation", "test"}
     for column, name in (("split", "split"), ("target", "Blond_Hair"), ("Male", "Male"), ("Eyeglasses",) * 2):
         assert predictions[column].tolist() == labels[name].tolist()
+    assert Cost.read(RUNS / "sampled/group_dro/0/cost.json") == Cost(forward=6 * 8, backward=6 * 8)
     history = pd.read_csv(RUNS / "sampled/group_dro/0/history.csv")
     assert [name for name in history if name.startswith("q_")] == [f"q_{group}" for group in range(8)]
 

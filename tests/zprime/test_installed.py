@@ -1,5 +1,6 @@
 """zprime as other people have it: installed, from a wheel or from a clone, beside a `data` of their own."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -82,15 +83,9 @@ def run(installed: Path, folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_a_wheel_takes_one_name_and_has_every_file(tmp_path: Path) -> None:
-    clone = copy_of_the_project(tmp_path / "clone")
-    subprocess.run(
-        [sys.executable, "-c", BUILD, "build_wheel", str(tmp_path)],
-        cwd=clone,
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
+@pytest.mark.parametrize("installed", ["build_wheel"], indirect=True)
+def test_a_wheel_takes_one_name_and_has_every_file(installed: Path) -> None:
+    (wheel,) = installed.parent.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
     expected = {}
@@ -124,8 +119,14 @@ print(Store.__name__)
 """
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("kind", THEIRS)
+ONE_OF_EACH = {("package", "theirs first"), ("folder", "zprime first"), ("module", "theirs first")}
+OWN = [
+    pytest.param(kind, order, marks=[] if (kind, order) in ONE_OF_EACH else pytest.mark.exhaustive)
+    for kind, order in itertools.product(THEIRS, ORDERS)
+]
+
+
+@pytest.mark.parametrize(("kind", "order"), OWN)
 def test_a_data_of_ones_own_is_found_by_its_owner_alone(
     installed: Path, tmp_path: Path, kind: str, order: str
 ) -> None:

@@ -46,17 +46,17 @@ class Context:
 
 
 def gathered(values: Tensor, batch: Batch, total: SumOverProcesses) -> Tensor:
-    """Gather a number of each image over the processes.
+    """Gather numbers of each image over the processes.
 
     Args:
-        values: of the images of this process's part of the batch, [n].
+        values: of the images of this process's part of the batch, [n, ...].
         batch: this part.
         total: sums a tensor over the processes.
 
     Returns:
-        The numbers of the whole batch, [batch.size], by the images' places in it.
+        The numbers of the whole batch, [batch.size, ...], by the images' places in it.
     """
-    return total(values.new_zeros(batch.size).index_copy(0, batch.places, values))
+    return total(values.new_zeros(batch.size, *values.shape[1:]).index_copy(0, batch.places, values))
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,12 @@ class Losses:
         values: scalars; each is this process's share of a global loss.
         logits: the network's logits of the batch's images, [n]: the history records how far they hold the
             classes apart.
+        targets: of the logits, [n] in [0, 1], where they are not the batch's.
     """
 
     values: tuple[Tensor, ...]
     logits: Tensor
+    targets: Tensor | None = None
 
 
 class Method(nn.Module):

@@ -7,13 +7,17 @@ from torch import Tensor
 from classifiers.training.batches import Batch
 from classifiers.training.methods.base import LossOfLogits, SumOverProcesses, one_process
 
+LEAST = 1e-6  # images of a group in a batch, by their memberships: below, the group is as good as absent
+
 
 class GroupDRO(LossOfLogits):
     """Group distributionally robust optimisation (Sagawa et al., ICLR 2020, Algorithm 1).
 
     Per batch, ℓ_g is the mean loss of group g; q_g <- q_g exp(η (ℓ_g + C/√n_g)) for the groups that are
     in the batch, then Σ q = 1; the loss is Σ q_g ℓ_g. q carries no graph. It starts uniform over the groups
-    that have images: one without would keep its weight for ever, and take it from the others' losses.
+    that have images: one without would keep its weight for ever, and take it from the others' losses. Where
+    an image is of several groups by its memberships p_ig, ℓ_g is Σ p_ig ℓ_i / Σ p_ig (PG-DRO, Ghosal and
+    Li, 2023, arXiv 2303.05809).
 
     Args:
         group_counts: n_g, the groups' sizes in the training data, not all 0.
@@ -47,14 +51,14 @@ class GroupDRO(LossOfLogits):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Update q by the batch, and compute this process's share of Σ q_g ℓ_g."""
         losses = F.binary_cross_entropy_with_logits(logits, batch.targets.float(), reduction="none")
-        sums = torch.zeros_like(self.q).index_add(0, batch.groups, losses)
+        sums = batch.sums_by_group(losses, len(self.q))
         with torch.no_grad():
-            counts = self.total(torch.bincount(batch.groups, minlength=len(self.q)).to(self.q.dtype))
-            means = self.total(sums.detach()) / counts.clamp(min=1.0)
+            counts = self.total(batch.sums_by_group(torch.ones_like(losses), len(self.q)))
+            means = self.total(sums.detach()) / counts.clamp(min=LEAST)
             growth = torch.exp(self.step_size * (means + self.adjustments))
             q = torch.where(counts > 0, self.q * growth, self.q)
             self.q.copy_(q / q.sum())
-            weights = self.q / counts.clamp(min=1.0)
+            weights = self.q / counts.clamp(min=LEAST)
         return (weights * sums).sum()
 
     def figures(self) -> dict[str, float]:

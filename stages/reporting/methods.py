@@ -1,0 +1,417 @@
+"""docs/methods.md and docs/results/methods.json: every remedy side by side, with and without synthetic data.
+
+`zprime results --methods` collects the figures of the present outputs, which the preset methods makes; every
+`zprime results` writes the page anew. Each sentence of the page is computed from the figures.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from classifiers.postprocessing import POSTPROCESSORS
+from pipeline.content.files import committed, write_json
+from pipeline.content.typed_files import FilePart, StageFile
+from stages.parameters import AllParameters
+from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_deviation, seeds_of
+from stages.reporting.tables import markdown_grid
+from stages.reporting.text import percent, plus_minus, points
+from stages.reporting.tuning import read_sweeps
+from stages.shared.controls import TRAINING_DATA
+from stages.shared.paths import METHODS, METHODS_PAGE, RUNS
+
+TEMPLATE = "methods.md.j2"
+FIGURES = {  # names in methods.json -> columns of runs.parquet
+    "worst_group_accuracy": "worst_group_accuracy",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced_accuracy",
+    "equalized_odds_difference": "equalized_odds_difference",
+    "average_odds_difference": "average_odds_difference_at_half",
+    "phi": "phi",
+}
+REAL, SYNTHETIC = "original", "augmented"
+# Loss weights are said to lose their effect as training goes on (Byrd and Lipton, 2019): gains over ERM on
+# validation are compared at these shares of the steps.
+EARLY, LATE = 0.3, 1.0
+WEIGHTED = ("inverse_frequency", "effective_number", "reweighing")
+
+
+class Spread(FilePart):
+    """A figure over the seeds: its mean and its standard deviation (n - 1)."""
+
+    mean: float
+    std: float | None
+
+    @property
+    def pair(self) -> tuple[float, float]:
+        """Mean and deviation; NaN for a deviation that is not known."""
+        return self.mean, math.nan if self.std is None else self.std
+
+
+class Cost(FilePart):
+    """Images forward and backward through the network, relative to ERM on the same data."""
+
+    forward: float
+    backward: float
+
+
+class MethodFigures(FilePart):
+    """The figures of a method on a data set, on test; φ is by the average odds difference, at 0.05.
+
+    Attributes:
+        feasible: the share of the seeds in which |average odds difference| is below 0.05.
+        cost: of its training, and of what finishes it.
+        labels: where it needs protected labels: training, validation (to fit on), prediction.
+    """
+
+    worst_group_accuracy: Spread
+    accuracy: Spread
+    balanced_accuracy: Spread
+    equalized_odds_difference: Spread
+    average_odds_difference: Spread
+    phi: Spread
+    feasible: float
+    cost: Cost
+    labels: list[str]
+
+
+class Run(FilePart):
+    """What made the figures.
+
+    Attributes:
+        target: the target attribute.
+        protected: the protected attributes.
+        seeds: how many trainings each figure is of.
+        steps: of the network that is kept.
+        gains: recipe with loss weights -> data set -> gain over ERM in worst-group accuracy on validation,
+            early in the training and at its end, means over the seeds.
+    """
+
+    target: str
+    protected: list[str]
+    seeds: int
+    steps: int
+    gains: dict[str, dict[str, tuple[float, float]]]
+
+
+class MethodsRecord(StageFile):
+    """docs/results/methods.json: DATA -> METHOD -> figures, and what made them."""
+
+    run: Run
+    original: dict[str, MethodFigures]
+    augmented: dict[str, MethodFigures]
+
+    @property
+    def by_data(self) -> dict[str, dict[str, MethodFigures]]:
+        """The figures by data set."""
+        return {REAL: self.original, SYNTHETIC: self.augmented}
+
+
+# --- Collecting ------------------------------------------------------------------------------------------
+
+
+def collected(parameters: AllParameters, runs: pd.DataFrame) -> MethodsRecord:
+    """Collect the figures of the outputs in the current folder.
+
+    Args:
+        parameters: as params.yaml holds them.
+        runs: out/evaluation/runs.parquet.
+
+    Returns:
+        the content of methods.json.
+    """
+    found: dict[str, dict[str, MethodFigures]] = {REAL: {}, SYNTHETIC: {}}
+    for data, recipe in cells_of(runs):
+        if data in found:
+            found[data][recipe] = figures_of(runs, data, recipe)
+    run = Run(
+        target=parameters.target,
+        protected=parameters.protected,
+        seeds=len(parameters.train.seeds),
+        steps=parameters.train.steps,
+        gains={
+            recipe: {data: gains_over_time(parameters, data, recipe) for data in found}
+            for recipe in WEIGHTED
+            if recipe in parameters.train.recipes
+        },
+    )
+    return MethodsRecord(run=run, original=found[REAL], augmented=found[SYNTHETIC])
+
+
+def figures_of(runs: pd.DataFrame, data: str, recipe: str) -> MethodFigures:
+    """Return the figures of a recipe on a data set."""
+    seeds, baseline = seeds_of(runs, data, recipe), seeds_of(runs, data, BASELINE)
+
+    def spread(name: str) -> Spread:
+        mean, deviation = mean_and_deviation(seeds, name)
+        return Spread(mean=mean, std=None if math.isnan(deviation) else deviation)
+
+    forward, backward = (
+        float(seeds[name].mean() / baseline[name].mean()) for name in ("images_forward", "images_backward")
+    )
+    return MethodFigures(
+        **{name: spread(column) for name, column in FIGURES.items()},
+        feasible=float(seeds["phi_feasible"].mean()),
+        cost=Cost(forward=forward, backward=backward),
+        labels=str(seeds["needs"].iloc[0]).split(),
+    )
+
+
+def gains_over_time(parameters: AllParameters, data: str, recipe: str) -> tuple[float, float]:
+    """Return a recipe's gain over ERM in worst-group accuracy on validation at `EARLY` and `LATE` steps."""
+    section = parameters.train
+
+    def at(name: str, share: float) -> float:
+        values = []
+        for seed in section.seeds:
+            history = pd.read_csv(RUNS / data / name / str(seed) / "history.csv")
+            values.append(float(np.interp(share * section.steps, history["step"], history[SELECTION])))
+        return float(np.mean(values))
+
+    early, late = (at(recipe, share) - at(BASELINE, share) for share in (EARLY, LATE))
+    return early, late
+
+
+# --- Judging ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods parted by whether a difference is beyond one standard deviation.
+
+    Attributes:
+        better, worse, level: the methods, the largest difference first.
+        differences: of each method, in [-1, 1], and its deviation.
+    """
+
+    better: list[str]
+    worse: list[str]
+    level: list[str]
+    differences: Mapping[str, tuple[float, float]]
+
+    def named(self, methods: Iterable[str]) -> str:
+        """Write methods with their differences: "`dann` (+3.1 ± 0.9), ..."; "none" for none."""
+        written = [f"`{name}` ({difference_text(*self.differences[name])})" for name in methods]
+        return ", ".join(written) or "none"
+
+
+def difference_text(mean: float, deviation: float) -> str:
+    """Write a difference of shares in points with its deviation."""
+    number = points(mean).removesuffix(" points")
+    return number if math.isnan(deviation) else f"{number} ± {100 * deviation:.1f}"
+
+
+def compared(first: Mapping[str, Spread], second: Mapping[str, Spread], names: Iterable[str]) -> Comparison:
+    """Compare two figures of each method: whether the second is beyond one deviation of the difference.
+
+    Args:
+        first: method -> figure.
+        second: method -> figure.
+        names: the methods.
+
+    Returns:
+        the methods by how they compare.
+    """
+    differences = {}
+    for name in names:
+        (a, of_a), (b, of_b) = first[name].pair, second[name].pair
+        differences[name] = (b - a, math.hypot(of_a, of_b))
+    ordered = sorted(differences, key=lambda name: -differences[name][0])
+    better = [name for name in ordered if differences[name][0] > differences[name][1]]
+    worse = [name for name in reversed(ordered) if differences[name][0] < -differences[name][1]]
+    return Comparison(better, worse, [n for n in ordered if n not in better + worse], differences)
+
+
+def worst_groups(figures: Mapping[str, MethodFigures]) -> dict[str, Spread]:
+    """Return the worst-group accuracy of each method."""
+    return {name: of.worst_group_accuracy for name, of in figures.items()}
+
+
+def helped(figures: Mapping[str, MethodFigures]) -> Comparison:
+    """Compare each method with ERM on the same data."""
+    spreads = worst_groups(figures)
+    names = [name for name in spreads if name != BASELINE]
+    return compared(dict.fromkeys(names, spreads[BASELINE]), spreads, names)
+
+
+def synthetic_added(record: MethodsRecord) -> Comparison:
+    """Compare each method on the augmented data with itself on the original data."""
+    first, second = worst_groups(record.original), worst_groups(record.augmented)
+    return compared(first, second, [name for name in first if name in second])
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published claim beside what is found here.
+
+    Attributes:
+        text: the claim, a sentence.
+        source: who makes it.
+        found: sentences with the figures, one for each data set.
+    """
+
+    text: str
+    source: str
+    found: list[str]
+
+
+def claims(record: MethodsRecord) -> list[Claim]:
+    """Hold the published claims against the figures; a claim whose methods did not run is left out."""
+    random, *others = (
+        f"{BASELINE}+{name}" for name in ("random_perturbation", "layerwise", "adversarial_finetuning")
+    )
+    pairs = [
+        (
+            "Methods that change a trained network find better trade-offs than post-processing of scores.",
+            "Savani et al., 2020",
+            [random, *others],
+            [f"{BASELINE}+{name}" for name in POSTPROCESSORS],
+            "phi",
+        ),
+        (
+            "Random perturbation is a strong baseline for small networks.",
+            "Savani et al., 2020",
+            [random],
+            others,
+            "phi",
+        ),
+        (
+            "Leaving out images of the larger groups does as well as repeating those of the smaller ones.",
+            "Idrissi et al., 2022",
+            ["undersampled_groups"],
+            ["oversampled_groups"],
+            "worst_group_accuracy",
+        ),
+        (
+            "Group DRO is ahead of reweighting.",
+            "Sagawa et al., 2020",
+            ["group_dro", "group_dro_balanced"],
+            list(WEIGHTED),
+            "worst_group_accuracy",
+        ),
+    ]
+    return [
+        Claim(text, source, found)
+        for text, source, ours, theirs, figure in pairs
+        if (found := best_against_best(record, ours, theirs, figure))
+    ] + vanishing(record)
+
+
+def best_against_best(
+    record: MethodsRecord, ours: Sequence[str], theirs: Sequence[str], figure: str
+) -> list[str]:
+    """Compare the best of some methods with the best of others, on each data set: a sentence each."""
+    sentences = []
+    for data, figures in record.by_data.items():
+        sides = [[name for name in side if name in figures] for side in (ours, theirs)]
+        if not all(sides):
+            continue
+        first, second = (max(side, key=lambda name: getattr(figures[name], figure).mean) for side in sides)
+        a, b = (getattr(figures[name], figure).pair for name in (first, second))
+        difference, deviation = a[0] - b[0], math.hypot(a[1], b[1])
+        verdict = "level, within one deviation, with"
+        if abs(difference) > deviation:
+            verdict = "ahead of" if difference > 0 else "behind"
+        shown = {"phi": "φ", "worst_group_accuracy": "worst group"}[figure]
+        sentences.append(
+            f"on {data}, `{first}` ({shown} {plus_minus(a)}) is {verdict} `{second}` ({plus_minus(b)})"
+        )
+    return sentences
+
+
+def vanishing(record: MethodsRecord) -> list[Claim]:
+    """Hold against the figures that the effect of loss weights vanishes as training goes on."""
+    found = [
+        f"on {data}, `{recipe}` is {points(early)} from ERM on validation after {EARLY:.0%} of the steps and "
+        f"{points(late)} at the end".replace("%", " %")
+        for recipe, by_data in record.run.gains.items()
+        for data, (early, late) in by_data.items()
+    ]
+    text = "The effect of loss weights vanishes as training goes on."
+    return [Claim(text, "Byrd and Lipton, 2019", found)] if found else []
+
+
+# --- The page --------------------------------------------------------------------------------------------
+
+
+def rows_of(record: MethodsRecord, data: str) -> list[list[str]]:
+    """Return the rows of a data set's table."""
+    return [
+        [
+            f"`{name}`",
+            plus_minus(of.worst_group_accuracy.pair),
+            plus_minus(of.accuracy.pair),
+            plus_minus(of.balanced_accuracy.pair),
+            plus_minus(of.equalized_odds_difference.pair),
+            plus_minus(of.average_odds_difference.pair),
+            plus_minus(of.phi.pair),
+            percent(of.feasible),
+            f"{of.cost.forward:.2g} / {of.cost.backward:.2g}",
+            ", ".join(of.labels) or "–",
+        ]
+        for name, of in record.by_data[data].items()
+    ]
+
+
+HEADINGS = [
+    "method", "worst group", "accuracy", "balanced accuracy", "equalised odds difference",
+    "average odds difference", "φ", "feasible", "cost", "protected labels",
+]  # fmt: skip
+
+
+def sweep_rows(named: Callable[[str], bool]) -> list[list[str]]:
+    """Return the rows of the table of the sweeps, of the recipes that are named."""
+    return [
+        [
+            f"`{recipe}`",
+            f"`{sweep.parameter}`",
+            *(
+                f"{value:g}: {percent(first)} / {percent(second)}"
+                for value, first, second in zip(sweep.values, *sweep.validation.values(), strict=True)
+            ),
+            f"{sweep.chosen:g}",
+        ]
+        for recipe, sweep in read_sweeps().items()
+        if named(recipe)
+    ]
+
+
+def methods_page(record: MethodsRecord) -> str:
+    """Write docs/methods.md."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        run=record.run,
+        tables={data: markdown_grid(HEADINGS, rows_of(record, data)) for data in record.by_data},
+        sentences={data: TRAINING_DATA[data].sentence for data in record.by_data},
+        helped={data: helped(figures) for data, figures in record.by_data.items()},
+        added=synthetic_added(record),
+        claims=claims(record),
+        sweeps=sweep_rows(lambda recipe: recipe in record.original),
+        markdown_grid=markdown_grid,
+    )
+
+
+def keep_methods(parameters: AllParameters, runs: pd.DataFrame) -> None:
+    """Write methods.json from the outputs in the current folder."""
+    write_json(METHODS, collected(parameters, runs).model_dump())
+
+
+def write_methods_page() -> bool:
+    """Write docs/methods.md if there are figures; returns whether there are."""
+    if not METHODS.exists():
+        return False
+    content: Any = methods_page(MethodsRecord.read(METHODS))
+    with committed(METHODS_PAGE) as temporary:
+        temporary.write_text(content)
+    return True
