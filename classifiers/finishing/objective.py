@@ -109,7 +109,7 @@ class Goal:
         limits = np.round([self.epsilon - self.margin, self.epsilon], DECIMALS)
         accurate = accuracies >= np.round(accuracies.max(initial=0.0) - SLACK, DECIMALS)
         beyond_chance = np.round(accuracies - 0.5, DECIMALS)
-        useful = beyond_chance >= np.round(KEPT * beyond_chance.max(initial=0.0), DECIMALS)
+        useful = beyond_chance >= KEPT * beyond_chance.max(initial=0.0) - 10.0**-DECIMALS
         tier = np.select([useful & (gaps < limits[0]), useful & (gaps < limits[1]), accurate], [0, 1, 2], 3)
         within_tier = np.where(tier == 2, gaps, -accuracies)
         return np.lexsort((-accuracies, gaps, within_tier, tier))

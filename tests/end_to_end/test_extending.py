@@ -31,6 +31,7 @@ parameters = read_parameters()
 run("prepare")
 for attribute in parameters.attributes:
     run("train_attribute", attribute)
+run("fill_labels")
 run("load_gan")
 run("sample")
 run("synthesize", "z")

@@ -227,7 +227,7 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ),
     ({"train.definitions.occam.backbone": None}, ["definitions.occam: ", "small has none"]),
     ({"train_attribute.selection": "f1"}, ["train_attribute.selection (it is 'f1')", "'worst_group_acc"]),
-    ({"train.recipes": ["erm", "jtt"]}, ["train: ", "recipe 'jtt' is not defined"]),
+    ({"train.recipes": ["erm", "twice"]}, ["train: ", "recipe 'twice' is not defined"]),
     ({"attributes": ["Male"]}, ["attributes: ", "name different attributes: the target, then one protected"]),
     ({"attributes": ["Male", "Young", "Male"]}, ["attributes: ", "name different attributes"]),
     ({"complement.refine.steps": -1}, ["complement.refine.steps (it is -1)"]),
