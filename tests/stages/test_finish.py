@@ -192,6 +192,6 @@ def test_the_report_has_finishes_without_the_selection_that_they_lack(tmp_path, 
     start = next(k for k, row in enumerate(table) if row[0].startswith("original "))
     plain, _, finished = table[start + 1 : start + 4]
     assert (plain[0], finished[0]) == ("erm", "erm+dfr")
-    assert plain[2:-2] == finished[2:-2]  # on test
-    assert plain[-2:] == ["5.0 ± 3.9", "68.8 ± 5.4"]  # selected by average accuracy
-    assert finished[-2:] == ["–", "–"]
+    by_average_accuracy = ("5.0 ± 3.9", "68.8 ± 5.4")
+    assert set(by_average_accuracy) < set(plain)
+    assert finished[2:] == ["–" if value in by_average_accuracy else value for value in plain[2:]]
