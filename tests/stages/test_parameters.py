@@ -195,6 +195,7 @@ def test_parameters_cannot_be_changed_after_reading(tmp_path):
 # What is not
 
 
+ERM = {"method": {"name": "erm"}}
 MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"sample.fitt": 3}, ["sample.fitt is not a parameter", "spelling"]),
     ({"smaple": {"fit": 3}}, ["smaple is not a parameter"]),
@@ -243,6 +244,33 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"train_gan.channels": {4: 128, 8: 128, 16: 64, 32: 0}}, ["train_gan.channels.32 (it is 0)"]),
     ({"train.seeds": []}, ["train.seeds"]),
     ({"train.recipes": []}, ["train.recipes"]),
+    ({"train.recipes": ["erm", "erm"]}, ["train.recipes", "'erm' is named twice"]),
+    ({"train.seeds": [0, 1, 0]}, ["train.seeds", "0 is named twice"]),
+    ({"finish.names": ["dfr", "dfr"]}, ["finish.names", "'dfr' is named twice"]),
+    ({"evaluate.postprocess_recipes": ["erm", "erm"]}, ["postprocess_recipes", "'erm' is named twice"]),
+    ({"train.definitions": {"a+b": ERM}}, ["train.definitions", "'a+b'", "letters, digits"]),
+    ({"train.definitions": {"../erm": ERM}}, ["train.definitions", "'../erm'", "letters, digits"]),
+    ({"finish.definitions": {"a/b": {"name": "smote"}}}, ["finish.definitions", "'a/b'", "letters, digits"]),
+    (
+        {"finish.definitions": {"reject_option": {"name": "smote"}}},
+        ["finish.definitions", "RECIPE+reject_option would be both"],
+    ),
+    (
+        {"train.recipes": ["occam"], "finish.recipes": ["occam"], "finish.names": ["dfr"]},
+        ["finish.recipes has 'occam'", "two exits"],
+    ),
+    (
+        {"train.definitions.erm.group_by": "group_and_source"},
+        ["definitions.erm: group_by group_and_source is without effect", "erm nor the sampler uniform"],
+    ),
+    (
+        {"train.definitions.pseudo_groups_balanced.sampler": "class_balanced"},
+        ["definitions.pseudo_groups_balanced: phases pseudo_groups is without effect"],
+    ),
+    (
+        {"train.definitions.reweighing.sampler": "group_balanced"},
+        ["definitions.reweighing: ", "weighted", "group_balanced", "use one"],
+    ),
     ({"finish.names": ["dfr", "dfrr"]}, ["finish: ", "'dfrr' is not defined"]),
     ({"finish.names": ["dfr"], "finish.recipes": ["half_real"]}, ["finish.recipes has 'half_real'"]),
     ({"finish.definitions.afr.name": "far"}, ["finish.definitions.afr.name (it is 'far')", "'smote'"]),
