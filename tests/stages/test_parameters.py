@@ -274,6 +274,10 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"finish.names": ["dfr", "dfrr"]}, ["finish: ", "'dfrr' is not defined"]),
     ({"finish.names": ["dfr"], "finish.recipes": ["half_real"]}, ["finish.recipes has 'half_real'"]),
     ({"finish.definitions.afr.name": "far"}, ["finish.definitions.afr.name (it is 'far')", "'smote'"]),
+    (
+        {"finish.definitions.layerwise.margin": 0.05},
+        ["finish.definitions.layerwise", "margin 0.05", "less than epsilon 0.05"],
+    ),
     ({"finish.definitions.afr.steps": 0}, ["finish.definitions.afr.steps (it is 0)"]),
     ({"prepare.resolution": 64}, ["train_gan.resolution is 32 px and prepare.resolution 64 px"]),
     ({"generator": "stylegan"}, ["generator (it is 'stylegan')", "'train_gan'", "'load_gan'"]),
