@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from classifiers.finishing.settings import AnyFinishSettings
 from classifiers.networks.parameters import Backbone
@@ -60,7 +60,7 @@ class Train(Budget):
     real_data: list[RealData]
     balanced_data: list[SyntheticData] = ["sampled", "augmented"]  # augmented is one of them
     recipes: list[str] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[NonNegativeInt] = Field(min_length=1)
     definitions: dict[str, Recipe]
     missing_labels: Literal["predicted", "left_out", "soft"] = "predicted"
 

@@ -245,6 +245,7 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"train.seeds": []}, ["train.seeds"]),
     ({"train.recipes": []}, ["train.recipes"]),
     ({"train.recipes": ["erm", "erm"]}, ["train.recipes", "'erm' is named twice"]),
+    ({"train.seeds": [0, -1]}, ["train.seeds.1 (it is -1)", "greater than or equal to 0"]),
     ({"train.seeds": [0, 1, 0]}, ["train.seeds", "0 is named twice"]),
     ({"finish.names": ["dfr", "dfr"]}, ["finish.names", "'dfr' is named twice"]),
     ({"evaluate.postprocess_recipes": ["erm", "erm"]}, ["postprocess_recipes", "'erm' is named twice"]),
