@@ -72,7 +72,9 @@ class Train(Budget):
     def backbone_of(self, recipe: str) -> Backbone:
         """Return the backbone of a recipe: all have the same but for those that name another one."""
         name = self.definitions[recipe].backbone
-        return self.backbone if name is None else Backbone(name=name, width=self.backbone.width)
+        if name in (None, self.backbone.name):  # by its name too it keeps its pretrained weights
+            return self.backbone
+        return Backbone(name=name, width=self.backbone.width)
 
     @property
     def data(self) -> list[str]:

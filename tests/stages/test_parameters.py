@@ -187,6 +187,14 @@ def test_a_share_of_real_images_is_of_whole_ones(tmp_path):
             assert "a batch of 128 leaves no real, or no synthetic, image" in complaint(tmp_path, changes)
 
 
+def test_a_recipe_that_names_the_common_backbone_keeps_its_pretrained_weights(tmp_path):
+    pretrained = {"name": "resnet18", "weights": "w.pth", "sha256": "0" * 64}
+    changes = {"train.backbone": pretrained, "train.definitions.erm.backbone": "resnet18"}
+    train = read(tmp_path, changes).train
+    assert train.backbone_of("erm") == train.backbone_of("group_dro") == train.backbone
+    assert train.backbone_of("occam").weights is None
+
+
 def test_parameters_cannot_be_changed_after_reading(tmp_path):
     with pytest.raises(ValueError, match="frozen"):
         read(tmp_path, {}).train_gan.seed = 5
