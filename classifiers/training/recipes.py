@@ -36,13 +36,15 @@ class Facts:
 
 def grouped_by_source(images: LabelledImages, n_groups: int) -> LabelledImages:
     """Double the number of groups: the groups of synthetic images come after those of real ones."""
-    if images.synthetic is None:
+    if images.synthetic is None and images.memberships is None:
         return images
+    # Without synthetic images their groups are empty, but memberships still have a column for each.
+    synthetic = np.zeros(len(images), dtype=bool) if images.synthetic is None else images.synthetic
     memberships = images.memberships
     if memberships is not None:
-        rendered = images.synthetic[:, None]
+        rendered = synthetic[:, None]
         memberships = np.concatenate([memberships * ~rendered, memberships * rendered], axis=1)
-    groups = images.groups + n_groups * images.synthetic.astype(np.int64)
+    groups = images.groups + n_groups * synthetic.astype(np.int64)
     return replace(images, groups=groups, memberships=memberships)
 
 
