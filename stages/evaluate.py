@@ -38,6 +38,7 @@ from stages.reporting.recommendation import Recommendation
 from stages.reporting.recommending import Run, recommend
 from stages.shared.controls import MANIFESTS, TRAINING_DATA, USABLE
 from stages.shared.costs import Cost
+from stages.shared.datasheet import Summaries
 from stages.shared.paths import (
     ATTRIBUTES,
     BALANCED,
@@ -237,7 +238,7 @@ def main() -> None:
     recommendation = recommend(validated, parameters.protected, judgements_of_steps(parameters), SEED)
     summaries = training_summaries(parameters)
     write_table(EVALUATION / "runs.parquet", runs)
-    write_json(EVALUATION / "data.json", summaries)
+    Summaries.model_validate(summaries).write(EVALUATION / "data.json")
     write_plateaus(left_out, EVALUATION)
     write_json(RECOMMENDATION, recommendation.model_dump())
     datasheet = json.loads((BALANCED / "datasheet.json").read_text())

@@ -24,7 +24,7 @@ from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_dev
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
 from stages.reporting.tables import to_html
-from stages.shared.datasheet import Datasheet, Summary
+from stages.shared.datasheet import Datasheet, Summaries, Summary
 from stages.shared.inversion import InversionMetrics
 from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.moves import Moves
@@ -66,8 +66,8 @@ def read_json(path: Path) -> Any:
 
 def read_summaries(data: list[str]) -> dict[str, Summary]:
     """Read the summaries of these data sets, in their order: the order of the tables."""
-    described = read_json(EVALUATION / "data.json")
-    return {name: Summary.model_validate(described[name]) for name in data}
+    described = Summaries.read(EVALUATION / "data.json").root
+    return {name: described[name] for name in data}
 
 
 def all_pairs(parameters: AllParameters) -> pd.DataFrame:
