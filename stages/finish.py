@@ -67,8 +67,7 @@ def main(
     with counted(network) as count:
         facts = finish_network(definitions[finish], network, material)
     output, finished = work.folder / "run", f"{recipe}+{finish}"
-    card = RunCard(backbone=card.backbone, data=data, recipe=finished, seed=seed, finish=facts)
-    save_network(output, network, card)
+    save_network(output, network, card.model_copy(update={"recipe": finished, "finish": facts}))
     splits = {"validation": selecting, "test": test}
     rows = predictions(network, splits, SAVED, parameters, accelerator)
     write_table(output / "predictions.parquet", rows)

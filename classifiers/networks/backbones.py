@@ -16,7 +16,7 @@ from classifiers.networks.parameters import Backbone
 from classifiers.networks.small import Classifier as Classifier
 from classifiers.networks.small import SmallResNet as SmallResNet
 from pipeline.content.files import committed, sha256_of_file
-from pipeline.content.typed_files import first_fault
+from pipeline.content.typed_files import StageFile, first_fault
 from pipeline.errors import UserError
 
 WEIGHTS = "network.safetensors"
@@ -104,7 +104,7 @@ def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
         raise UserError(f"backbone.weights: {path} is not a state_dict of torchvision's {parameters.name}.")
 
 
-def save_network(folder: Path, network: nn.Module, card: NetworkCard) -> None:
+def save_network(folder: Path, network: nn.Module, card: StageFile) -> None:
     """Commit a network's weights, and its card."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     # safetensors' own writing does not sync, and raises no OSError if the disk is full.

@@ -56,8 +56,9 @@ class RunCard(NetworkCard):
     """out/runs/DATA/RECIPE/SEED/card.json.
 
     Attributes:
-        data, recipe, seed: what it was trained with; of a finished network the recipe is the trained
-            network's, a + and the finish.
+        data: what it was trained on.
+        recipe: how; of a finished network its recipe, a + and the finish.
+        seed: of its training.
         finish: of a finished network: what the finish chose, such as the strength of its regularisation.
     """
 

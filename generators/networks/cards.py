@@ -22,7 +22,8 @@ class WeightsEntries(StageFile):
 
     Attributes:
         kind: how it is loaded: a key of `GENERATORS`.
-        latent_dim, resolution: D, the size of z, and the side of the images in px.
+        latent_dim: D, the size of z.
+        resolution: the side of the images, px.
         architecture: the arguments of the network that takes the weights.
         normalises_latents: whether it divides z by its length.
         made_by: who made it.

@@ -26,7 +26,12 @@ Names = list[str]
 
 @with_config(STRICT)
 class FileRecord(TypedDict):
-    """The size of a file in bytes, and its sha256."""
+    """What a file was when it was written.
+
+    Attributes:
+        bytes: its size.
+        sha256: of its content.
+    """
 
     bytes: int
     sha256: str
@@ -44,7 +49,7 @@ class ShardRecord(TypedDict):
         files: its files; of many files only their list.
         list: of many files: the name of the file that lists them.
         folders: of many files: the folders that hold these files and no others.
-        left_out: of real images: id -> why the image is left out.
+        left_out: of real images: id → why the image is left out.
     """
 
     items: int
@@ -62,7 +67,9 @@ class Index(TypedDict):
         sha256: of the other entries.
         files: those that belong to no shard.
         shards: of a store: the shards' records in their order.
-        array, item_shape, dtype: of a store: what the shards' arrays hold; null for a store of rows only.
+        array: of a store: the name of the arrays in its shards; null for a store of rows only.
+        item_shape: of a store: the shape of one item.
+        dtype: of a store: of its arrays; empty for a store of rows only.
         made_by: the stage with its arguments.
         work: the folder in `.work/` that it was made in, without the digest of the code.
     """

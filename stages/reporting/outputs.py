@@ -6,9 +6,11 @@ and keys are. `stages.reporting.reference` makes docs/files.md of both; tests co
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
-from pydantic import BaseModel
-
+from classifiers.networks.cards import JudgeCard, LabellerCard, RunCard
+from generators.networks.cards import GeneratorCard
+from pipeline.content.index import FileRecord, Index, ShardRecord
 from stages.reporting.recommendation import CellFigures, Recommendation
 from stages.shared.costs import Cost
 from stages.shared.datasheet import Datasheet, Summary
@@ -30,14 +32,15 @@ class File:
         what: one sentence on what it holds.
         fields: the columns of a table, the keys of a JSON file. A name in capitals or with NAME in it stands
             for all names of its kind, such as those of the attributes.
-        schemas: the typed schemas of a JSON file, by where each stands: "" for the whole file, "cells." for
-            the content of the list `cells`. Their fields are added to `fields`, with their docstrings' text.
+        schemas: the typed schemas of a JSON file, models or typed dictionaries, by where each stands: "" for
+            the whole file, "cells." for the content of the list `cells`. Their fields are added to `fields`,
+            with their docstrings' text.
     """
 
     name: str
     what: str
     fields: Fields = field(default_factory=dict)
-    schemas: dict[str, type[BaseModel]] = field(default_factory=dict)
+    schemas: dict[str, type[Any]] = field(default_factory=dict)
 
 
 TRUST = File(
@@ -51,13 +54,7 @@ TRUST = File(
 INDEX = File(
     "index.json",
     "The size and sha256 of every file: `zprime verify` compares them.",
-    {
-        "files": "those that belong to no shard: name → `bytes`, `sha256`",
-        "shards": "of a store: `items` and `files` of each shard",
-        "array, dtype, item_shape": "of a store: what the HDF5 files hold; null for a table alone",
-        "made_by, work": "the stage with its arguments, and the folder in `.work/` that it was made in",
-        "sha256": "of this file without this key",
-    },
+    schemas={"": Index, "shards.": ShardRecord, "files.": FileRecord},
 )
 SHARDS = File(
     "shard-*.h5",
@@ -154,14 +151,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
             File(
                 "card.json",
                 "How the labeller is made.",
-                {
-                    "attribute, backbone": "what it tells, with which network",
-                    "halves": "of each network: null where it labels, else the half of the images that it "
-                    "checks for",
-                    "threshold, thresholds": "of the labeller; of the labeller, then of each half's checkers",
-                    "prior, real_share": "the share of label 1 that its scores are calibrated to, and that "
-                    "of the real images",
-                },
+                schemas={"": LabellerCard},
             ),
             File(
                 "metrics.json",
@@ -192,12 +182,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
             File(
                 "card.json",
                 "What it is and where it comes from.",
-                {
-                    "kind, latent_dim, resolution, architecture": "how it is loaded",
-                    "normalises_latents": "whether it divides z by its length",
-                    "made_by, parameters, trained_on, source, torch, sha256": "where it comes from, as far "
-                    "as that is known",
-                },
+                schemas={"": GeneratorCard},
             ),
             File(
                 "losses.csv",
@@ -325,7 +310,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
         "A judge of an attribute: a network that labels nothing.",
         (
             NETWORK,
-            File("card.json", "How it is made.", {"attribute, backbone, threshold": "as of a labeller"}),
+            File("card.json", "How it is made.", schemas={"": JudgeCard}),
             File(
                 "metrics.json",
                 "Its figures on the real test images.",
@@ -368,7 +353,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
         "A classifier trained on real images alone (DATA is original, duplicated or oracle).",
         (
             NETWORK,
-            File("card.json", "What it is.", {"backbone, data, recipe, seed": "what it was trained with"}),
+            File("card.json", "What it is.", schemas={"": RunCard}),
             File(
                 "predictions.parquet",
                 "Scores of every validation and test image.",
@@ -404,15 +389,7 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
         "A network of `train_real` that a finish has changed, with half of the validation images.",
         (
             NETWORK,
-            File(
-                "card.json",
-                "What it is.",
-                {
-                    "backbone, data, seed": "of the trained network",
-                    "recipe": "the trained network's, a + and the finish",
-                    "finish": "what the finish chose, such as the strength of its regularisation",
-                },
-            ),
+            File("card.json", "What it is.", schemas={"": RunCard}),
             File(
                 "predictions.parquet",
                 "Scores of the other half of the validation images and of every test image; the columns are "

@@ -394,15 +394,23 @@ def file_text(file: File) -> str:
     return f"{title}\n\n{table(('column' if _is_table(file.name) else 'key', 'is'), rows)}"
 
 
-def schema_fields(schema: type[BaseModel]) -> dict[str, str]:
-    """Return a schema's fields, inherited ones too, with their texts under "Attributes" in its docstring."""
+def schema_fields(schema: type[Any]) -> dict[str, str]:
+    """Return the fields of a model or a typed dictionary: each with its text under "Attributes".
+
+    Args:
+        schema: the model, with the fields that it inherits.
+
+    Returns:
+        field -> text, empty if the docstrings have none.
+    """
     fields = dict[str, str]()
     for part in reversed(schema.__mro__):
         doc = inspect.cleandoc(part.__doc__ or "").partition("Attributes:\n")[2]
         for names, text in re.findall(r"^    ([\w, ]+): ((?:.*\n?)(?:^ {8}.*\n?)*)", doc, re.MULTILINE):
             sentence = " ".join(text.split()).rstrip(".").replace("None", "null")
             fields |= dict.fromkeys(names.split(", "), sentence)
-    return {name: fields.get(name, "") for name in schema.model_fields}
+    names = schema.model_fields if issubclass(schema, BaseModel) else schema.__annotations__
+    return {name: fields.get(name, "") for name in names}
 
 
 def _is_table(name: str) -> bool:
