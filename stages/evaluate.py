@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from classifiers.counts import group_counts
-from classifiers.measures.evaluation import rounded, run_metrics
+from classifiers.measures.measuring import rounded, run_metrics
 from classifiers.postprocessing.applying import post_processed
 from pipeline.content.arrays import FloatArray
 from pipeline.content.files import committed, write_json
@@ -35,7 +35,8 @@ from stages.reporting.choices import (
 )
 from stages.reporting.plateaus import Plateau, plateaus_of, write_plateaus
 from stages.reporting.recommendation import Recommendation
-from stages.reporting.recommending import Run, recommend
+from stages.reporting.recommending import recommend
+from stages.reporting.validation_draws import Run
 from stages.shared.controls import MANIFESTS, TRAINING_DATA, USABLE
 from stages.shared.costs import Cost
 from stages.shared.datasheet import Summaries

@@ -13,8 +13,6 @@ a shard can commit it, and an interrupted run finds the finished shards.
 """
 
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.content.files import committed, write_json
+from pipeline.content.hdf5 import write_array
 from pipeline.content.index import (
     INDEX,
     RECORDS,
@@ -83,7 +82,7 @@ def commit_shard(
     files: FileRecords = {}
     if array is not None and items is not None:
         with committed(folder / f"{name}.h5") as temporary:
-            _write_array(temporary, array, items)
+            write_array(temporary, array, items)
             files[f"{name}.h5"] = file_record(temporary)
     path = ROWS / f"{name}.parquet"
     with committed(folder / path) as temporary:
@@ -92,42 +91,6 @@ def commit_shard(
     record = with_notes(len(rows), files, notes)
     write_json(folder / RECORDS / f"{name}.json", record)
     return record
-
-
-def _write_array(path: Path, array: str, items: NDArray[Any]) -> None:
-    """Write one contiguous dataset: HDF5 lays out the file, the bytes of the array go past the library.
-
-    So a full disk raises an OSError with its number, which h5py hides in a text, and writing takes half the
-    time.
-
-    Args:
-        path: the file.
-        array: the dataset's name.
-        items: [n, ...].
-
-    Raises:
-        OSError: the system refused to write; its number was in h5py's text if h5py reported it.
-        RuntimeError: h5py failed for another reason.
-    """
-    items = np.ascontiguousarray(items)
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)
-    try:
-        with h5py.File(path, "w", libver="latest") as file:
-            space = h5py.h5s.create_simple(items.shape)
-            dataset = h5py.h5d.create(file.id, array.encode(), h5py.h5t.py_create(items.dtype), space, layout)
-            offset = dataset.get_offset()
-    except (OSError, RuntimeError) as error:
-        number = re.search(r"errno = (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-    if items.size:
-        with path.open("rb+") as raw:
-            raw.seek(offset)
-            raw.write(items.reshape(-1).view(np.uint8).data)
 
 
 def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> ShardRecord:

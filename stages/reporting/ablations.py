@@ -23,7 +23,8 @@ import typer
 import yaml
 
 from classifiers import selection
-from classifiers.measures.evaluation import Predictions, Values, group_metrics, overall_metrics
+from classifiers.measures.evaluation import Predictions, Values
+from classifiers.measures.measuring import group_metrics, overall_metrics
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError

@@ -37,10 +37,12 @@ from stages.reporting.choices import (
     gap_of,
     summary_table,
 )
+from stages.reporting.counts_table import counts_table
 from stages.reporting.leakage import largest_leak, leak_table, leaks, rarest_group
 from stages.reporting.made_with import MadeWith, made_with_now
-from stages.reporting.measures import RunTables, counts_table, overview
-from stages.reporting.methods import keep_methods, write_methods_page
+from stages.reporting.measures import RunTables, overview
+from stages.reporting.methods import write_methods_page
+from stages.reporting.methods_record import keep_methods
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.tables import Table, markdown_grid, to_markdown
 from stages.reporting.targets import verdicts

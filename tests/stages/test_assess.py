@@ -162,7 +162,7 @@ def make_project(judge_images: int = 8) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(assess_judged, "load_network", lambda folder: (SeesColour(folder), {}))
+    monkeypatch.setattr(assess_judged, "load_network", lambda folder, schema: (SeesColour(folder), {}))
 
 
 def quality() -> dict:
@@ -240,7 +240,9 @@ def test_what_pixels_tell_is_counted_like_what_a_network_tells(
     by_networks = quality()["judge"]
     loaded: list[str] = []
     monkeypatch.setattr(
-        assess_judged, "load_network", lambda folder: (loaded.append(folder.name) or SeesColour(folder), {})
+        assess_judged,
+        "load_network",
+        lambda folder, schema: (loaded.append(folder.name) or SeesColour(folder), {}),
     )
     monkeypatch.setattr(assess, "source_of", lambda parameters: SeesGreen())
     exact = {**REAL_TEST, "accuracy": 1.0}

@@ -9,6 +9,8 @@ from pydantic import Field
 from pipeline.parameters import Parameters
 from stages.parameters import AllParameters
 from stages.reporting import outputs
+from stages.reporting.files_page import file_text, shown_path, stage_text
+from stages.reporting.markdown import table
 from stages.reporting.outputs import File
 from stages.reporting.reference import (
     COMMENTED,
@@ -18,16 +20,11 @@ from stages.reporting.reference import (
     Commented,
     Row,
     comments_in,
-    comments_of,
-    file_text,
     pages,
     parameter_rows,
     parts_of,
-    schema_fields,
-    shown_path,
-    stage_text,
-    table,
 )
+from stages.reporting.schema_texts import comments_of, schema_fields
 
 
 class Circle(Parameters):
