@@ -7,14 +7,12 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from classifiers.postprocessing import POSTPROCESSORS
 from pipeline.content.files import committed
 from stages.reporting.choices import BASELINE
+from stages.reporting.markdown import markdown_environment
 from stages.reporting.methods_record import EARLY, WEIGHTED, MethodFigures, MethodsRecord, SeedsSpread
 from stages.reporting.tables import markdown_grid
 from stages.reporting.text import percent, plus_minus, points
@@ -233,22 +231,19 @@ def sweep_rows(named: Callable[[str], bool]) -> list[list[str]]:
 
 def methods_page(record: MethodsRecord) -> str:
     """Write docs/methods.md."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(TEMPLATE).render(
-        run=record.run,
-        tables={data: markdown_grid(HEADINGS, rows_of(record, data)) for data in record.by_data},
-        sentences={data: TRAINING_DATA[data].sentence for data in record.by_data},
-        helped={data: helped(figures) for data, figures in record.by_data.items()},
-        added=synthetic_added(record),
-        claims=claims(record),
-        sweeps=sweep_rows(lambda recipe: recipe in record.original),
-        markdown_grid=markdown_grid,
+    return (
+        markdown_environment()
+        .get_template(TEMPLATE)
+        .render(
+            run=record.run,
+            tables={data: markdown_grid(HEADINGS, rows_of(record, data)) for data in record.by_data},
+            sentences={data: TRAINING_DATA[data].sentence for data in record.by_data},
+            helped={data: helped(figures) for data, figures in record.by_data.items()},
+            added=synthetic_added(record),
+            claims=claims(record),
+            sweeps=sweep_rows(lambda recipe: recipe in record.original),
+            markdown_grid=markdown_grid,
+        )
     )
 
 
