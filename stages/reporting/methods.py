@@ -231,19 +231,16 @@ def sweep_rows(named: Callable[[str], bool]) -> list[list[str]]:
 
 def methods_page(record: MethodsRecord) -> str:
     """Write docs/methods.md."""
-    return (
-        markdown_environment()
-        .get_template(TEMPLATE)
-        .render(
-            run=record.run,
-            tables={data: markdown_grid(HEADINGS, rows_of(record, data)) for data in record.by_data},
-            sentences={data: TRAINING_DATA[data].sentence for data in record.by_data},
-            helped={data: helped(figures) for data, figures in record.by_data.items()},
-            added=synthetic_added(record),
-            claims=claims(record),
-            sweeps=sweep_rows(lambda recipe: recipe in record.original),
-            markdown_grid=markdown_grid,
-        )
+    template = markdown_environment().get_template(TEMPLATE)
+    return template.render(
+        run=record.run,
+        tables={data: markdown_grid(HEADINGS, rows_of(record, data)) for data in record.by_data},
+        sentences={data: TRAINING_DATA[data].sentence for data in record.by_data},
+        helped={data: helped(figures) for data, figures in record.by_data.items()},
+        added=synthetic_added(record),
+        claims=claims(record),
+        sweeps=sweep_rows(lambda recipe: recipe in record.original),
+        markdown_grid=markdown_grid,
     )
 
 
