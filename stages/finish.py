@@ -15,7 +15,8 @@ import typer
 from classifiers.finishing.base import Material
 from classifiers.finishing.halves import validation_halves
 from classifiers.finishing.settings import finish_network
-from classifiers.networks.backbones import load_network, save_again
+from classifiers.networks.backbones import load_network, save_network
+from classifiers.networks.cards import RunCard
 from classifiers.training.cost import counted
 from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.resumable import Session
@@ -48,7 +49,7 @@ def main(
         raise UserError(f"finish: {finish!r} is none of {', '.join(definitions)}.")
     accelerator = new_accelerator(parameters.runtime)
     trained = RUNS / data / recipe / str(seed)
-    network, card = load_network(trained, accelerator.device)
+    network, card = load_network(trained, RunCard, accelerator.device)
     store = Store(REAL)
     validation, test = (real_images(parameters, split, store) for split in ("validation", "test"))
     fitting, selecting = validation_halves(validation, seed)
@@ -66,7 +67,7 @@ def main(
     with counted(network) as count:
         facts = finish_network(definitions[finish], network, material)
     output, finished = work.folder / "run", f"{recipe}+{finish}"
-    save_again(output, network, card, {"recipe": finished, "finish": facts})
+    save_network(output, network, card.model_copy(update={"recipe": finished, "finish": facts}))
     splits = {"validation": selecting, "test": test}
     rows = predictions(network, splits, SAVED, parameters, accelerator)
     write_table(output / "predictions.parquet", rows)

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from pipeline.content.checkpoints import CHECKPOINT, fault_of_checkpoint
-from pipeline.content.stores import INDEX, ROWS, read_index
+from pipeline.content.index import INDEX, read_index
+from pipeline.content.stores import ROWS
 from pipeline.declaration import output_patterns, read_entries, stage_of, stages_in_order
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
@@ -35,7 +36,7 @@ def main(
     checkpoints = {path for path in below if path.name == CHECKPOINT and _is_in_work(path)}
     if not folders and not checkpoints:
         raise UserError(f"nothing that zprime wrote is below {', '.join(map(str, paths))}.")
-    damaged_checkpoints = {path: fault for path in sorted(checkpoints) if (fault := _fault_of(path))}
+    damaged_checkpoints = {path: fault for path in sorted(checkpoints) if (fault := _fault_at(path))}
     damaged = {folder: faults for folder in sorted(folders) if (faults := faulty_files(folder))}
     for fault in damaged_checkpoints.values():
         print(fault)
@@ -72,7 +73,7 @@ def _is_output(path: Path, patterns: list[str]) -> bool:
     return known or (path / INDEX).is_file() or (path / ROWS).is_dir()
 
 
-def _fault_of(checkpoint: Path) -> str | None:
+def _fault_at(checkpoint: Path) -> str | None:
     try:
         return fault_of_checkpoint(checkpoint)
     except OSError as error:

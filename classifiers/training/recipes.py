@@ -12,11 +12,12 @@ import numpy as np
 
 from classifiers.networks.images import LabelledImages
 from classifiers.training.loop import Look, Part, Phase
-from classifiers.training.method_settings import ERMSettings, Recipe
+from classifiers.training.method_settings import Recipe
 from classifiers.training.methods.base import Context, SumOverProcesses, one_process
 from classifiers.training.parameters import Training
 from classifiers.training.phases import Stretch, of_both_sources
 from classifiers.training.samplers import Sampler, SourceShareSampler, new_sampler
+from classifiers.training.settings.losses import ERMSettings
 
 
 @dataclass(frozen=True)
