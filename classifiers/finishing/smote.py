@@ -87,7 +87,8 @@ def evened_out(features: FloatArray, groups: IntArray, seed: int) -> tuple[Float
 def images_taking_part(images: LabelledImages, seed: int) -> LabelledImages:
     """Select at most `PER_GROUP` images of each group at random, repeated images once.
 
-    Images that are left out of the groups, as theirs is not known, do not take part. A copy of an image would be its nearest neighbour, and what is between the two the image again.
+    Images that are left out of the groups, as theirs is not known, do not take part. A copy of an image would
+    be its nearest neighbour, and what is between the two the image again.
 
     Args:
         images: the images.

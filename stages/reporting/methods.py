@@ -19,6 +19,7 @@ from pipeline.content.files import committed, write_json
 from pipeline.content.typed_files import FilePart, StageFile
 from stages.parameters import AllParameters
 from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_deviation, seeds_of
+from stages.reporting.label_noise_page import noise_section
 from stages.reporting.tables import markdown_grid
 from stages.reporting.text import percent, plus_minus, points
 from stages.reporting.tuning import read_sweeps
@@ -399,6 +400,7 @@ def methods_page(record: MethodsRecord) -> str:
         claims=claims(record),
         sweeps=sweep_rows(lambda recipe: recipe in record.original),
         markdown_grid=markdown_grid,
+        label_noise=noise_section(),
     )
 
 

@@ -132,7 +132,7 @@ def repeated(
 
 
 def real_labels(parameters: AllParameters, split: str) -> pd.DataFrame:
-    """Read the labels of a split's real images: target, protected (the group's id), known (whether it was)."""
+    """Read the labels of a split's real images: target, protected (the group), known (whether it was)."""
     labels = read_table(REAL_LABELS, ("split", "known", *parameters.attributes))
     labels = labels[labels["split"] == split]
     groups, _ = protected_groups(labels[parameters.protected].to_numpy(dtype=np.int64))
