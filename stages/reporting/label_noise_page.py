@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.content.files import committed
+from stages.reporting.choices import BASELINE
 from stages.reporting.figures import INK, WIDTH
 from stages.reporting.noise_record import (
     COMPLETE,
@@ -75,6 +76,8 @@ def noise_figure(record: NoiseRecord) -> Figure:
         _panel(axes, record, recipe)
     for axes in panels[len(recipes) :]:
         axes.set_visible(False)
+    for axes in panels[max(0, len(recipes) - columns) : len(recipes)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
     legend: dict[str, Artist] = {}
     for axes in panels[: len(recipes)]:
         handles, labels = axes.get_legend_handles_labels()
@@ -163,7 +166,7 @@ class NoiseSection:
         table: worst-group accuracies, a row per recipe, in Markdown.
         costs: of each variant what it costs, such as "50 % hidden, left out: −3.2 points".
         ahead: of the worst variants: which recipes are still ahead of the recipe that needs no labels.
-        reference: the name of that recipe; empty where none was measured.
+        reference: `erm`; empty where it was not measured.
         failures: sentences on variants that could not be measured.
     """
 
@@ -182,8 +185,9 @@ def noise_section() -> NoiseSection | None:
     if not recipes:
         return None
     rows = [[f"`{name}`", *(_cell(record, variant, name) for variant in VARIANTS)] for name in recipes]
-    reference = next(iter(references_of(record)), "")
+    reference = BASELINE if BASELINE in references_of(record) else ""
     costs = {variant: mean_cost(record, variant) for variant in VARIANTS if variant != COMPLETE}
+    failures = {name: record.variants[name].failed for name in VARIANTS if name in record.variants}
     worst = [name for name, of in VARIANTS.items() if of.hidden == HIDDEN[-1] or of.flipped == FLIPPED[-1]]
     return NoiseSection(
         figure=LABEL_NOISE_FIGURE.relative_to(METHODS_PAGE.parent).as_posix(),
@@ -195,7 +199,7 @@ def noise_section() -> NoiseSection | None:
             if reference and name in record.variants
         ],
         reference=reference,
-        failures=[f"{heading_of(name)}: {of.failed}" for name, of in record.variants.items() if of.failed],
+        failures=[f"{heading_of(name)}: {why}" for name, why in failures.items() if why],
     )
 
 

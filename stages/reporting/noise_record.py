@@ -100,8 +100,7 @@ class NoiseRecord(StageFile):
             failed=failed,
             recipes={**self.recipes(name), **found},
         )
-        both = {**self.variants, name: figures}
-        return NoiseRecord(variants={name: both[name] for name in VARIANTS if name in both})
+        return NoiseRecord(variants={**self.variants, name: figures})
 
 
 def read_noise() -> NoiseRecord:
