@@ -78,12 +78,12 @@ COMMANDS = {
     ),
     "tune": Command(
         "stages.reporting.tuning",
-        "Try three values of a parameter of each recipe; choose on validation.",
+        "Try three values of a parameter of each recipe on validation.",
         ("zprime tune", "zprime tune dann lisa"),
     ),
     "label-noise": Command(
         "stages.reporting.label_noise",
-        "Measure what missing and wrong protected labels cost each recipe.",
+        "Measure what missing and wrong protected labels cost.",
         ("zprime label-noise", "zprime label-noise erm group_dro --seeds 0,1,2"),
     ),
     "bench": Command(
