@@ -50,5 +50,5 @@ def test_parameters_that_are_named_exist(page: Path) -> None:
         section, name = key.split(".")[0], key.rpartition(".")[2]
         if section not in sections or name in FILES or name == DISCRIMINATOR:
             continue
-        definition = re.sub(r"^train\.definitions\.\w+", "train.definitions.NAME", key)
+        definition = re.sub(r"^(train|finish)\.definitions\.\w+", r"\1.definitions.NAME", key)
         assert definition in known | {"train.definitions.NAME"}, f"{page.name} names {key}, which is none"
