@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +22,8 @@ from stages.reporting.label_noise_page import noise_figure, noise_section
 from stages.reporting.noise_record import VARIANTS, Measured, NoiseRecord, read_noise
 from stages.shared.paths import LABEL_NOISE, LABEL_NOISE_FIGURE, PRESETS, RUNS
 from stages.shared.presets import preset_values
+from tests.stages.test_methods_page import figures
+from tests.stages.test_methods_page import record as methods_record
 
 AVATARS = preset_values("avatars", Path(__file__).parents[2] / PRESETS)
 RECIPES = ["erm", "group_dro", "dann"]
@@ -287,9 +288,7 @@ def test_a_line_has_whiskers_where_there_are_several_seeds() -> None:
     assert heights == pytest.approx([2 * 100 * 0.1 / math.sqrt(2)] * 3)
 
 
-def test_the_page_shows_figures_costs_and_what_is_still_ahead(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_shows_figures_costs_and_what_is_still_ahead(folder: Path) -> None:
     assert noise_section() is None
     planted_record(1).write(LABEL_NOISE)
     label_noise_page.draw_figure(read_noise(), LABEL_NOISE_FIGURE)
@@ -313,16 +312,15 @@ def test_the_page_shows_figures_costs_and_what_is_still_ahead(
         "90 % hidden, soft: `dann`, `group_dro`",
         "20 % turned over: none",
     ]
-    folder_of_templates = Path(methods.__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder_of_templates), undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    text = environment.get_template("label_noise.md.j2").render(label_noise=section)
+    text = methods.methods_page(methods_record({"erm": figures(0.5)}, {"erm": figures(0.6)}))
+    assert "## What missing and wrong protected labels cost" in text
     assert "(results/label_noise.png)" in text
     assert "| `dann` | 90.0 | 60.0 | 80.0 | 70.0 | 30.0 | 50.0 | 60.0 | 80.0 | 40.0 |" in text
     assert "Still ahead of `erm`" in text
     assert "Not measured" not in text
+    LABEL_NOISE.unlink()
+    without = methods.methods_page(methods_record({"erm": figures(0.5)}, {"erm": figures(0.6)}))
+    assert "wrong protected labels" not in without
 
 
 def test_a_gain_within_the_deviation_is_not_ahead(folder: Path) -> None:
