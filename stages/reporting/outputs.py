@@ -421,6 +421,33 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
             File("cost.json", "What the training and the finish cost, in images.", schemas={"": Cost}),
         ),
     ),
+    "load_classifier": (
+        "A classifier that was trained elsewhere, as `train_real` would have written it.",
+        (
+            File("network.safetensors", "The weights; of a module of the user's own, with one logit."),
+            File(
+                "card.json",
+                "What it is.",
+                {
+                    "backbone": "of a network that zprime trained",
+                    "factory, last": "of a module of the user's own: the function that makes it, and the "
+                    "name of its last layer, or null",
+                    "source": "the file of the weights that were brought in: its name and sha256",
+                    "data, recipe, seed": "elsewhere, its name, and 0",
+                },
+            ),
+            File(
+                "predictions.parquet",
+                "Scores of every validation and test image; the columns are those of `train_real`, the "
+                "selection is worst_group_accuracy.",
+            ),
+            File("cost.json", "0 and 0: nothing was trained here.", schemas={"": Cost}),
+        ),
+    ),
+    "finish_elsewhere": (
+        "A network of `load_classifier` that a finish has changed; the files are those of `finish_real`.",
+        (),
+    ),
     "finish_balanced": (
         "A network of `train_balanced` that a finish has changed; the files are those of `finish_real`.",
         (),
@@ -509,6 +536,7 @@ SAME = {
     "complement_inverted": "complement",
     "train_balanced": "train_real",
     "finish_balanced": "finish_real",
+    "finish_elsewhere": "finish_real",
 }
 
 

@@ -159,7 +159,7 @@ def test_the_keys_that_are_described_are_those_of_the_schemas() -> None:
 
     assert [file.name for file in typed] == [
         "metrics.json", "metrics.json", "metrics.json", "datasheet.json", "metrics.json", "quality.json",
-        "cost.json", "cost.json", "data.json", "recommendation.json",
+        "cost.json", "cost.json", "cost.json", "data.json", "recommendation.json",
     ]  # fmt: skip
     for file in typed:
         listed = {name for names in file.fields for name in names.split(", ")} - {"NAME"}
