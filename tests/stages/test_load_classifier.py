@@ -16,15 +16,19 @@ from classifiers.elsewhere.importing import load_run
 from classifiers.networks.backbones import CARD, WEIGHTS
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.content.stores import Store
+from pipeline.content.tables import write_table
 from pipeline.content.tensors import images_to_tensor
 from pipeline.errors import UserError
-from stages import finish, load_classifier, train
+from stages import evaluate, finish, load_classifier, report, train
 from stages.parameters import read_parameters
+from stages.reporting import pareto
 from stages.shared.controls import ELSEWHERE
 from stages.shared.costs import Cost
 from stages.shared.inputs import real_images
-from stages.shared.paths import REAL, RUNS
+from stages.shared.paths import EVALUATION, REAL, RUNS
 from tests.balanced import SIDE, make_project
+from tests.stages.evaluated import make_synthesised, make_trained
+from tests.stages.pages import tables_of
 
 FACTORY = """
 import torch
@@ -104,7 +108,7 @@ def ask_for(definitions: dict[str, dict[str, object]], loaded: list[str] | None 
     """Make params.yaml ask for classifiers, for finishes, and for a reject option on their scores."""
     content = yaml.safe_load(Path("params.yaml").read_text())
     content["load_classifier"] = {"names": list(definitions), "definitions": definitions}
-    content["finish"] |= {"loaded": loaded or [], "names": list(finishes)}
+    content["finish"] |= {"recipes": [], "loaded": loaded or [], "names": list(finishes)}
     content["finish"]["definitions"] |= finishes
     content["evaluate"] |= {"postprocess": ["reject_option"], "postprocess_recipes": list(definitions)}
     Path("params.yaml").write_text(yaml.safe_dump(content))
@@ -119,7 +123,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("my_net.py").write_text(FACTORY)
         make_project()
         content = yaml.safe_load(Path("params.yaml").read_text())
-        content["prepare"]["resolution"] = content["train_gan"]["resolution"] = SIDE
         content["runtime"] |= {"device": "cpu", "precision": "fp32"}
         content["train"] |= {"steps": 3, "batch_size": 8, "recipes": ["erm"], "seeds": [0]}
         content["train"]["backbone"]["width"] = 8
@@ -165,7 +168,7 @@ def test_its_predictions_appear_unchanged_and_it_loads_again(factory, last, proj
     own, found = own_scores(factory), scores_of("mine")
     assert len(found) == 30 and set(own) < set(found.index)
     np.testing.assert_allclose(found[list(own)], list(own.values()), atol=1e-6)
-    assert found.std() > 0.01
+    assert found.std() > 1e-3
     assert Cost.read(RUNS / ELSEWHERE / "mine/0/cost.json") == Cost(forward=0, backward=0)
     network, card = load_run(RUNS / ELSEWHERE / "mine/0")
     assert (card["data"], card["recipe"], card["seed"]) == (ELSEWHERE, "mine", 0)
@@ -340,3 +343,71 @@ def test_code_that_has_changed_is_noticed_when_the_network_is_loaded_again(proje
         load_run(folder)
     with pytest.raises(UserError, match=r"yours/0 holds no classifier that zprime wrote"):
         load_run(RUNS / ELSEWHERE / "yours/0")
+
+
+# In the tables
+
+
+@pytest.fixture
+def measurable(made, tmp_path, monkeypatch) -> None:
+    """A project with trained networks, a classifier from elsewhere, and its finish; without evaluation.
+
+    The classifier is right on all validation and test images, its finish on fewer.
+    """
+    monkeypatch.chdir(tmp_path)
+    make_trained(1, seeds=(0, 1))
+    make_synthesised(1)
+    shutil.copy(made / "my_net.py", "my_net.py")
+    ask_for({"mine": definition("one")}, ["mine"], perturbed=PERTURBATION)
+    for name, flipped in (("mine", 0.0), ("mine+perturbed", 0.1)):
+        rows = pd.read_parquet(RUNS / "original/erm/0/predictions.parquet")
+        rows = rows[rows["selection"] == "worst_group_accuracy"]
+        wrong = np.arange(len(rows)) < flipped * len(rows)
+        rows["score"] = np.where((rows["target"] == 1) != wrong, 0.9, 0.1)
+        write_table(RUNS / ELSEWHERE / name / "0/predictions.parquet", rows)
+        Cost(forward=0 if name == "mine" else 60, backward=0).write(RUNS / ELSEWHERE / name / "0/cost.json")
+
+
+def test_it_is_in_every_table_and_never_recommended(measurable):
+    evaluate.main()
+    report.main()
+    recipes = ["mine", "mine+reject_option", "mine+perturbed"]
+    runs = pd.read_parquet(EVALUATION / "runs.parquet")
+    here = runs[runs["data"] == ELSEWHERE]
+    assert list(here["recipe"]) == recipes
+    assert set(here["seed"]) == {0}
+    assert list(here["worst_group_accuracy"][here["recipe"] == "mine"]) == [1.0]  # better than all others
+    assert list(here["needs"]) == ["", "prediction validation", "validation"]
+    assert list(here["images_forward"]) == [0, 0, 60]
+    metrics = json.loads(Path("metrics.json").read_text())
+    assert set(metrics[ELSEWHERE]) == set(recipes)  # and no summary of its training data
+    assert metrics["choices"][ELSEWHERE]["recipe"] == "mine"
+    assert metrics["recommendation"]["best_on_test"]["data"] != ELSEWHERE
+    recommendation = json.loads((EVALUATION / "recommendation.json").read_text())
+    assert recommendation["data"] != ELSEWHERE
+    assert ELSEWHERE not in {cell["data"] for cell in recommendation["cells"]}
+    page = Path("out/report/index.html").read_text()
+    assert "or of classifiers from elsewhere" in page
+    table = tables_of(page)["Accuracies of every recipe"]
+    start = next(k for k, row in enumerate(table) if row[0].startswith("elsewhere "))
+    assert table[start][0].startswith("elsewhere not trained here: a classifier of one’s own")
+    assert [row[0] for row in table[start + 1 :]] == recipes
+    assert [row[-2:] for row in table[start + 1 :]] == [["–", "–"], ["val., pred.", "–"], ["val.", "–"]]
+    points = pareto.pareto_points(runs, read_parameters().train.definitions)
+    points = points[points["data"] == ELSEWHERE]
+    assert list(points["family"]) == [pareto.NETWORK, pareto.SCORES, pareto.AFTER]
+    assert not points[[f"{name}_frontier" for name in pareto.PERFORMANCES]].any(axis=None)
+
+
+def test_without_names_no_table_has_one(measurable):
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["load_classifier"]["names"], content["finish"]["loaded"] = [], []
+    content["evaluate"] |= {"postprocess": []}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    evaluate.main()
+    report.main()
+    assert ELSEWHERE not in set(pd.read_parquet(EVALUATION / "runs.parquet")["data"])
+    assert ELSEWHERE not in json.loads(Path("metrics.json").read_text())
+    page = Path("out/report/index.html").read_text()
+    assert "hollow marks are of data that no user has. Below" in page
+    assert not [table for table in tables_of(page).values() for row in table if row[0].startswith(ELSEWHERE)]
