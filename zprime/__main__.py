@@ -78,7 +78,7 @@ COMMANDS = {
     ),
     "tune": Command(
         "stages.reporting.tuning",
-        "Try three values of a parameter of each recipe; choose on validation.",
+        "Choose a parameter of each recipe on validation.",
         ("zprime tune", "zprime tune dann lisa"),
     ),
     "bench": Command(

@@ -14,6 +14,7 @@ from data.manifest import read_manifest
 from pipeline.content.stores import Store
 from pipeline.errors import UserError
 from stages import balance, export
+from stages.shared.paths import REAL, REAL_LABELS
 from tests.balanced import leave_training_images, make_project, manifest, write_parameters
 
 ATTRIBUTES = ["Blond_Hair", "Male", "Eyeglasses"]
@@ -172,10 +173,11 @@ def test_stylegan_zip_has_the_target(labels: pd.DataFrame) -> None:
 
 def test_gates_reach_the_manifest_and_the_datasheet(balanced_with, labels: pd.DataFrame) -> None:
     gates = {"agreement": "both", "hyperplane": "none", "move_length": 2.0}
-    whole = Path("out/real/labels.parquet").read_bytes()
+    whole = {path: path.read_bytes() for path in (REAL / "labels.parquet", REAL_LABELS)}
     leave_training_images([1, 1, 1, 3, 2, 4, 2, 5])  # so far from balance that all that pass may join
     sheet = balanced_with(gates=gates)
-    Path("out/real/labels.parquet").write_bytes(whole)
+    for path, content in whole.items():
+        path.write_bytes(content)
     assert sheet["cap"]["cut_by"] == "nothing"
     said = Store(Path("out/labels/z_prime")).rows.set_index("id")[ATTRIBUTES]
     right = (said == labels.loc[said.index]).all(axis=1)

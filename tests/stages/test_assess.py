@@ -428,7 +428,9 @@ def test_a_judge_learns_from_its_own_images_and_is_measured_on_real_test_images(
     monkeypatch.setattr(
         train_judge,
         "real_images",
-        lambda parameters, split, *more: asked.append(split) or real_images(parameters, split, *more),
+        lambda parameters, split, *more, **options: (
+            asked.append(split) or real_images(parameters, split, *more, **options)
+        ),
     )
     train_judge.main("Male")
     assert asked == ["judge", "test"]
