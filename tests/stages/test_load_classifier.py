@@ -192,6 +192,7 @@ def test_a_finish_changes_it_and_is_saved(factory, project):
     layerwise = {"name": "layerwise", "tensors": 2, "max_coordinates": 5, "evaluations": 2}
     finishes = {
         "dfr": {"name": "last_layer"},
+        "smote": {"name": "smote"},
         "perturbed": PERTURBATION,
         "tuned": tuning,
         "layers": layerwise,
@@ -207,7 +208,7 @@ def test_a_finish_changes_it_and_is_saved(factory, project):
         changed = {key for key, tensor in network.state_dict().items() if not tensor.equal(trained[key])}
         assert "module.fc.bias" in changed
         assert not [key for key in changed if "norm.running" in key or "num_batches" in key]
-        if name == "dfr":
+        if name in ("dfr", "smote"):
             assert changed == {"module.fc.weight", "module.fc.bias"}
         test = real_images(read_parameters(), "test", Store(REAL))
         images = images_to_tensor(test.read(np.arange(len(test))), torch.device("cpu"))
@@ -231,6 +232,16 @@ def test_a_network_that_zprime_trained_has_the_same_predictions_elsewhere(projec
     assert (RUNS / ELSEWHERE / "mine/0" / WEIGHTS).read_bytes() == weights.read_bytes()
     finish.main(ELSEWHERE, "mine", "perturbed", 0)
     assert (scores_of("mine+perturbed") - trained).abs().max() > 0
+
+
+def test_it_computes_in_float32_whatever_the_precision(project):
+    ask_for({"mine": definition("one")})
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["runtime"]["precision"] = "bf16"
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    load_classifier.main("mine")
+    own = own_scores("one")
+    np.testing.assert_allclose(scores_of("mine")[list(own)], list(own.values()), atol=1e-6)
 
 
 def test_a_card_of_zprimes_cannot_name_a_program(project):
