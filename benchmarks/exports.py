@@ -26,7 +26,8 @@ from data.names import manifest_columns
 from data.parameters import Export
 from pipeline.cluster import make_shards
 from pipeline.content.files import write_json
-from pipeline.content.stores import RECORDS, Store, commit_shard, finish_store
+from pipeline.content.index import RECORDS
+from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import write_table
 from pipeline.parameters import Cluster
 from pipeline.work import WORK

@@ -7,14 +7,8 @@ import numpy as np
 
 from benchmarks.measuring import Result, compare
 from classifiers.measures.divergences import KL_BINS, KL_EPSILON
-from classifiers.measures.evaluation import (
-    MATCHED,
-    Predictions,
-    Values,
-    Weights,
-    metrics_of_attributes,
-    with_bootstrap,
-)
+from classifiers.measures.evaluation import MATCHED, Predictions, Values, Weights
+from classifiers.measures.measuring import metrics_of_attributes, with_bootstrap
 from classifiers.measures.metrics import ECE_BINS
 from classifiers.measures.parities import EPSILON
 from classifiers.selection import HALF

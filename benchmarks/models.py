@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
-from classifiers.labellers import Labeller, save_labeller
-from classifiers.networks.backbones import new_backbone
+from classifiers.labellers import Labeller
+from classifiers.networks.backbones import new_backbone, save_network
+from classifiers.networks.cards import LabellerCard
 from classifiers.networks.parameters import Backbone
+from generators.networks.cards import GeneratorCard
 from generators.networks.loading import save_generator
 from generators.networks.progressive import Generator
 from generators.parameters import Sample
@@ -68,21 +70,28 @@ def project_of(subject: Subject) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         torch.manual_seed(0)
         generator = Generator(subject.latent_dim, subject.resolution, subject.channels)
-        card = {
-            "kind": "pgan",
-            "latent_dim": subject.latent_dim,
-            "resolution": subject.resolution,
-            "architecture": {
+        card = GeneratorCard(
+            latent_dim=subject.latent_dim,
+            resolution=subject.resolution,
+            architecture={
                 "latent_dim": subject.latent_dim,
                 "resolution": subject.resolution,
                 "channels": subject.channels,
             },
-        }
+        )
         save_generator(GENERATOR, generator, card)
         backbone = Backbone.model_validate({"name": subject.backbone})
         labeller = Labeller([new_backbone(backbone, 0)], [None])
-        card = {"threshold": 0.5, "thresholds": [0.5], "prior": 0.5, "real_share": 0.5}
-        save_labeller(ATTRIBUTES / ATTRIBUTE, labeller, backbone, card)
+        labels = LabellerCard(
+            backbone=backbone,
+            attribute=ATTRIBUTE,
+            threshold=0.5,
+            thresholds=[0.5],
+            halves=labeller.halves,
+            prior=0.5,
+            real_share=0.5,
+        )
+        save_network(ATTRIBUTES / ATTRIBUTE, labeller, labels)
         work, sizes = LATENTS / "z", shard_sizes(subject.images, SHARD)
         section = Sample(fit=2, validation=1, pair=subject.images - 3)
         set_up = partial(new_sampler, section, subject.latent_dim, sizes, work)

@@ -10,7 +10,8 @@ from benchmarks.measuring import ROUNDS, Result
 from benchmarks.models import Subject, project_of, subject_for
 from generators.parameters import Synthesize
 from pipeline.cluster import make_shards
-from pipeline.content.stores import RECORDS, shard_sizes
+from pipeline.content.index import RECORDS
+from pipeline.content.stores import shard_sizes
 from pipeline.parameters import Cluster, Runtime
 from stages.shared.paths import SYNTHETIC
 from stages.synthesize import new_renderer

@@ -24,14 +24,13 @@ the blond men are found; without it 86 % and 90 %.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classifiers.networks.backbones import BACKBONES, CPU, Classifier, load_saved, save_network
-from classifiers.networks.parameters import Backbone
+from classifiers.networks.backbones import BACKBONES, CPU, Classifier, load_saved
+from classifiers.networks.cards import LabellerCard
 from classifiers.selection import SATURATED, log_odds
 from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.seeds import generator_for
@@ -199,13 +198,8 @@ def prior_shift(share: float, prior: float, real: float) -> float:
     return float(believed - log_odds(prior))
 
 
-def save_labeller(folder: Path, labeller: Labeller, parameters: Backbone, card: dict[str, Any]) -> None:
-    """Commit a labeller's weights, and a card: the backbone's parameters, `halves`, and the given entries."""
-    save_network(folder, labeller, parameters, {"halves": labeller.halves, **card})
-
-
-def load_labeller(folder: Path, device: torch.device = CPU) -> tuple[Labeller, dict[str, Any]]:
-    """Read a labeller that `save_labeller` wrote; a `UserError` says so if the folder holds none.
+def load_labeller(folder: Path, device: torch.device = CPU) -> tuple[Labeller, LabellerCard]:
+    """Read a labeller that `save_network` wrote; a `UserError` says so if the folder holds none.
 
     Args:
         folder: the folder.
@@ -215,7 +209,8 @@ def load_labeller(folder: Path, device: torch.device = CPU) -> tuple[Labeller, d
         The labeller in evaluation mode, and its card.
     """
 
-    def make(backbone: Backbone, card: dict[str, Any]) -> Labeller:
-        return Labeller([BACKBONES[backbone.name](backbone) for _ in card["halves"]], card["halves"])
+    def make(card: LabellerCard) -> Labeller:
+        backbone = card.backbone
+        return Labeller([BACKBONES[backbone.name](backbone) for _ in card.halves], card.halves)
 
-    return load_saved(folder, make, device)
+    return load_saved(folder, LabellerCard, make, device)

@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from generators.networks.cards import GeneratorCard
 from generators.networks.dcgan import DCGANGenerator
 from generators.networks.files import Record, read_tensors, refuse_another_file
 from generators.networks.loading import save_weights
@@ -63,7 +64,7 @@ class DCGANConfig(_Config):
     depth: int = Field(alias="depth", ge=0, le=7, strict=True)
 
 
-def import_checkpoint(section: GANZoo, folder: Path, device: torch.device) -> dict[str, Any]:
+def import_checkpoint(section: GANZoo, folder: Path, device: torch.device) -> GeneratorCard:
     """Write a checkpoint's generator into `folder` as one of zprime's networks.
 
     Args:
@@ -72,7 +73,7 @@ def import_checkpoint(section: GANZoo, folder: Path, device: torch.device) -> di
         device: not used, as weights go from file to file.
 
     Returns:
-        What the generator's card must say.
+        The generator's card.
 
     Raises:
         UserError: the file is not the expected one, cannot be read, or holds no such network.
@@ -91,11 +92,16 @@ def import_checkpoint(section: GANZoo, folder: Path, device: torch.device) -> di
         raise UserError(
             f"{state.name} is neither a PGAN nor a DCGAN: its config has no depthScale0 and no dimG."
         )
-    network, card = (_pgan if "depthScale0" in config else _dcgan)(config, state)
+    kind, make = ("pgan", _pgan) if "depthScale0" in config else ("dcgan", _dcgan)
+    network, architecture = make(config, state)
     save_weights(folder, network)
-    source = {"file": path.name, "sha256": section.sha256, "network": section.network}
-    sizes = {"latent_dim": network.latent_dim, "resolution": network.resolution}
-    return {**card, **sizes, "source": source}
+    return GeneratorCard(
+        kind=kind,
+        latent_dim=network.latent_dim,
+        resolution=network.resolution,
+        architecture=architecture,
+        source={"file": path.name, "sha256": section.sha256, "network": section.network},
+    )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -182,7 +188,7 @@ def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str
         state: the network's tensors.
 
     Returns:
-        The network, and what the card says of it.
+        The network, and the arguments that it was made with.
 
     Raises:
         UserError: the config has values that zprime's network is not built for, or does not fit the tensors.
@@ -213,7 +219,7 @@ def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str
         "channels": channels,
         "scales_bias": True,
     }
-    return network, {"kind": "pgan", "architecture": architecture}
+    return network, architecture
 
 
 def _pgan_layers(network: Generator) -> Iterator[tuple[str, EqualizedConv2d | EqualizedLinear]]:
@@ -235,7 +241,7 @@ def _dcgan(config: Mapping[str, Any], state: _State) -> tuple[DCGANGenerator, di
         state: the network's tensors.
 
     Returns:
-        The network, and what the card says of it.
+        The network, and the arguments that it was made with.
 
     Raises:
         UserError: the config has values that zprime's network is not built for, or does not fit the tensors.
@@ -264,7 +270,7 @@ def _dcgan(config: Mapping[str, Any], state: _State) -> tuple[DCGANGenerator, di
     tensors = {key: state.take(name, expected[key].shape) for key, name in _dcgan_names(shape.depth)}
     state.finish()
     network.load_state_dict(tensors, assign=True)
-    return network, {"kind": "dcgan", "architecture": architecture}
+    return network, architecture
 
 
 def _dcgan_names(depth: int) -> Iterator[tuple[str, str]]:

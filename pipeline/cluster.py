@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from pipeline.content.stores import RECORDS, committed_shards
+from pipeline.content.index import RECORDS
+from pipeline.content.stores import committed_shards
 from pipeline.errors import UserError, sentence_of_os_error
 from pipeline.parameters import Cluster, Runtime
 from pipeline.progress import Advance, progress

@@ -1,13 +1,12 @@
 """Compares the files of a folder with its index, and prepares a damaged store to be made again."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.content.files import sha256_of_file, write_json
-from pipeline.content.stores import INDEX, RECORDS, check_files, checked_index, read_index, shard_name
+from pipeline.content.index import INDEX, RECORDS, FileRecords, checked_index, read_index, read_list
+from pipeline.content.stores import shard_name
 
 
 def faulty_files(folder: Path) -> dict[str, str]:
@@ -26,17 +25,18 @@ def faulty_files(folder: Path) -> dict[str, str]:
     except ValueError as error:
         return {INDEX: f"not an index of a store ({error})"}
     faults: dict[str, str] = {}
-    for record in (index, *index.get("shards", [])):
+    faults |= _faults_of(folder, index["files"])
+    for record in index.get("shards", []):
         faults |= _faults_of(folder, record["files"])
         if "list" in record and record["list"] not in faults:
             try:
-                faults |= _faults_of(folder, _read_list(folder, record["list"]))
+                faults |= _faults_of(folder, read_list(folder, record["list"]))
             except ValueError as error:
                 faults[record["list"]] = f"not a list of files ({error})"
     return dict(sorted(faults.items()))
 
 
-def _faults_of(folder: Path, files: dict[str, dict[str, Any]]) -> dict[str, str]:
+def _faults_of(folder: Path, files: FileRecords) -> dict[str, str]:
     found = ((name, _fault_of(folder / name, **record)) for name, record in files.items())
     return {name: fault for name, fault in found if fault}
 
@@ -66,7 +66,7 @@ def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
     for shard, record in enumerate(index["shards"]):
         names = {*record["files"]}
         if "list" in record and record["list"] not in faulty:
-            names |= {*_read_list(folder, record["list"])}
+            names |= {*read_list(folder, record["list"])}
         if not names.isdisjoint(faulty):
             for name in names:
                 (folder / name).unlink(missing_ok=True)
@@ -75,24 +75,3 @@ def reopen_store(folder: Path, faulty: Sequence[str]) -> None:
     for name in index["files"]:  # files of the store as a whole are written again when it is finished
         (folder / name).unlink(missing_ok=True)
     (folder / INDEX).unlink()
-
-
-def _read_list(folder: Path, name: str) -> dict[str, dict[str, Any]]:
-    """Read the list of a shard's files.
-
-    Args:
-        folder: the folder of the store.
-        name: the list's name.
-
-    Returns:
-        Name -> size and sha256.
-
-    Raises:
-        ValueError: the file is not such a list, or cannot be read.
-    """
-    try:
-        files: dict[str, dict[str, Any]] = json.loads((folder / name).read_text())
-        check_files(files)
-    except (OSError, AttributeError, TypeError) as error:
-        raise ValueError(str(error)) from error
-    return files

@@ -26,15 +26,8 @@ from typing import IO, Any
 
 from pipeline import is_orphan
 from pipeline.content.files import sha256_of_file
-from pipeline.content.stores import (
-    INDEX,
-    RECORDS,
-    committed_shards,
-    read_index,
-    remove_temporaries,
-    shard_name,
-    write_index,
-)
+from pipeline.content.index import INDEX, RECORDS, read_index, write_index
+from pipeline.content.stores import committed_shards, remove_temporaries, shard_name
 from pipeline.declaration import PROJECT, Stage, read_entries, stage_of
 from pipeline.errors import UserError
 from pipeline.integrity import reopen_store

@@ -5,12 +5,12 @@ Setting up loads what all shards need (a generator, a table) and returns the fun
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from pipeline.content.index import ShardRecord
 from pipeline.content.stores import committed_shard
 from pipeline.work import making
 
-Record = dict[str, Any]
+Record = ShardRecord
 Advancing = Callable[[int], object]  # called with the number of items just done
 MakeShard = Callable[[int, Advancing], Record]  # commits the shard of a number
 SetUp = Callable[[], MakeShard]  # picklable: it may run in another process

@@ -258,7 +258,7 @@ def main(latents: Annotated[str, typer.Argument(help="z or real")]) -> None:
             require_independent(constraints, covariance)
 
     store = Store(LATENTS / latents)
-    normalises = bool(read_card(GENERATOR)["normalises_latents"])
+    normalises = read_card(GENERATOR).normalises_latents
     stage = f"complement {latents}"
     chosen, refiner = None, None
     if section.per_group is not None and latents == "z":

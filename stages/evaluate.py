@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from classifiers.counts import group_counts
-from classifiers.measures.evaluation import rounded, run_metrics
+from classifiers.measures.measuring import rounded, run_metrics
 from classifiers.postprocessing.applying import post_processed
 from pipeline.content.arrays import FloatArray
 from pipeline.content.files import committed, write_json
@@ -35,9 +35,11 @@ from stages.reporting.choices import (
 )
 from stages.reporting.plateaus import Plateau, plateaus_of, write_plateaus
 from stages.reporting.recommendation import Recommendation
-from stages.reporting.recommending import Run, recommend
+from stages.reporting.recommending import recommend
+from stages.reporting.validation_draws import Run
 from stages.shared.controls import MANIFESTS, TRAINING_DATA, USABLE
 from stages.shared.costs import Cost
+from stages.shared.datasheet import Summaries
 from stages.shared.paths import (
     ATTRIBUTES,
     BALANCED,
@@ -237,7 +239,7 @@ def main() -> None:
     recommendation = recommend(validated, parameters.protected, judgements_of_steps(parameters), SEED)
     summaries = training_summaries(parameters)
     write_table(EVALUATION / "runs.parquet", runs)
-    write_json(EVALUATION / "data.json", summaries)
+    Summaries.model_validate(summaries).write(EVALUATION / "data.json")
     write_plateaus(left_out, EVALUATION)
     write_json(RECOMMENDATION, recommendation.model_dump())
     datasheet = json.loads((BALANCED / "datasheet.json").read_text())

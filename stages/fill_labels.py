@@ -42,7 +42,7 @@ def probabilities(attribute: str, ids: pd.Series, runtime: Runtime) -> FloatArra
     store = Store(REAL)
     positions = store.positions(ids)
     scores = predict(labeller, lambda chosen: store.read(positions[chosen]), len(ids), accelerator)
-    shift = log_odds(prior_of(scores, card["prior"])) - log_odds(card["prior"])
+    shift = log_odds(prior_of(scores, card.prior)) - log_odds(card.prior)
     moved: FloatArray = 1 / (1 + np.exp(-(log_odds(scores) + shift)))
     return moved
 

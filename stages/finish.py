@@ -16,7 +16,7 @@ from classifiers.elsewhere.importing import load_run
 from classifiers.finishing.base import Material
 from classifiers.finishing.halves import validation_halves
 from classifiers.finishing.settings import finish_network
-from classifiers.networks.backbones import save_again
+from classifiers.networks.backbones import save_network
 from classifiers.training.cost import counted
 from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.resumable import Session
@@ -67,7 +67,7 @@ def main(
     with counted(network) as count:
         facts = finish_network(definitions[finish], network, material)
     output, finished = work.folder / "run", f"{recipe}+{finish}"
-    save_again(output, network, card, {"recipe": finished, "finish": facts})
+    save_network(output, network, card.model_copy(update={"recipe": finished, "finish": facts}))
     splits = {"validation": selecting, "test": test}
     rows = predictions(network, splits, SAVED, parameters, accelerator)
     write_table(output / "predictions.parquet", rows)

@@ -159,7 +159,7 @@ def main() -> None:
     parameters = read_parameters()
     section = parameters.fit_hyperplanes
     on_sphere = parameters.latent_space == "sphere"
-    if on_sphere and not read_card(GENERATOR)["normalises_latents"]:
+    if on_sphere and not read_card(GENERATOR).normalises_latents:
         raise UserError(
             f"latent_space is sphere, but the generator in {GENERATOR} does not normalise its latents: two "
             "latents of one direction are two images. Use euclidean."

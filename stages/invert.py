@@ -175,7 +175,7 @@ def main(images: Annotated[str, typer.Argument(help="real")]) -> None:
     training = real_images(parameters, "train", Store(REAL))
     chosen = chosen_images(training.groups, section.per_group, section.seed)
     ids, groups = training.ids[chosen], training.groups[chosen]
-    normalises = bool(read_card(GENERATOR)["normalises_latents"])
+    normalises = read_card(GENERATOR).normalises_latents
     accelerator = new_accelerator(runtime)
     generator = load_generator(GENERATOR, accelerator.device)
     refuse_another_resolution(generator, training.read(chosen[:1]))

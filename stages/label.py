@@ -94,15 +94,14 @@ def load_labellers(attributes: list[str], device: "torch.device") -> Labellers:
     columns: dict[str, list[int]] = {}
     thresholds: list[float] = []
     for name, (_, card) in loaded.items():
-        columns[name] = [len(thresholds) + k for k in range(len(card["thresholds"]))]
-        thresholds += card["thresholds"]
+        columns[name] = [len(thresholds) + k for k in range(len(card.thresholds))]
+        thresholds += card.thresholds
 
     def logits(images: torch.Tensor) -> torch.Tensor:
         return torch.cat([labeller.with_checkers(images) for labeller, _ in loaded.values()], dim=1)
 
-    priors, real = (
-        {name: float(card[key]) for name, (_, card) in loaded.items()} for key in ("prior", "real_share")
-    )
+    priors = {name: card.prior for name, (_, card) in loaded.items()}
+    real = {name: card.real_share for name, (_, card) in loaded.items()}
     return Labellers(network, logits, columns, log_odds(np.array(thresholds)), priors, real)
 
 

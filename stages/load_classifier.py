@@ -10,9 +10,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from classifiers.elsewhere.cards import RunKey
 from classifiers.elsewhere.importing import import_classifier
 from classifiers.elsewhere.probing import check_classifier
-from classifiers.networks.backbones import save_again
+from classifiers.networks.backbones import save_network
 from pipeline.content.stores import Store
 from pipeline.content.tables import write_table
 from pipeline.content.tensors import images_to_tensor
@@ -38,7 +39,8 @@ def main(name: Annotated[str, typer.Argument(help="a key of load_classifier.defi
         raise UserError(f"load_classifier: {name!r} is none of {', '.join(definitions) or 'no definitions'}.")
     accelerator = new_accelerator(parameters.runtime)
     work = work_folder(f"load_classifier {name}")
-    network, card = import_classifier(definitions[name], where, accelerator.device)
+    run = RunKey(ELSEWHERE, name, SEED_ELSEWHERE)
+    network, card = import_classifier(definitions[name], where, run, accelerator.device)
     store = Store(REAL)
     splits = {split: real_images(parameters, split, store) for split in ("validation", "test")}
     some = splits["validation"].read(np.arange(min(PROBED, len(splits["validation"]))))
@@ -47,7 +49,7 @@ def main(name: Annotated[str, typer.Argument(help="a key of load_classifier.defi
     if rows["score"].isna().any():
         raise UserError(f"{where} gives NaN for the image {rows['id'][rows['score'].isna()].iloc[0]}.")
     output = work.folder / "run"
-    save_again(output, network, card, {"data": ELSEWHERE, "recipe": name, "seed": SEED_ELSEWHERE})
+    save_network(output, network, card)
     write_table(output / "predictions.parquet", rows)
     Cost(forward=0, backward=0).write(output / "cost.json")
     work.publish(RUNS / ELSEWHERE / name / str(SEED_ELSEWHERE), output)

@@ -7,14 +7,13 @@ from typing import Any
 import torch
 
 from generators.latents import sample_latents
-from generators.networks.cards import CARD
+from generators.networks.cards import CARD, GeneratorCard
 from generators.networks.loading import import_generator, load_generator
 from generators.networks.probing import check_generator
 from generators.networks.programs import import_factory, import_file
 from generators.synthesis import render
 from generators.trust import judge_generator
 from generators.zoo import import_checkpoint
-from pipeline.content.files import write_json
 from pipeline.content.groups import group_names
 from pipeline.content.pictures import save_grid
 from pipeline.content.stores import Store
@@ -30,10 +29,10 @@ from stages.shared.paths import GENERATOR, REAL
 GRID = 64  # images in the sample grid
 BATCH = 16  # images
 
-# Each importer writes the files of a generator into a folder and returns entries of its card: kind,
-# latent_dim, resolution, source, and those that `generators/networks/loading.py` needs to load that kind. Its
-# name is that of the section that it takes (`generators/networks/parameters.py`).
-IMPORTERS: dict[str, Callable[[Any, Path, torch.device], dict[str, Any]]] = {
+# Each importer writes the files of a generator into a folder and returns its card: kind, sizes, source, and
+# what `generators/networks/loading.py` needs to load that kind. Its name is that of the section that it takes
+# (`generators/networks/parameters.py`).
+IMPORTERS: dict[str, Callable[[Any, Path, torch.device], GeneratorCard]] = {
     "zprime": import_generator,
     "gan_zoo": import_checkpoint,
     "torchscript": import_file,
@@ -53,22 +52,23 @@ def main() -> None:
     work = work_folder("load_gan")
     output = work.folder / "generator"
     card = IMPORTERS[section.name](section, output, device)
-    if card["resolution"] != parameters.prepare.resolution:
+    if card.resolution != parameters.prepare.resolution:
         raise UserError(
-            f"load_gan: the generator makes images of {card['resolution']} px and prepare.resolution is "
+            f"load_gan: the generator makes images of {card.resolution} px and prepare.resolution is "
             f"{parameters.prepare.resolution} px: real and synthetic images train one classifier, so set "
-            f"prepare.resolution to {card['resolution']}."
+            f"prepare.resolution to {card.resolution}."
         )
-    write_json(output / CARD, card)
+    card.write(output / CARD)
     generator = load_generator(output, device)
-    if (generator.latent_dim, generator.resolution) != (card["latent_dim"], card["resolution"]):
+    if (generator.latent_dim, generator.resolution) != (card.latent_dim, card.resolution):
         raise UserError(
-            f"load_gan: the card says {card['latent_dim']} latent numbers and {card['resolution']} px, and "
+            f"load_gan: the card says {card.latent_dim} latent numbers and {card.resolution} px, and "
             f"its architecture {generator.latent_dim} and {generator.resolution} px."
         )
     found = check_generator(generator, generator.latent_dim, device, "load_gan: the generator")
-    card.setdefault("made_by", f"outside of zprime; brought in by stage load_gan, kind {section.name}")
-    write_json(output / CARD, {**card, "normalises_latents": found.normalises_latents})
+    made_by = card.made_by or f"outside of zprime; brought in by stage load_gan, kind {section.name}"
+    inspected = {"made_by": made_by, "normalises_latents": found.normalises_latents}
+    card.model_copy(update=inspected).write(output / CARD)
     latents = sample_latents(0, "grid", 0, GRID, generator.latent_dim)
     pictures = render(generator, latents, BATCH, accelerator)
     save_grid(output / "samples" / f"{generator.resolution:04d}.png", pictures, columns=16)

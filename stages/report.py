@@ -11,20 +11,39 @@ import jinja2
 import pandas as pd
 import yaml
 
-from pipeline.content.groups import group_names, protected_groups
+from pipeline.content.groups import group_names
 from pipeline.content.pictures import save_grid
-from pipeline.content.stores import Store
-from pipeline.content.tables import join_by_id, read_table
+from pipeline.content.tables import read_table
 from pipeline.content.trust import worst_level
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
-from stages.reporting import adversaries, figures, measures, pareto, pictures, steps, trust, words
+from stages.reporting import (
+    adversaries,
+    figures,
+    measures,
+    pareto,
+    pictures,
+    quality_tables,
+    steps,
+    training_plots,
+    trust,
+    words,
+)
 from stages.reporting.adversaries import LOSS
-from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_deviation, seeds_of
+from stages.reporting.choices import BASELINE, cells_of, mean_and_deviation, seeds_of
+from stages.reporting.counts_table import counts_table
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
 from stages.reporting.recommendation import read_recommendation
+from stages.reporting.score_plots import (
+    all_pairs,
+    score_figure,
+    shown_recipe,
+    synthetic_histograms,
+    target_histograms,
+    test_scores,
+)
 from stages.reporting.tables import to_html
-from stages.shared.datasheet import Datasheet, Summary
+from stages.shared.datasheet import Datasheet, Summaries, Summary
 from stages.shared.inversion import InversionMetrics
 from stages.shared.labeller_metrics import LabellerMetrics
 from stages.shared.moves import Moves
@@ -34,19 +53,16 @@ from stages.shared.paths import (  # fmt: skip
     EVALUATION,
     GENERATOR,
     HYPERPLANES,
-    LABELS,
     LATENTS,
     QUALITY,
     RECOMMENDATION,
     REPORT,
     RUNS,
-    SYNTHETIC,
 )
 from stages.shared.planes import HyperplaneMetrics
 from stages.shared.quality import Quality
 
 TEMPLATES = Path(__file__).parent / "reporting"
-PREFIXES = {"z": "", "z_prime": "prime_"}  # of the columns of each source in `all_pairs`
 PACKAGES = ("zprime", "torch", "torchvision", "accelerate", "numpy", "scikit-learn")
 
 
@@ -66,116 +82,27 @@ def read_json(path: Path) -> Any:
 
 def read_summaries(data: list[str]) -> dict[str, Summary]:
     """Read the summaries of these data sets, in their order: the order of the tables."""
-    described = read_json(EVALUATION / "data.json")
-    return {name: Summary.model_validate(described[name]) for name in data}
-
-
-def all_pairs(parameters: AllParameters) -> pd.DataFrame:
-    """Join every complement with its original.
-
-    Args:
-        parameters: as params.yaml holds them.
-
-    Returns:
-        one row per complement: id (of its z), prime_id, flips, group (by z's labels), and the labels and
-        scores of both, the complement's prefixed with prime_.
-    """
-    columns = ["id", *parameters.attributes, *(f"{name}_score" for name in parameters.attributes)]
-    z, z_prime = (Store(LABELS / source).rows[columns] for source in PREFIXES)
-    primes = join_by_id(
-        Store(SYNTHETIC / "z_prime").rows[["id", "pair_id", "flips"]], z_prime, "labels of z'"
-    )
-    renamed = {"pair_id": "id", "flips": "flips"}
-    primes = primes.rename(columns=lambda name: renamed.get(name, f"prime_{name}"))
-    pairs = join_by_id(primes, z, "out/labels/z")
-    return pairs.assign(group=pictures.groups_by_labels(pairs, parameters.attributes))
+    described = Summaries.read(EVALUATION / "data.json").root
+    return {name: described[name] for name in data}
 
 
 def generator_losses() -> dict[str, bytes]:
     """Return the figure of the GAN's losses by its name; empty for a generator that was loaded."""
     path = GENERATOR / "losses.csv"
-    return {"gan_losses": figures.gan_losses(pd.read_csv(path))} if path.is_file() else {}
-
-
-def shown_recipe(runs: pd.DataFrame) -> str:
-    """Return the recipe of the headline: the baseline, or the first recipe with a run."""
-    recipes = runs["recipe"].unique().tolist()
-    return BASELINE if BASELINE in recipes else str(recipes[0])
-
-
-def test_scores(runs: pd.DataFrame, recipe: str) -> dict[str, pd.DataFrame]:
-    """Read a recipe's predictions on test, of all seeds.
-
-    Args:
-        runs: out/evaluation/runs.parquet.
-        recipe: the recipe's name.
-
-    Returns:
-        the predictions by data set, for each that has a run with this recipe; the oracle is left out.
-    """
-    scores = {}
-    for data in [name for name, of in cells_of(runs) if of == recipe and name != "oracle"]:
-        seeds = seeds_of(runs, data, recipe)["seed"]
-        folders = [RUNS / data / recipe / str(seed) for seed in seeds]
-        rows = pd.concat([read_table(folder / "predictions.parquet") for folder in folders])
-        scores[data] = rows[(rows["split"] == "test") & (rows["selection"] == SELECTION)]
-    return scores
-
-
-def target_histograms(
-    scores: dict[str, pd.DataFrame], protected: list[str]
-) -> dict[tuple[str, int], pd.DataFrame]:
-    """Return histograms of each protected group's scores, by (data set, true class)."""
-    histograms = {}
-    for data, rows in scores.items():
-        groups, n_groups = protected_groups(rows[protected].to_numpy(dtype="int64"))
-        for truth in (0, 1):
-            members = {g: (rows["target"] == truth) & (groups == g) for g in range(n_groups)}
-            histograms[data, truth] = figures.binned_shares(
-                {f"protected_{g}": rows["score"][chosen] for g, chosen in members.items()}
-            )
-    return histograms
-
-
-def synthetic_histograms(pairs: pd.DataFrame, attributes: list[str]) -> dict[str, pd.DataFrame]:
-    """Return for each attribute the histograms of its classifier's scores of z and z_prime."""
-    halves = {"z": pairs.drop_duplicates("id"), "z_prime": pairs}
-    return {
-        name: figures.binned_shares({s: rows[f"{PREFIXES[s]}{name}_score"] for s, rows in halves.items()})
-        for name in attributes
-    }
-
-
-def score_figure(
-    scores: dict[str, pd.DataFrame], parameters: AllParameters, names: list[str], recipe: str
-) -> dict[str, bytes]:
-    """Draw the scores on test.
-
-    Args:
-        scores: as `test_scores` returns.
-        parameters: as params.yaml holds them.
-        names: of the groups.
-        recipe: the recipe whose scores they are.
-
-    Returns:
-        the figure as SVG, by its name; empty if no run is shown.
-    """
-    if not scores:
-        return {}
-    protected = [name.split(", ", 1)[1] for name in names[: parameters.n_protected]]
-    histograms = target_histograms(scores, parameters.protected)
-    return {"target_scores": figures.target_scores(histograms, parameters.target, protected, recipe)}
+    return {"gan_losses": training_plots.gan_losses(pd.read_csv(path))} if path.is_file() else {}
 
 
 def training_figures(
     histories: pd.DataFrame, parameters: AllParameters, names: list[str]
 ) -> dict[str, bytes]:
     """Draw the trainings' curves and, if a recipe has group weights, these; return the figures by name."""
-    drawn = {"training_curves": figures.training_curves(histories)}
+    drawn = {"training_curves": training_plots.training_curves(histories)}
     weights = [column for column in histories.columns if column.startswith("q_")]
     recipes = histories.loc[histories[weights].notna().any(axis=1), "recipe"].unique()
     robust = histories[histories["recipe"].isin(recipes)]
-    return drawn | ({"group_weights": figures.group_weights_figure(robust, names)} if len(robust) else {})
+    if len(robust):
+        drawn["group_weights"] = training_plots.group_weights_figure(robust, names)
+    return drawn
 
 
 def adversary_figure(histories: pd.DataFrame) -> dict[str, bytes]:
@@ -279,7 +206,7 @@ def step_tables(parameters: AllParameters, datasheet: Datasheet, names: list[str
         ],
         "angles": steps.angles(planes, parameters.protected),
         "complements": [steps.complements(datasheet), *([dropped] if dropped.rows else [])],
-        "quality": steps.quality(quality),
+        "quality": quality_tables.quality(quality),
         "judge_absent": quality.judge_absent,
     }
 
@@ -352,7 +279,7 @@ def main() -> None:
             study=measures.STUDY,
             group_names=names,
             runs=run_tables,
-            counts=measures.counts_table(summaries, datasheet.synthetic, names, target, protected),
+            counts=counts_table(summaries, datasheet.synthetic, names, target, protected),
             datasheet=datasheet,
             steps=step_tables(parameters, datasheet, names),
             classifiers=steps.classifiers(attributes, names, target, parameters.train_attribute.selection),

@@ -37,7 +37,7 @@ def main() -> None:
     """Draw the latents to fit and to validate the hyperplanes with, and those to pair."""
     parameters = read_parameters()
     section = parameters.sample
-    latent_dim = int(read_card(GENERATOR)["latent_dim"])
+    latent_dim = read_card(GENERATOR).latent_dim
     sizes = shard_sizes(section.fit + section.validation + section.pair, SHARD)
     work = work_folder("sample")
     set_up = partial(new_sampler, section, latent_dim, sizes, work.folder)

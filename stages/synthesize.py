@@ -44,7 +44,7 @@ def main(latents: Annotated[str, typer.Argument(help="z or z_prime")]) -> None:
     """Render every latent of a store; shards that an interrupted run finished are kept."""
     parameters = read_parameters()
     section = parameters.synthesize
-    resolution = int(read_card(GENERATOR)["resolution"])
+    resolution = read_card(GENERATOR).resolution
     sizes = shard_sizes(len(Store(LATENTS / latents)), section.shard_size)
     work = work_folder(f"synthesize {latents}")
     set_up = partial(new_renderer, latents, section, parameters.runtime, work.folder)

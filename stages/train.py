@@ -11,6 +11,7 @@ import pandas as pd
 import typer
 
 from classifiers.networks.backbones import new_backbone, save_network
+from classifiers.networks.cards import RunCard
 from classifiers.training.loop import train_classifier
 from classifiers.training.parameters import Training
 from classifiers.training.plateau import training_judgement
@@ -74,7 +75,8 @@ def main(
     for selection, weights in trained.best.items():
         network.load_state_dict(weights)
         if selection == SAVED:
-            save_network(output, network, backbone, {"data": data, "recipe": recipe, "seed": seed})
+            card = RunCard(backbone=backbone, data=data, recipe=recipe, seed=seed)
+            save_network(output, network, card)
         tables.append(predictions(network, splits, selection, parameters, accelerator))
     write_table(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
     Cost.model_validate(trained.cost).write(output / "cost.json")

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classifiers.labeller_trust import labeller_judgement
-from classifiers.labellers import HALVES, Labeller, balanced_weights, calibration, half_of_each, save_labeller
-from classifiers.networks.backbones import Classifier, new_backbone
+from classifiers.labellers import HALVES, Labeller, balanced_weights, calibration, half_of_each
+from classifiers.networks.backbones import Classifier, new_backbone, save_network
+from classifiers.networks.cards import LabellerCard
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import per_image
 from classifiers.selection import average_precision, f1_threshold, worst_group_threshold
@@ -262,14 +263,16 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     _, threshold_of = SELECTIONS[section.selection]
     thresholds = [threshold_of(of, validation) for of in scores.T]
     output = work.folder / "attribute"
-    card = {
-        "attribute": attribute,
-        "threshold": thresholds[0],
-        "thresholds": thresholds,  # of the labeller, then of its checkers
-        "prior": prior,  # share of positives for which scores are probabilities
-        "real_share": float(training.targets.mean()),  # of positives among the training images
-    }
-    save_labeller(output, labeller, section.backbone, card)
+    card = LabellerCard(
+        backbone=section.backbone,
+        attribute=attribute,
+        threshold=thresholds[0],
+        thresholds=thresholds,
+        halves=halves,
+        prior=prior,
+        real_share=float(training.targets.mean()),
+    )
+    save_network(output, labeller, card)
     metrics = labeller_metrics(scores, validation, thresholds, n_groups)
     metrics.write(output / "metrics.json")
     history.to_csv(output / "history.csv", index=False)

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from generators.latents import sample_latents
+from generators.networks.cards import GeneratorCard
 from generators.networks.loading import load_generator, save_generator
 from generators.synthesis import render
 from generators.training.loop import GANTraining, train_gan
@@ -54,23 +55,23 @@ def main() -> None:
     generator = train_gan(session, training, save_samples)
     if not accelerator.is_main_process:
         return
-    card = {  # values that vary from run to run would rerun its readers
-        "kind": "pgan",
-        "latent_dim": section.latent_dim,
-        "resolution": section.resolution,
-        "architecture": section.model_dump(
+    card = GeneratorCard(  # values that vary from run to run would rerun its readers
+        kind="pgan",
+        latent_dim=section.latent_dim,
+        resolution=section.resolution,
+        architecture=section.model_dump(
             include={"latent_dim", "resolution", "channels", "mapping_layers", "mapping_width"}
         ),
-        "made_by": "zprime, stage train_gan: the average (EMA) of the generator's weights",
-        "parameters": section.model_dump(),
-        "torch": torch.__version__,
-        "trained_on": {
+        made_by="zprime, stage train_gan: the average (EMA) of the generator's weights",
+        parameters=section.model_dump(),
+        torch=torch.__version__,
+        trained_on={
             "images": len(images),
             "attributes": parameters.attributes,
             "source": parameters.prepare.source["name"],
         },
-        "normalises_latents": True,
-    }
+        normalises_latents=True,
+    )
     save_generator(output, generator, card)
     pd.DataFrame(training.losses.records).to_csv(output / "losses.csv", index=False)
     saved = load_generator(output, accelerator.device)  # as `synthesize` will load it

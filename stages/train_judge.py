@@ -15,6 +15,7 @@ import typer
 
 from classifiers.agreement import agreement
 from classifiers.networks.backbones import new_backbone, save_network
+from classifiers.networks.cards import JudgeCard
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF
@@ -107,7 +108,8 @@ def main(attribute: Annotated[str, typer.Argument(help="one of params.yaml's att
     predictions = (predict(network, test.read, len(test), accelerator) >= HALF).astype(np.int64)
     agrees = Agreement.model_validate(agreement(test.targets, predictions, test.groups, n_groups))
     metrics = JudgeMetrics(images=len(images), real_test=agrees)
-    save_network(output, network, section.backbone, {"attribute": attribute, "threshold": HALF})
+    card = JudgeCard(backbone=section.backbone, attribute=attribute, threshold=HALF)
+    save_network(output, network, card)
     metrics.write(output / "metrics.json")
     print(f"{name}: {accuracy_text(metrics)}")
     settle([training_judgement(name, trained.history[-1]["separation"])], output, parameters.on_useless)

@@ -18,11 +18,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Column, Table
 
-from classifiers.measures.evaluation import (
-    MATCHED,
-    Predictions,
-    Values,
-    Weights,
+from classifiers.measures.evaluation import MATCHED, Predictions, Values, Weights
+from classifiers.measures.measuring import (
     group_metrics,
     group_sizes,
     overall_metrics,

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from pipeline.content.checkpoints import CHECKPOINT, fault_of_checkpoint
-from pipeline.content.stores import INDEX, ROWS, read_index
+from pipeline.content.index import INDEX, read_index
+from pipeline.content.stores import ROWS
 from pipeline.declaration import output_patterns, read_entries, stage_of, stages_in_order
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files

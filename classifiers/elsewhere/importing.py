@@ -8,7 +8,6 @@ only, from a file with a known sha256, and saved again as safetensors; the code 
 import json
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -17,41 +16,42 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from classifiers.elsewhere.adapted import Adapted, module_of
+from classifiers.elsewhere.cards import ModuleCard, RunKey
 from classifiers.elsewhere.parameters import AnyClassifier, MadeByFactory, TrainedByZprime
 from classifiers.networks.backbones import BACKBONES, CARD, CPU, WEIGHTS, Classifier, load_network
+from classifiers.networks.cards import RunCard, Source
 from classifiers.networks.parameters import Backbone
 from pipeline.content.elsewhere import first_line, refuse_another_file
 from pipeline.errors import UserError
 
-Card = dict[str, Any]
+Card = RunCard | ModuleCard
 
 
 def import_classifier(
-    settings: AnyClassifier, where: str, device: torch.device = CPU
+    settings: AnyClassifier, where: str, run: RunKey, device: torch.device = CPU
 ) -> tuple[Classifier, Card]:
     """Bring in a classifier from elsewhere.
 
     Args:
         settings: what it is, and its weights.
         where: the parameter that has the settings, for errors.
+        run: where it is to stand.
         device: where to put it.
 
     Returns:
-        The network in evaluation mode, without gradients, and what its card must say so that `load_run` can
-        build it again.
+        The network in evaluation mode, without gradients, and its card, with which `load_run`
+        builds it again.
 
     Raises:
         UserError: a file is missing or another one, the function fails, or the weights do not fit.
     """
     if isinstance(settings, TrainedByZprime):
         refuse_another_file(settings.path, settings.sha256, f"{where}.path")
-        network, card = _of_zprime(settings.path, where)
-        file = settings.path
+        network, card = _of_zprime(settings, where, run)
     else:
         refuse_another_file(settings.weights, settings.sha256, f"{where}.weights")
-        network, card = _of_factory(settings, where)
-        file = settings.weights
-    return _ready(network, device), {**card, "source": {"file": file.name, "sha256": settings.sha256}}
+        network, card = _of_factory(settings, where, run)
+    return _ready(network, device), card
 
 
 def load_run(folder: Path, device: torch.device = CPU) -> tuple[Classifier, Card]:
@@ -68,20 +68,17 @@ def load_run(folder: Path, device: torch.device = CPU) -> tuple[Classifier, Card
         UserError: the folder holds no such network, or the user's function has changed.
     """
     try:
-        card = json.loads((folder / CARD).read_text())
-        is_program = "factory" in card
-    except (OSError, ValueError, TypeError):
-        is_program = False
-    if not is_program:
-        return load_network(folder, device)  # it says what is wrong
-    module = module_of(card["factory"], str(folder / CARD))
-    network = Adapted(module, card["last"], str(folder / CARD))
+        card = ModuleCard.model_validate_json((folder / CARD).read_bytes())
+    except (OSError, ValidationError):
+        return load_network(folder, RunCard, device)  # it says what is wrong
+    network = Adapted(module_of(card.factory, str(folder / CARD)), card.last, str(folder / CARD))
     _put(network, _tensors(folder / WEIGHTS, str(folder)), f"{folder}: {WEIGHTS}")
     return _ready(network, device), card
 
 
-def _of_zprime(path: Path, where: str) -> tuple[Classifier, Card]:
+def _of_zprime(settings: TrainedByZprime, where: str, run: RunKey) -> tuple[Classifier, Card]:
     """Build a network of zprime's; of its card, which is not trusted, only the backbone's name and width."""
+    path = settings.path
     beside = path.parent / CARD
     try:
         backbone = Backbone.model_validate(json.loads(beside.read_text())["backbone"])
@@ -91,15 +88,16 @@ def _of_zprime(path: Path, where: str) -> tuple[Classifier, Card]:
         ) from error
     network = BACKBONES[backbone.name](backbone)
     _put(network, _tensors(path, f"{where}.path"), f"{where}.path: {path}")
-    return network, {"backbone": backbone.model_dump(include={"name", "width"})}
+    source = Source(file=path.name, sha256=settings.sha256)
+    return network, RunCard(backbone=backbone, source=source, **run._asdict())
 
 
-def _of_factory(settings: MadeByFactory, where: str) -> tuple[Adapted, Card]:
+def _of_factory(settings: MadeByFactory, where: str, run: RunKey) -> tuple[Classifier, Card]:
     module = module_of(settings.factory, f"{where}.factory")
     _put(module, _tensors(settings.weights, f"{where}.weights"), f"{where}.weights: {settings.weights}")
-    return Adapted(module, settings.last, f"{where}.last"), {
-        "factory": settings.factory, "last": settings.last,
-    }  # fmt: skip
+    source = Source(file=settings.weights.name, sha256=settings.sha256)
+    card = ModuleCard(factory=settings.factory, last=settings.last, source=source, **run._asdict())
+    return Adapted(module, settings.last, f"{where}.last"), card
 
 
 def _tensors(path: Path, where: str) -> dict[str, Tensor]:

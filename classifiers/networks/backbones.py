@@ -1,21 +1,23 @@
 """Networks that map images [n, 3, H, W] in [-1, 1] to one logit [n]."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from classifiers.networks.cards import NetworkCard
 from classifiers.networks.occam import OccamNet
 from classifiers.networks.parameters import Backbone
 from classifiers.networks.small import Classifier as Classifier
 from classifiers.networks.small import SmallResNet as SmallResNet
 from pipeline.content.elsewhere import refuse_another_file
-from pipeline.content.files import committed, write_json
+from pipeline.content.files import committed
+from pipeline.content.typed_files import StageFile, first_fault
 from pipeline.errors import UserError
 
 WEIGHTS = "network.safetensors"
@@ -25,6 +27,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CPU = torch.device("cpu")
 
 Network = TypeVar("Network", bound=nn.Module)
+Card = TypeVar("Card", bound=NetworkCard)
 
 
 class TorchvisionResNet(Classifier):
@@ -98,39 +101,29 @@ def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
         raise UserError(f"backbone.weights: {path} is not a state_dict of torchvision's {parameters.name}.")
 
 
-def save_network(folder: Path, network: nn.Module, parameters: Backbone, card: dict[str, Any]) -> None:
-    """Commit a network's weights, and a card: the backbone's parameters, and the given entries."""
-    # The file of pretrained weights is not part of the architecture: it may be gone later.
-    backbone = parameters.model_dump(include={"name", "width"})
-    _save(folder, network, {"backbone": backbone, **card})
-
-
-def save_again(folder: Path, network: nn.Module, card: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Commit the weights of a network that `load_network` read, and its card with some entries changed."""
-    _save(folder, network, card | changes)
-
-
-def _save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
+def save_network(folder: Path, network: nn.Module, card: StageFile) -> None:
+    """Commit a network's weights, and its card."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     # safetensors' own writing does not sync, and raises no OSError if the disk is full.
     with committed(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(weights))
-    write_json(folder / CARD, card)
+    card.write(folder / CARD)
 
 
-def load_network(folder: Path, device: torch.device = CPU) -> tuple[Classifier, dict[str, Any]]:
+def load_network(folder: Path, schema: type[Card], device: torch.device = CPU) -> tuple[Classifier, Card]:
     """Read a network that `save_network` wrote, in evaluation mode, and its card."""
-    return load_saved(folder, lambda backbone, card: BACKBONES[backbone.name](backbone), device)
+    return load_saved(folder, schema, lambda card: BACKBONES[card.backbone.name](card.backbone), device)
 
 
 def load_saved(
-    folder: Path, make: Callable[[Backbone, dict[str, Any]], Network], device: torch.device = CPU
-) -> tuple[Network, dict[str, Any]]:
+    folder: Path, schema: type[Card], make: Callable[[Card], Network], device: torch.device = CPU
+) -> tuple[Network, Card]:
     """Read a network and its card, as `save_network` wrote them.
 
     Args:
         folder: the folder.
-        make: builds the network without its weights from the backbone's parameters and the card.
+        schema: of the card.
+        make: builds the network without its weights from the card.
         device: where to load the network.
 
     Returns:
@@ -140,12 +133,16 @@ def load_saved(
         UserError: the folder holds no such network.
     """
     try:
-        card = json.loads((folder / CARD).read_text())
+        card = schema.model_validate_json((folder / CARD).read_bytes())
         with device:
-            network = make(Backbone.model_validate(card["backbone"]), card)
+            network = make(card)
         # Not mapped into memory: then an I/O error of the disk would kill the process without a message.
         network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except ValidationError as error:
+        raise UserError(
+            f"{folder} holds no classifier that zprime wrote: {CARD}: {first_fault(error)}."
+        ) from error
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{folder} holds no classifier that zprime wrote: {' '.join(str(error).split())}."
         ) from error

@@ -19,7 +19,8 @@ from data.exports.rows import image_counts, read_rows, write_rows
 from data.manifest import Manifest, selected
 from data.names import SPLITS
 from data.parameters import Export
-from pipeline.content.stores import RECORDS, finish_store
+from pipeline.content.index import RECORDS, ShardRecord
+from pipeline.content.stores import finish_store
 from pipeline.errors import UserError
 
 ROWS = f"{RECORDS}/rows.parquet"  # in the folder of an unfinished export
@@ -162,7 +163,7 @@ class ExportFormat(ABC):
     def write_tables(self, folder: Path) -> None:
         """Write the files that go beside all pieces, when all pieces are there."""
 
-    def finish(self, folder: Path, records: Mapping[int, dict[str, Any]]) -> Path:
+    def finish(self, folder: Path, records: Mapping[int, ShardRecord]) -> Path:
         """Complete the export.
 
         Args:

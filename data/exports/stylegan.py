@@ -11,12 +11,13 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pandas as pd
 
 from data.exports.base import NAME, ExportFormat, Piece
 from pipeline.content.files import committed
+from pipeline.content.index import ShardRecord
 
 PARTS = Path("parts")
 FINISHED = Path("finished")
@@ -65,7 +66,7 @@ class StyleGANZip(ExportFormat):
             file.write((", " * (piece.number > 0) + json.dumps(labels)[1:-1]).encode())
         file.write(b"]}")
 
-    def finish(self, folder: Path, records: Mapping[int, dict[str, Any]]) -> Path:
+    def finish(self, folder: Path, records: Mapping[int, ShardRecord]) -> Path:
         """Publish the zip alone: its parts are no shards of it that could be mended one by one."""
         self.write_tables(folder)
         return folder / FINISHED

@@ -7,20 +7,20 @@ with the properties `latent_dim` and `resolution`.
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from generators.networks.cards import CARD, read_card, read_card_of_weights
+from generators.networks.cards import CARD, GeneratorCard, read_card, read_card_of_weights
 from generators.networks.dcgan import DCGANGenerator
 from generators.networks.files import refuse_another_file
 from generators.networks.parameters import OfZprime
 from generators.networks.programs import FILES, Program, open_exported, open_factory, open_torchscript
 from generators.networks.progressive import Generator
-from pipeline.content.files import committed, sha256_of_file, write_json
+from pipeline.content.files import committed, sha256_of_file
 from pipeline.errors import UserError
 
 WEIGHTS = "generator.safetensors"
@@ -41,7 +41,7 @@ class LoadedGenerator(Protocol):
         """Render latents z."""
 
 
-Load = Callable[[Path, dict[str, Any], torch.device], LoadedGenerator]
+Load = Callable[[Path, GeneratorCard, torch.device], LoadedGenerator]
 
 
 def save_weights(folder: Path, generator: nn.Module) -> None:
@@ -52,20 +52,19 @@ def save_weights(folder: Path, generator: nn.Module) -> None:
         temporary.write_bytes(save(weights))
 
 
-def save_generator(folder: Path, generator: nn.Module, card: dict[str, Any]) -> None:
+def save_generator(folder: Path, generator: nn.Module, card: GeneratorCard) -> None:
     """Write a generator's weights, and its card beside them.
 
     Args:
         folder: where to write.
         generator: one of zprime's own networks.
-        card: what the card says, with the architecture under "architecture"; the sha256 of the weights is
-            added.
+        card: its card, with the architecture; the sha256 of the weights is added.
     """
     save_weights(folder, generator)
-    write_json(folder / CARD, {**card, "sha256": sha256_of_file(folder / WEIGHTS)})
+    card.model_copy(update={"sha256": sha256_of_file(folder / WEIGHTS)}).write(folder / CARD)
 
 
-def import_generator(section: OfZprime, output: Path, device: torch.device) -> dict[str, Any]:
+def import_generator(section: OfZprime, output: Path, device: torch.device) -> GeneratorCard:
     """Copy weights that zprime saved elsewhere; nothing is read but tensors and JSON.
 
     Args:
@@ -81,10 +80,10 @@ def import_generator(section: OfZprime, output: Path, device: torch.device) -> d
     """
     refuse_another_file(section.path, section.sha256)
     card = read_card_of_weights(section.path.parent)  # not trusted: the sha256 is that of the weights alone
-    if card.get("sha256", section.sha256) != section.sha256:
+    if (card.sha256 or section.sha256) != section.sha256:
         raise UserError(
             f"load_gan.path: {section.path} has sha256 {section.sha256}, and the card beside it is of "
-            f"weights with sha256 {card['sha256']}."
+            f"weights with sha256 {card.sha256}."
         )
     with committed(output / WEIGHTS) as temporary:
         shutil.copyfile(section.path, temporary)
@@ -108,7 +107,7 @@ def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:
     """
     card = read_card(folder)
     try:
-        load_kind = GENERATORS[card.get("kind", "pgan")]  # old cards have no kind
+        load_kind = GENERATORS[card.kind]
         return load_kind(folder, card, device)
     except (
         OSError, AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError,
@@ -118,9 +117,9 @@ def load_generator(folder: Path, device: torch.device) -> LoadedGenerator:
         ) from error
 
 
-def _load_pgan(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+def _load_pgan(folder: Path, card: GeneratorCard, device: torch.device) -> LoadedGenerator:
     """Load a progressive GAN: contiguous if it is one of pytorch_GAN_zoo, else in channels_last."""
-    architecture = dict(card["architecture"])
+    architecture = dict(card.architecture)
     channels = {int(size): width for size, width in architecture.pop("channels").items()}
     with device:  # drawing the initial weights, which are replaced, is faster there
         generator = Generator(channels=channels, **architecture)
@@ -130,8 +129,8 @@ def _load_pgan(folder: Path, card: dict[str, Any], device: torch.device) -> Load
     return generator
 
 
-def _load_dcgan(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
-    generator = DCGANGenerator(**card["architecture"])
+def _load_dcgan(folder: Path, card: GeneratorCard, device: torch.device) -> LoadedGenerator:
+    generator = DCGANGenerator(**card.architecture)
     _take_weights(generator, folder)
     generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return generator
@@ -143,19 +142,19 @@ def _take_weights(generator: nn.Module, folder: Path) -> None:
     generator.eval().requires_grad_(False)
 
 
-def _load_torchscript(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+def _load_torchscript(folder: Path, card: GeneratorCard, device: torch.device) -> LoadedGenerator:
     opened = open_torchscript(folder / FILES["torchscript"], device)
-    return Program(opened.call, card["latent_dim"], card["resolution"])
+    return Program(opened.call, card.latent_dim, card.resolution)
 
 
-def _load_exported(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
+def _load_exported(folder: Path, card: GeneratorCard, device: torch.device) -> LoadedGenerator:
     opened = open_exported(folder / FILES["exported"], device)
-    return Program(opened.call, card["latent_dim"], card["resolution"])
+    return Program(opened.call, card.latent_dim, card.resolution)
 
 
-def _load_factory(folder: Path, card: dict[str, Any], device: torch.device) -> LoadedGenerator:
-    opened = open_factory(card["factory"], device)
-    return Program(opened.call, card["latent_dim"], card["resolution"])
+def _load_factory(folder: Path, card: GeneratorCard, device: torch.device) -> LoadedGenerator:
+    opened = open_factory(card.factory, device)
+    return Program(opened.call, card.latent_dim, card.resolution)
 
 
 GENERATORS: dict[str, Load] = {  # by the card's `kind`

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from generators.networks.cards import GeneratorCard
 from generators.networks.files import refuse_another_file
 from generators.networks.parameters import Exported, Factory, TorchScript
 from generators.networks.probing import check_generator
@@ -160,7 +161,7 @@ def _latent_dims_of(program: Any) -> tuple[int, ...]:
 # --- Importing -------------------------------------------------------------------------------------------
 
 
-def import_file(section: TorchScript | Exported, folder: Path, device: torch.device) -> dict[str, Any]:
+def import_file(section: TorchScript | Exported, folder: Path, device: torch.device) -> GeneratorCard:
     """Copy a program's file into `folder`.
 
     If the file is not the expected one, or is no generator that zprime can use, a `UserError` says so.
@@ -171,7 +172,7 @@ def import_file(section: TorchScript | Exported, folder: Path, device: torch.dev
         device: where to try it.
 
     Returns:
-        What the card must say to load it again.
+        Its card, with what loads it again.
     """
     path = section.path
     name = f"load_gan.path: {path}"
@@ -180,31 +181,34 @@ def import_file(section: TorchScript | Exported, folder: Path, device: torch.dev
     file = FILES[section.name]
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, folder / file)
-    return {
-        "kind": section.name,
-        "file": file,
-        **_sizes(opened, section.latent_dim, device, name),
-        "source": {"file": path.name, "sha256": section.sha256},
-    }
+    latent_dim, resolution = _sizes(opened, section.latent_dim, device, name)
+    return GeneratorCard(
+        kind=section.name,
+        file=file,
+        latent_dim=latent_dim,
+        resolution=resolution,
+        source={"file": path.name, "sha256": section.sha256},
+    )
 
 
-def import_factory(section: Factory, folder: Path, device: torch.device) -> dict[str, Any]:
-    """Try the user's function, and return what the card must say to call it again; the code is not copied."""
+def import_factory(section: Factory, folder: Path, device: torch.device) -> GeneratorCard:
+    """Try the user's function, and return a card that calls it again; the code is not copied."""
     opened = open_factory(section.factory, device)
-    return {
-        "kind": "factory",
-        "factory": section.factory,
-        **_sizes(opened, section.latent_dim, device, f"load_gan.factory: {section.factory}"),
-        "source": {"factory": section.factory},
-    }
+    name = f"load_gan.factory: {section.factory}"
+    latent_dim, resolution = _sizes(opened, section.latent_dim, device, name)
+    return GeneratorCard(
+        kind="factory",
+        factory=section.factory,
+        latent_dim=latent_dim,
+        resolution=resolution,
+        source={"factory": section.factory},
+    )
 
 
-def _sizes(opened: Opened, asked: int | None, device: torch.device, name: str) -> dict[str, int]:
+def _sizes(opened: Opened, asked: int | None, device: torch.device, name: str) -> tuple[int, int]:
+    """Return D and the side of the images in px."""
     latent_dim = asked or latent_dim_of(opened, device, name)
-    return {
-        "latent_dim": latent_dim,
-        "resolution": check_generator(opened.call, latent_dim, device, name).resolution,
-    }
+    return latent_dim, check_generator(opened.call, latent_dim, device, name).resolution
 
 
 @torch.inference_mode()

@@ -12,11 +12,8 @@ published, each shard's record is a file of its own too, `records/shard-00000.js
 a shard can commit it, and an interrupted run finds the finished shards.
 """
 
-import hashlib
 import json
-import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,14 +23,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.content.files import committed, sha256_of_file, write_json
+from pipeline.content.files import committed, write_json
+from pipeline.content.hdf5 import write_array
+from pipeline.content.index import (
+    INDEX,
+    RECORDS,
+    FileRecords,
+    Index,
+    ShardRecord,
+    file_record,
+    paths_in,
+    read_index,
+    with_notes,
+    write_index,
+)
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError
 
-INDEX = "index.json"
 ROWS = Path("rows")
 FILES = Path("files")
-RECORDS = Path("records")
 
 
 # --- writing ---------------------------------------------------------------------------------------------
@@ -56,7 +64,7 @@ def commit_shard(
     array: str | None = None,
     items: NDArray[Any] | None = None,
     **notes: Any,
-) -> dict[str, Any]:
+) -> ShardRecord:
     """Commit one shard: its rows, its array if it has one, and last the record that makes it count.
 
     Args:
@@ -71,61 +79,21 @@ def commit_shard(
         The record: items (their number), files (size and sha256 of each), notes.
     """
     name = shard_name(shard)
-    files = {}
+    files: FileRecords = {}
     if array is not None and items is not None:
         with committed(folder / f"{name}.h5") as temporary:
-            _write_array(temporary, array, items)
-            files[f"{name}.h5"] = _record(temporary)
+            write_array(temporary, array, items)
+            files[f"{name}.h5"] = file_record(temporary)
     path = ROWS / f"{name}.parquet"
     with committed(folder / path) as temporary:
         rows.assign(shard=shard, row=np.arange(len(rows))).to_parquet(temporary, index=False)
-        files[str(path)] = _record(temporary)
-    record = {"items": len(rows), "files": files, **notes}
+        files[str(path)] = file_record(temporary)
+    record = with_notes(len(rows), files, notes)
     write_json(folder / RECORDS / f"{name}.json", record)
     return record
 
 
-def _write_array(path: Path, array: str, items: NDArray[Any]) -> None:
-    """Write one contiguous dataset: HDF5 lays out the file, the bytes of the array go past the library.
-
-    So a full disk raises an OSError with its number, which h5py hides in a text, and writing takes half the
-    time.
-
-    Args:
-        path: the file.
-        array: the dataset's name.
-        items: [n, ...].
-
-    Raises:
-        OSError: the system refused to write; its number was in h5py's text if h5py reported it.
-        RuntimeError: h5py failed for another reason.
-    """
-    items = np.ascontiguousarray(items)
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)
-    try:
-        with h5py.File(path, "w", libver="latest") as file:
-            space = h5py.h5s.create_simple(items.shape)
-            dataset = h5py.h5d.create(file.id, array.encode(), h5py.h5t.py_create(items.dtype), space, layout)
-            offset = dataset.get_offset()
-    except (OSError, RuntimeError) as error:
-        number = re.search(r"errno = (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-    if items.size:
-        with path.open("rb+") as raw:
-            raw.seek(offset)
-            raw.write(items.reshape(-1).view(np.uint8).data)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-
-
-def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> dict[str, Any]:
+def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> ShardRecord:
     """Commit one shard that is made of other files, which are on disk under their names in `folder`.
 
     Args:
@@ -141,26 +109,27 @@ def commit_files(folder: Path, shard: int, items: int, files: Sequence[str]) -> 
     Raises:
         ValueError: one of several files lies in `folder` itself.
     """
-    record: dict[str, Any] = {"items": items, "files": {name: _record(folder / name) for name in files}}
+    record: ShardRecord = {"items": items, "files": {name: file_record(folder / name) for name in files}}
     if len(files) > 1:
         name = str(FILES / f"{shard_name(shard)}.json")
         write_json(folder / name, record["files"])
         folders = sorted({str(Path(file).parent) for file in files})
         if "." in folders:
             raise ValueError(f"several files of a shard lie in {folder} itself: put them into a folder there")
-        record |= {"files": {name: _record(folder / name)}, "list": name, "folders": folders}
+        listed = file_record(folder / name)
+        record = {"items": items, "files": {name: listed}, "list": name, "folders": folders}
     write_json(folder / RECORDS / f"{shard_name(shard)}.json", record)
     return record
 
 
-def committed_shard(folder: Path, shard: int) -> dict[str, Any] | None:
+def committed_shard(folder: Path, shard: int) -> ShardRecord | None:
     """Read the record of a finished shard in an unfinished store; None if the shard is not finished."""
     path = folder / RECORDS / f"{shard_name(shard)}.json"
-    record: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    record: ShardRecord | None = json.loads(path.read_text()) if path.exists() else None
     return record
 
 
-def committed_shards(folder: Path) -> dict[int, dict[str, Any]]:
+def committed_shards(folder: Path) -> dict[int, ShardRecord]:
     """Read the records of all finished shards in an unfinished store, by shard number."""
     numbers = [int(path.stem.split("-")[1]) for path in (folder / RECORDS).glob("shard-*.json")]
     return {shard: record for shard in sorted(numbers) if (record := committed_shard(folder, shard))}
@@ -172,7 +141,7 @@ def finish_store(
     array: str | None = None,
     item_shape: Sequence[int] = (),
     dtype: str = "",
-    records: Mapping[int, dict[str, Any]] | None = None,
+    records: Mapping[int, ShardRecord] | None = None,
 ) -> None:
     """Write the index of a store whose shards are all committed.
 
@@ -193,114 +162,23 @@ def finish_store(
     remove_temporaries(folder, records)
     if sorted(records) != list(range(shards)):
         raise RuntimeError(f"of the {shards} shards of {folder} only {sorted(records)} are committed")
-    about = {"array": array, "item_shape": list(item_shape), "dtype": dtype}
+    about: Index = {"array": array, "item_shape": list(item_shape), "dtype": dtype}
     write_index(folder, {**about, "shards": [records[shard] for shard in range(shards)]})
 
 
-def write_index(folder: Path, about: dict[str, Any]) -> None:
-    """Write a folder's index.
-
-    It holds the entries of `about`, the size and sha256 of every file that is not recorded yet, and the
-    sha256 of all these.
-
-    Args:
-        folder: the folder of the store.
-        about: what the store holds; `files` and `shards` in it are records of files.
-    """
-    files, shards = dict(about.get("files", {})), about.get("shards", [])
-    known = {INDEX, *files, *(name for shard in shards for name in shard["files"])}
-    for path in _paths(folder, shards):
-        name = str(path.relative_to(folder))
-        if name not in known and not name.startswith(f"{RECORDS}/"):
-            files[name] = _record(path)
-    index = {**about, "files": files}
-    write_json(folder / INDEX, {**index, "sha256": _sha256_of_index(index)})
-
-
-def remove_temporaries(folder: Path, records: Mapping[int, dict[str, Any]]) -> None:
+def remove_temporaries(folder: Path, records: Mapping[int, ShardRecord]) -> None:
     """Remove the temporary files that a killed process left in an unfinished store.
 
     Args:
         folder: the folder of the store.
         records: the records of its finished shards, by number.
     """
-    for path in _paths(folder, records.values()):
+    for path in paths_in(folder, records.values()):
         if path.suffix == ".tmp":
             path.unlink(missing_ok=True)  # a worker that outlived its run may have just renamed it
 
 
-def _paths(folder: Path, shards: Iterable[Mapping[str, Any]]) -> Iterator[Path]:
-    """Yield the files of a folder, but not those in folders of files that the shards' lists record."""
-    listed = {folder / name for shard in shards for name in shard.get("folders", [])}
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if Path(parent, name) not in listed)
-        yield from (Path(parent, name) for name in sorted(names))
-
-
-def _sha256_of_index(index: dict[str, Any]) -> str:
-    """Hash the content of an index, its own sha256 left out."""
-    content = {key: value for key, value in index.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 # --- reading ---------------------------------------------------------------------------------------------
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """Read a folder's index; raise `UserError` if index.json is missing or its checksum fails."""
-    if not (folder / INDEX).is_file():
-        raise UserError(f"{folder} is not a store: {INDEX} is missing. Run `dvc repro` to make it.")
-    try:
-        return checked_index(folder)
-    except ValueError as error:
-        raise UserError(f"{folder / INDEX} is not an index of a store ({error}).") from error
-
-
-def checked_index(folder: Path) -> dict[str, Any]:
-    """Read a folder's index and check it.
-
-    Every file that it names lies in the folder: mending a store removes files that its index names.
-
-    Args:
-        folder: the folder of the store.
-
-    Returns:
-        The content of index.json.
-
-    Raises:
-        ValueError: index.json cannot be read, its sha256 does not match, or a record in it is malformed; the
-            message says which.
-    """
-    try:
-        index: dict[str, Any] = json.loads((folder / INDEX).read_text())
-        if "sha256" not in index:
-            raise ValueError("it has no sha256 of its own")
-        if index["sha256"] != _sha256_of_index(index):
-            raise ValueError("its sha256 differs from the one in it")
-        for record in (index, *index.get("shards", [])):
-            check_files(record["files"])
-            if record.get("list", INDEX) not in (INDEX, *record["files"]):
-                raise ValueError(f"it does not record the list {record['list']!r}")
-    except (OSError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(str(error)) from error
-    return index
-
-
-def check_files(files: dict[str, dict[str, Any]]) -> None:
-    """Check that `files` maps names of files in a folder to their sizes and sha256s; else raise `ValueError`.
-
-    Args:
-        files: name -> record, read from JSON.
-
-    Raises:
-        ValueError: a name leads out of the folder, or a record has other keys than bytes and sha256. JSON of
-            another shape raises an AttributeError or a TypeError.
-    """
-    for name, record in files.items():
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"it names a file outside its folder, {name!r}")
-        if {*record} != {"bytes", "sha256"}:
-            raise ValueError(f"it does not say size and sha256 of {name!r}")
 
 
 class Store:

@@ -8,14 +8,15 @@ share is in [0, 1]; null stands for a share that is undefined because the group 
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from pipeline.content.files import write_json
 from pipeline.errors import UserError
 
 Share = float | None
+Content = TypeVar("Content")
 
 
 class FilePart(BaseModel):
@@ -24,12 +25,22 @@ class FilePart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StageFile(FilePart):
-    """A file as a whole."""
+class _Stored(BaseModel):
+    """What is a file of its own.
+
+    Attributes:
+        MADE_BY: the command that makes it, for the sentence of an error.
+    """
+
+    MADE_BY: ClassVar[str] = "dvc repro"
+
+    def content(self) -> Any:
+        """Return what is written, as JSON."""
+        return self.model_dump(mode="json")
 
     def write(self, path: Path) -> None:
         """Write the file atomically."""
-        write_json(path, self.model_dump(mode="json"))
+        write_json(path, self.content())
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -47,11 +58,30 @@ class StageFile(FilePart):
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
-            raise UserError(f"{path} is missing: run `dvc repro` to make it.") from error
+            raise UserError(f"{path} is missing: run `{cls.MADE_BY}` to make it.") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "the file"
             raise UserError(
-                f"{path} is not what this version of zprime writes: {place}: {first['msg']}. Run `dvc repro` "
-                "to make it again."
+                f"{path} is not what this version of zprime writes: {first_fault(error)}. Run "
+                f"`{cls.MADE_BY}` to make it again."
             ) from error
+
+
+class StageFile(_Stored, FilePart):
+    """A file as a whole, with known keys."""
+
+
+class FileOf(_Stored, RootModel[Content], Generic[Content]):
+    """A file as a whole that is a list, or a map with names of the run's own as keys: `FileOf[list[int]]`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def content(self) -> Any:
+        """Return what is written: the entries that were given, those of inner parts too."""
+        return self.model_dump(exclude_unset=True)
+
+
+def first_fault(error: ValidationError) -> str:
+    """Say in half a sentence what is wrong first, and where: "judged.pairs: Field required"."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"])) or "the file"
+    return " ".join(f"{place}: {first['msg']}".split())

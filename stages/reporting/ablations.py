@@ -23,8 +23,8 @@ import typer
 import yaml
 
 from classifiers import selection
-from classifiers.measures.evaluation import Predictions, Values, group_metrics, overall_metrics
-from pipeline.content.files import write_json
+from classifiers.measures.evaluation import Predictions, Values
+from classifiers.measures.measuring import group_metrics, overall_metrics
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError
@@ -32,7 +32,14 @@ from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from pipeline.work import digest_of
 from stages.parameters import AllParameters, read_parameters
-from stages.report import read_json
+from stages.reporting.ablation_records import (
+    AblationRecord,
+    Ablations,
+    JudgedMoves,
+    MeanAndStd,
+    VariantFigures,
+    recorded,
+)
 from stages.reporting.ablation_variants import VARIANTS, changed
 from stages.reporting.choices import CHOICE, SELECTION
 from stages.reporting.leakage import moves_into, rarest_group, wrongly_labelled_share
@@ -98,10 +105,10 @@ def failure_sentence(lines: Sequence[str]) -> str:
     return (sentences or [line for line in lines if line] or ["dvc repro failed and said nothing."])[-1]
 
 
-def mean_and_std_over_seeds(values: Sequence[float]) -> dict[str, float | None]:
+def mean_and_std_over_seeds(values: Sequence[float]) -> MeanAndStd:
     """Compute mean and standard deviation (n - 1) over the seeds; the deviation of one seed is null."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "std": deviation}
+    return MeanAndStd(mean=float(np.mean(values)), std=deviation)
 
 
 def accuracies(folder: Path, protected: Sequence[str]) -> dict[str, float]:
@@ -132,7 +139,7 @@ def accuracies(folder: Path, protected: Sequence[str]) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items()}
 
 
-def judged(quality: Quality, group: int, attributes: Sequence[str]) -> dict[str, Any] | None:
+def judged(quality: Quality, group: int, attributes: Sequence[str]) -> JudgedMoves | None:
     """Return the judges' figures of complements moved into a group and of the labels there.
 
     Args:
@@ -147,20 +154,20 @@ def judged(quality: Quality, group: int, attributes: Sequence[str]) -> dict[str,
     if judge is None:
         return None
     moves = moves_into(judge.complements.get("z_prime", {}), group, attributes)
-    return {
-        "pairs": moves.pairs if moves else 0,
-        "flipped": moves.flipped if moves else None,
-        "kept": moves.kept if moves else None,
-        "label_noise": {data: wrongly_labelled_share(judge.labels[data], group) for data in DATA},
-    }
+    return JudgedMoves(
+        pairs=moves.pairs if moves else 0,
+        flipped=moves.flipped if moves else None,
+        kept=moves.kept if moves else None,
+        label_noise={data: wrongly_labelled_share(judge.labels[data], group) for data in DATA},
+    )
 
 
-def collect(parameters: AllParameters) -> dict[str, Any]:
+def collect(parameters: AllParameters) -> VariantFigures:
     """Collect the figures of the run that ended in the current folder, for both data sets."""
     datasheet = Datasheet.read(BALANCED / "datasheet.json")
     names = group_names(parameters.target, parameters.protected)
     group = rarest_group(datasheet.before.group_counts)
-    figures: dict[str, dict[str, Any]] = {data: {} for data in DATA}
+    figures: dict[str, dict[str, dict[str, MeanAndStd]]] = {data: {} for data in DATA}
     for data in DATA:
         for recipe in parameters.train.recipes:
             cell = RUNS / data / recipe
@@ -170,13 +177,13 @@ def collect(parameters: AllParameters) -> dict[str, Any]:
             }
     quota = datasheet.synthetic.group_counts, datasheet.sampled.distinct
     images, distinct = ({name: of[f"group_{k}"] for k, name in enumerate(names)} for of in quota)
-    return {
-        "data": figures,
-        "rarest": names[group],
-        "images": images,
-        "distinct": distinct,  # different images among equal numbers of plain G(z)
-        "judged": judged(Quality.read(QUALITY / "quality.json"), group, parameters.attributes),
-    }
+    return VariantFigures(
+        data=figures,
+        rarest=names[group],
+        images=images,
+        distinct=distinct,
+        judged=judged(Quality.read(QUALITY / "quality.json"), group, parameters.attributes),
+    )
 
 
 def variant_content(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
@@ -207,7 +214,7 @@ def key_of(content: Mapping[str, Any]) -> str:
     return digest_of([], kept | {"train": train})
 
 
-def measure_variant(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+def measure_variant(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> AblationRecord:
     """Run one variant in a copy of the project.
 
     Args:
@@ -219,39 +226,49 @@ def measure_variant(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> 
         its record: with the figures or, if it failed, with the sentence of its failure.
     """
     variant = VARIANTS[name]
-    record: dict[str, Any] = {
-        "name": name, "about": variant.about, "against": variant.against, "changes": dict(variant.changes),
-        "recipes": list(recipes), "seeds": list(seeds), "key": None, "failed": None,
-    }  # fmt: skip
+    key = None
+
+    def recorded_as(failed: str | None) -> AblationRecord:
+        return AblationRecord(
+            name=name,
+            about=variant.about,
+            against=variant.against,
+            changes=dict(variant.changes),
+            recipes=list(recipes),
+            seeds=list(seeds),
+            key=key,
+            failed=failed,
+        )
+
     with tempfile.TemporaryDirectory(prefix="zprime-") as temporary:
         folder = Path(temporary).resolve()
         runs = [f"train_balanced@{d}-{recipe}-{seed}" for d in DATA for recipe in recipes for seed in seeds]
         try:
             content = variant_content(name, recipes, seeds)
-            record["key"] = key_of(content)
+            key = key_of(content)
             copy_project(folder)
             (folder / PARAMETERS_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
             with contextlib.chdir(folder):
                 parameters = read_parameters()
                 repro(folder, ["assess", *runs])
-                return record | collect(parameters)
+                return recorded_as(None).measured(collect(parameters))
         except UserError as error:
-            return record | {"failed": str(error).replace(f"{folder}/", "")}
+            return recorded_as(str(error).replace(f"{folder}/", ""))
 
 
 def is_measured(
-    records: Sequence[Mapping[str, Any]], name: str, recipes: Sequence[str], seeds: Sequence[int]
+    records: Sequence[AblationRecord], name: str, recipes: Sequence[str], seeds: Sequence[int]
 ) -> bool:
     """Return whether this variant is recorded with the same parameters, recipes and seeds."""
-    former = next((record for record in records if record["name"] == name), None)
-    if former is None or former["failed"]:
+    former = next((record for record in records if record.name == name), None)
+    if former is None or former.failed:
         return False
-    return bool(former["key"] == key_of(variant_content(name, recipes, seeds)))
+    return bool(former.key == key_of(variant_content(name, recipes, seeds)))
 
 
-def with_record(records: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
+def with_record(records: Sequence[AblationRecord], record: AblationRecord) -> list[AblationRecord]:
     """Return the records with one added, or in place of its former, in the order of `VARIANTS`."""
-    by_name = {former["name"]: former for former in records} | {record["name"]: record}
+    by_name = {former.name: former for former in records} | {record.name: record}
     return [by_name[name] for name in VARIANTS if name in by_name]
 
 
@@ -284,13 +301,9 @@ def main(
             continue
         print(f"ablations: {name}", flush=True)
         record = measure_variant(name, chosen, numbers)
-        write_json(ABLATIONS, with_record(recorded(), record))  # read again: another run may have written
-        print(f"ablations: {name}: {record['failed'] or 'done'}; {ABLATIONS} has its figures", flush=True)
-
-
-def recorded() -> list[dict[str, Any]]:
-    """Read the records that exist."""
-    return read_json(ABLATIONS) if ABLATIONS.exists() else []
+        # Read again: another run may have written.
+        Ablations(with_record(recorded(), record)).write(ABLATIONS)
+        print(f"ablations: {name}: {record.failed or 'done'}; {ABLATIONS} has its figures", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,170 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-import pandas as pd
 
 from classifiers.postprocessing import POSTPROCESSORS
-from pipeline.content.files import committed, write_json
-from pipeline.content.typed_files import FilePart, StageFile
-from stages.parameters import AllParameters
-from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_deviation, seeds_of
+from pipeline.content.files import committed
+from stages.reporting.choices import BASELINE
+from stages.reporting.methods_record import EARLY, WEIGHTED, MethodFigures, MethodsRecord, SeedsSpread
 from stages.reporting.tables import markdown_grid
 from stages.reporting.text import percent, plus_minus, points
 from stages.reporting.tuning import read_sweeps
 from stages.shared.controls import TRAINING_DATA
-from stages.shared.paths import METHODS, METHODS_PAGE, RUNS
+from stages.shared.paths import METHODS, METHODS_PAGE
 
 TEMPLATE = "methods.md.j2"
-FIGURES = {  # names in methods.json -> columns of runs.parquet
-    "worst_group_accuracy": "worst_group_accuracy",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced_accuracy",
-    "equalized_odds_difference": "equalized_odds_difference",
-    "average_odds_difference": "average_odds_difference_at_half",
-    "phi": "phi",
-}
-REAL, SYNTHETIC = "original", "augmented"
-# Loss weights are said to lose their effect as training goes on (Byrd and Lipton, 2019): gains over ERM on
-# validation are compared at these shares of the steps.
-EARLY, LATE = 0.3, 1.0
-WEIGHTED = ("inverse_frequency", "effective_number", "reweighing")
-
-
-class Spread(FilePart):
-    """A figure over the seeds: its mean and its standard deviation (n - 1)."""
-
-    mean: float
-    std: float | None
-
-    @property
-    def pair(self) -> tuple[float, float]:
-        """Mean and deviation; NaN for a deviation that is not known."""
-        return self.mean, math.nan if self.std is None else self.std
-
-
-class Cost(FilePart):
-    """Images forward and backward through the network, relative to ERM on the same data."""
-
-    forward: float
-    backward: float
-
-
-class MethodFigures(FilePart):
-    """The figures of a method on a data set, on test; φ is by the average odds difference, at 0.05.
-
-    Attributes:
-        feasible: the share of the seeds in which |average odds difference| is below 0.05.
-        cost: of its training, and of what finishes it.
-        labels: where it needs protected labels: training, validation (to fit on), prediction.
-    """
-
-    worst_group_accuracy: Spread
-    accuracy: Spread
-    balanced_accuracy: Spread
-    equalized_odds_difference: Spread
-    average_odds_difference: Spread
-    phi: Spread
-    feasible: float
-    cost: Cost
-    labels: list[str]
-
-
-class Run(FilePart):
-    """What made the figures.
-
-    Attributes:
-        target: the target attribute.
-        protected: the protected attributes.
-        seeds: how many trainings each figure is of.
-        steps: of the network that is kept.
-        gains: recipe with loss weights -> data set -> gain over ERM in worst-group accuracy on validation,
-            early in the training and at its end, means over the seeds.
-    """
-
-    target: str
-    protected: list[str]
-    seeds: int
-    steps: int
-    gains: dict[str, dict[str, tuple[float, float]]]
-
-
-class MethodsRecord(StageFile):
-    """docs/results/methods.json: DATA -> METHOD -> figures, and what made them."""
-
-    run: Run
-    original: dict[str, MethodFigures]
-    augmented: dict[str, MethodFigures]
-
-    @property
-    def by_data(self) -> dict[str, dict[str, MethodFigures]]:
-        """The figures by data set."""
-        return {REAL: self.original, SYNTHETIC: self.augmented}
-
-
-# --- Collecting ------------------------------------------------------------------------------------------
-
-
-def collected(parameters: AllParameters, runs: pd.DataFrame) -> MethodsRecord:
-    """Collect the figures of the outputs in the current folder.
-
-    Args:
-        parameters: as params.yaml holds them.
-        runs: out/evaluation/runs.parquet.
-
-    Returns:
-        the content of methods.json.
-    """
-    found: dict[str, dict[str, MethodFigures]] = {REAL: {}, SYNTHETIC: {}}
-    for data, recipe in cells_of(runs):
-        if data in found:
-            found[data][recipe] = figures_of(runs, data, recipe)
-    run = Run(
-        target=parameters.target,
-        protected=parameters.protected,
-        seeds=len(parameters.train.seeds),
-        steps=parameters.train.steps,
-        gains={
-            recipe: {data: gains_over_time(parameters, data, recipe) for data in found}
-            for recipe in WEIGHTED
-            if recipe in parameters.train.recipes
-        },
-    )
-    return MethodsRecord(run=run, original=found[REAL], augmented=found[SYNTHETIC])
-
-
-def figures_of(runs: pd.DataFrame, data: str, recipe: str) -> MethodFigures:
-    """Return the figures of a recipe on a data set."""
-    seeds, baseline = seeds_of(runs, data, recipe), seeds_of(runs, data, BASELINE)
-
-    def spread(name: str) -> Spread:
-        mean, deviation = mean_and_deviation(seeds, name)
-        return Spread(mean=mean, std=None if math.isnan(deviation) else deviation)
-
-    forward, backward = (
-        float(seeds[name].mean() / baseline[name].mean()) for name in ("images_forward", "images_backward")
-    )
-    return MethodFigures(
-        **{name: spread(column) for name, column in FIGURES.items()},
-        feasible=float(seeds["phi_feasible"].mean()),
-        cost=Cost(forward=forward, backward=backward),
-        labels=str(seeds["needs"].iloc[0]).split(),
-    )
-
-
-def gains_over_time(parameters: AllParameters, data: str, recipe: str) -> tuple[float, float]:
-    """Return a recipe's gain over ERM in worst-group accuracy on validation at `EARLY` and `LATE` steps."""
-    section = parameters.train
-
-    def at(name: str, share: float) -> float:
-        values = []
-        for seed in section.seeds:
-            history = pd.read_csv(RUNS / data / name / str(seed) / "history.csv")
-            values.append(float(np.interp(share * section.steps, history["step"], history[SELECTION])))
-        return float(np.mean(values))
-
-    early, late = (at(recipe, share) - at(BASELINE, share) for share in (EARLY, LATE))
-    return early, late
 
 
 # --- Judging ---------------------------------------------------------------------------------------------
@@ -206,7 +54,9 @@ def difference_text(mean: float, deviation: float) -> str:
     return number if math.isnan(deviation) else f"{number} ± {100 * deviation:.1f}"
 
 
-def compared(first: Mapping[str, Spread], second: Mapping[str, Spread], names: Iterable[str]) -> Comparison:
+def compared(
+    first: Mapping[str, SeedsSpread], second: Mapping[str, SeedsSpread], names: Iterable[str]
+) -> Comparison:
     """Compare two figures of each method: whether the second is beyond one deviation of the difference.
 
     Args:
@@ -227,7 +77,7 @@ def compared(first: Mapping[str, Spread], second: Mapping[str, Spread], names: I
     return Comparison(better, worse, [n for n in ordered if n not in better + worse], differences)
 
 
-def worst_groups(figures: Mapping[str, MethodFigures]) -> dict[str, Spread]:
+def worst_groups(figures: Mapping[str, MethodFigures]) -> dict[str, SeedsSpread]:
     """Return the worst-group accuracy of each method."""
     return {name: of.worst_group_accuracy for name, of in figures.items()}
 
@@ -400,11 +250,6 @@ def methods_page(record: MethodsRecord) -> str:
         sweeps=sweep_rows(lambda recipe: recipe in record.original),
         markdown_grid=markdown_grid,
     )
-
-
-def keep_methods(parameters: AllParameters, runs: pd.DataFrame) -> None:
-    """Write methods.json from the outputs in the current folder."""
-    write_json(METHODS, collected(parameters, runs).model_dump())
 
 
 def write_methods_page() -> bool:

@@ -21,14 +21,15 @@ from pipeline.content.files import committed
 from pipeline.declaration import value_at
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters
-from stages.reporting import outputs
-from stages.reporting.outputs import File
+from stages.reporting.files_page import files_page
+from stages.reporting.markdown import MADE, code, sentences_of, table
+from stages.reporting.schema_texts import comments_of
 
 COMMENTED = Path("presets/base.yaml")  # a complete parameter file with comments
 DECLARATION = Path("dvc.yaml")
-PARAMETERS_PAGE, FILES_PAGE = Path("docs/parameters.md"), Path("docs/files.md")
+PARAMETERS_PAGE = Path("docs/parameters.md")
+FILES_PAGE = Path("docs/files.md")
 
-MADE = "Made by `python -m stages.reporting.reference`; do not edit."
 NO_DEFAULT = "must be given"
 DISCRIMINATOR = "name"  # the key that says which alternative of a union a section is
 # The meaning of parameters with these names that have no comment of their own.
@@ -65,14 +66,6 @@ PARAMETERS_HEAD = f"""\
 Every parameter of `params.yaml`: a section for each stage. `zprime preset NAME` writes a complete file,
 `zprime params` prints what a run would use. A key that is not in these tables, or a value that is not
 allowed, stops the run before anything is computed."""
-FILES_HEAD = f"""\
-# Files
-
-{MADE}
-
-What each stage writes, in the order of `dvc.yaml`. Tables are joined by `id`, never by position. With t the
-target and g the number of the protected group, a group is t · n_g + g. NAME is an attribute, K the number of
-a group, H one of the halves 0 and 1."""
 
 
 class Commented(NamedTuple):
@@ -90,7 +83,6 @@ class Commented(NamedTuple):
 # --- Comments --------------------------------------------------------------------------------------------
 
 YAML_KEY = re.compile(r"(?P<indent> *)(?P<key>[\w.-]+):(?P<value>(?:\s[^#]*)?)(?:#\s*(?P<comment>.*))?")
-FIELD = re.compile(r"    (?P<key>\w+): (?:.*?  # (?P<comment>.*))?")
 
 
 def comments_in(text: str) -> dict[str, str]:
@@ -112,24 +104,6 @@ def comments_in(text: str) -> dict[str, str]:
                 comments[".".join(path)] = comment
             above.clear()
         else:
-            above.clear()
-    return comments
-
-
-def comments_of(schema: type[BaseModel]) -> dict[str, str]:
-    """Collect a schema's texts on its fields, from its docstring or from comments: field -> text."""
-    comments = {name: text for name, text in schema_fields(schema).items() if text}
-    for part in reversed(schema.__mro__):
-        if part.__module__.split(".")[0] in ("pydantic", "builtins", "abc", "typing"):
-            continue
-        above = list[str]()
-        for line in inspect.getsource(part).splitlines():
-            if line.lstrip().startswith("#"):
-                above.append(line.lstrip("# "))
-                continue
-            match = FIELD.match(line)
-            if match and (comment := " ".join(filter(None, [*above, match["comment"]]))):
-                comments[match["key"]] = comment
             above.clear()
     return comments
 
@@ -303,10 +277,10 @@ def parameters_page(commented: Commented, entries: Mapping[str, Any]) -> str:
         if not parts:
             general.append(Row(name, kind_of(field), default_of(field), about or beside.get(name, "")))
             continue
-        readers = [_code(stage) for stage, entry in entries.items() if _reads(entry, name)]
+        readers = [code(stage) for stage, entry in entries.items() if _reads(entry, name)]
         run_again = f"Read by {', '.join(readers)}." if readers else "No stage runs again for it."
         rows = parameter_table(list(part_rows(parts, commented, name, seen)))
-        sections.append(f"## {name}\n\n{_sentences([about, run_again])}\n\n{rows}")
+        sections.append(f"## {name}\n\n{sentences_of([about, run_again])}\n\n{rows}")
     return "\n\n".join([PARAMETERS_HEAD, f"## General\n\n{parameter_table(general)}", *sections]) + "\n"
 
 
@@ -319,113 +293,8 @@ def _reads(entry: Mapping[str, Any], section: str) -> bool:
 
 def parameter_table(rows: Sequence[Row]) -> str:
     """Lay out parameters as a Markdown table."""
-    cells = [(_code(row.key), row.kind, row.default, row.meaning) for row in rows]
+    cells = [(code(row.key), row.kind, row.default, row.meaning) for row in rows]
     return table(("parameter", "may be", "default", "meaning"), cells)
-
-
-# --- Files -----------------------------------------------------------------------------------------------
-
-
-def files_page(entries: Mapping[str, Any]) -> str:
-    """Write docs/files.md as text.
-
-    Args:
-        entries: the stages of dvc.yaml.
-
-    Returns:
-        the page in Markdown.
-    """
-    common = ["## In several outputs", *map(file_text, outputs.COMMON)]
-    parts = [stage_text(stage, entry) for stage, entry in entries.items()]
-    alone = ["## In the project's folder", file_text(outputs.METRICS)]
-    return "\n\n".join([FILES_HEAD, *common, *parts, *alone]) + "\n"
-
-
-def stage_text(stage: str, entry: Mapping[str, Any]) -> str:
-    """Describe the outputs of one stage.
-
-    Args:
-        stage: its name in dvc.yaml, a key of `OUTPUTS`.
-        entry: its entry in dvc.yaml.
-
-    Returns:
-        a part of docs/files.md.
-    """
-    what, files = outputs.OUTPUTS[stage]
-    reads = [path for path in map(shown_path, entry.get("deps", [])) if path.startswith("out/")]
-    sentences = [what, f"Written by {_code(stage_command(entry))}."]
-    if reads:
-        sentences.append(f"It reads {', '.join(map(_code, reads))}.")
-    heading = " and ".join(map(shown_path, _outs(entry)))
-    return "\n\n".join([f"## {heading}", _sentences(sentences), *map(file_text, files)])
-
-
-def _outs(entry: Mapping[str, Any]) -> list[str]:
-    """Return the paths of a stage's outputs; in dvc.yaml some have options and some have none."""
-    return [out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]]
-
-
-def stage_command(entry: Mapping[str, Any]) -> str:
-    """Return the command of a stage as one types it: "python -m stages.synthesize LATENTS"."""
-    return shown_path(entry["cmd"].removeprefix("exec "))
-
-
-def shown_path(template: str) -> str:
-    """Replace each template hole in a path or command by its name in capitals: "out/latents/LATENTS"."""
-    return re.sub(r"\$\{(?:\w+\.)*(\w+)\}", lambda hole: hole[1].upper(), template)
-
-
-def file_text(file: File) -> str:
-    """Describe a file: its name, its content, then its columns or keys."""
-    listed = {name for names in file.fields for name in names.split(", ")}
-    fields = file.fields | {
-        f"{place}{name}": text
-        for place, schema in file.schemas.items()
-        for name, text in schema_fields(schema).items()
-        if name not in listed
-    }
-    title = f"`{file.name}`: {file.what}"
-    if not fields:
-        return title
-    rows = [
-        (names if names == "others" else ", ".join(map(_code, names.split(", "))), text)
-        for names, text in fields.items()
-    ]
-    return f"{title}\n\n{table(('column' if _is_table(file.name) else 'key', 'is'), rows)}"
-
-
-def schema_fields(schema: type[BaseModel]) -> dict[str, str]:
-    """Return a schema's fields, inherited ones too, with their texts under "Attributes" in its docstring."""
-    fields = dict[str, str]()
-    for part in reversed(schema.__mro__):
-        doc = inspect.cleandoc(part.__doc__ or "").partition("Attributes:\n")[2]
-        for names, text in re.findall(r"^    ([\w, ]+): ((?:.*\n?)(?:^ {8}.*\n?)*)", doc, re.MULTILINE):
-            sentence = " ".join(text.split()).rstrip(".").replace("None", "null")
-            fields |= dict.fromkeys(names.split(", "), sentence)
-    return {name: fields.get(name, "") for name in schema.model_fields}
-
-
-def _is_table(name: str) -> bool:
-    return name.endswith((".parquet", ".csv"))
-
-
-# --- Markdown --------------------------------------------------------------------------------------------
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a Markdown table; a | in a cell is escaped."""
-    lines = [headings, ["---"] * len(headings), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _code(text: str) -> str:
-    return f"`{text}`"
-
-
-def _sentences(texts: Sequence[str]) -> str:
-    """Join texts, each as a sentence: with a capital letter and a full stop."""
-    found = [text[0].upper() + text[1:].rstrip(".") + "." for text in texts if text]
-    return " ".join(found)
 
 
 def pages(commented: Path = COMMENTED) -> dict[Path, str]:

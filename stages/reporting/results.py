@@ -4,30 +4,30 @@ Reads the stages' outputs, and docs/results/ablations.json if `zprime ablations`
 and every verdict is computed; the template's prose is true whatever they are.
 """
 
-import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jinja2
 import numpy as np
 import pandas as pd
 import typer
-import yaml
 from matplotlib.figure import Figure
 
-from pipeline.content.files import committed, write_json
+from generators.networks.cards import read_card
+from pipeline.content.files import committed
 from pipeline.content.groups import group_names
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from stages.parameters import AllParameters, read_parameters
-from stages.report import read_json, read_summaries, step_tables, without_folders
+from stages.report import read_summaries, step_tables
 from stages.reporting import ablation_tables as ablated
+from stages.reporting.ablation_records import AblationRecord, recorded
+from stages.reporting.beside import beside_record, beside_records
 from stages.reporting.choices import (
     BASELINE,
     CHOICE,
@@ -37,39 +37,33 @@ from stages.reporting.choices import (
     gap_of,
     summary_table,
 )
+from stages.reporting.counts_table import counts_table
 from stages.reporting.leakage import largest_leak, leak_table, leaks, rarest_group
-from stages.reporting.measures import RunTables, counts_table, overview
-from stages.reporting.methods import keep_methods, write_methods_page
+from stages.reporting.made_with import MadeWith, made_with_now
+from stages.reporting.measures import RunTables, overview
+from stages.reporting.methods import write_methods_page
+from stages.reporting.methods_record import keep_methods
 from stages.reporting.plateaus import plateau_sentence, read_plateaus
-from stages.reporting.recommendation import read_recommendation
-from stages.reporting.tables import Table, markdown_grid, markdown_headings, markdown_rows, to_markdown
+from stages.reporting.tables import Table, markdown_grid, to_markdown
 from stages.reporting.targets import verdicts
 from stages.reporting.text import cell, difference, plus_minus, points, share
 from stages.reporting.words import deviation_note
 from stages.shared.controls import TRAINING_DATA
 from stages.shared.datasheet import Datasheet
 from stages.shared.paths import (
-    ABLATIONS,
     BALANCED,
     BESIDE,
     EVALUATION,
     GENERATOR,
     METHODS,
     METHODS_PAGE,
-    METRICS,
-    PRESETS,
     QUALITY,
-    RECOMMENDATION,
     REPORT,
     RESULTS,
 )
-from stages.shared.presets import preset_names, preset_values
 from stages.shared.quality import Quality
 
-PROJECT = Path(__file__).parents[2]
 TEMPLATE = "results.md.j2"
-NOT_RESULTS = ("runtime", "cluster")  # sections that say where and how fast a run computes
-DEFAULT = "avatars"  # the preset in a new clone's params.yaml
 
 
 # --- Tables of the runs ----------------------------------------------------------------------------------
@@ -186,73 +180,11 @@ def read_runs(parameters: AllParameters) -> pd.DataFrame:
     return runs
 
 
-@dataclass(frozen=True)
-class MadeWith:
-    """Identifies a params.yaml: a preset, and the differences from it.
-
-    Attributes:
-        preset: its name.
-        changes: the parameters that differ, each as "section.name: value".
-    """
-
-    preset: str
-    changes: list[str]
-
-
-def changed_parameters(former: Mapping[str, Any], wanted: Mapping[str, Any], place: str = "") -> list[str]:
-    """List the parameters that differ.
-
-    Args:
-        former: sections or values by name.
-        wanted: sections or values by name.
-        place: the name of the section that they stand in, with a full stop.
-
-    Returns:
-        the values of `wanted`, each as "section.name: value"; null for a missing one.
-    """
-    found = []
-    for key in dict.fromkeys((*former, *wanted)):
-        name, before, after = f"{place}{key}", former.get(key), wanted.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += changed_parameters(before, after, f"{name}.")
-        elif before != after:
-            found.append(f"{name}: {json.dumps(after, ensure_ascii=False)}")
-    return found
-
-
-def made_with(content: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> MadeWith:
-    """Find the preset with the fewest differences from parameters; where a run computes is not compared.
-
-    Args:
-        content: of params.yaml.
-        presets: the content of each preset, by its name.
-
-    Returns:
-        the preset and the differences.
-    """
-
-    def results_alone(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: section for name, section in values.items() if name not in NOT_RESULTS}
-
-    found = [
-        MadeWith(name, changed_parameters(results_alone(preset), results_alone(content)))
-        for name, preset in presets.items()
-    ]
-    return min(found, key=lambda made: (len(made.changes), made.preset != DEFAULT))
-
-
-def made_with_now() -> MadeWith:
-    """Identify the project's params.yaml, without the folders of this machine."""
-    folder = PROJECT / PRESETS
-    presets = {name: preset_values(name, folder) for name in preset_names(folder)}
-    return made_with(without_folders(yaml.safe_load(PARAMETERS_FILE.read_text())), presets)
-
-
 def page(
     parameters: AllParameters,
     runs: pd.DataFrame,
     pictures: Mapping[str, str],
-    ablations: list[dict[str, Any]],
+    ablations: Sequence[AblationRecord],
     made: MadeWith,
 ) -> str:
     """Write docs/results.md, from the outputs in the current folder.
@@ -306,50 +238,15 @@ def page(
         largest=largest_leak(found),
         steps=[*steps["latent"], *steps["complements"], *steps["quality"]],
         angles=steps["angles"],
-        generator=read_json(GENERATOR / "card.json"),
+        generator=read_card(GENERATOR),
         pictures=pictures,
         ablated=ablated,
         ablations=ablations,
         beside=beside_records(),
-        ablation_seeds=sorted({len(record["seeds"]) for record in ablations}),
+        ablation_seeds=sorted({len(record.seeds) for record in ablations}),
         made=made,
         commands=ablated.commands(ablations),
     )
-
-
-def beside_record(
-    name: str, about: str, parameters: AllParameters, runs: pd.DataFrame, made: MadeWith
-) -> dict[str, Any]:
-    """Summarise another benchmark for docs/results.md, which shows it beside its own.
-
-    Args:
-        name: of its file, and its place in the page.
-        about: what was done, a sentence.
-        parameters: as params.yaml holds them.
-        runs: out/evaluation/runs.parquet.
-        made: the parameters that made its outputs.
-
-    Returns:
-        the record.
-    """
-    return {
-        "name": name,
-        "about": about,
-        "target": parameters.target,
-        "protected": parameters.protected,
-        "seeds": deviation_note(len(parameters.train.seeds), parameters.evaluate.resamples),
-        "headings": markdown_headings(overview(runs)),
-        "rows": markdown_rows(overview(runs)),
-        "plateaus": plateau_sentence(read_plateaus(EVALUATION)),
-        "verdict": read_recommendation(RECOMMENDATION).sentence,
-        "recommended": read_json(METRICS)["recommendation"],
-        "made": asdict(made),
-    }
-
-
-def beside_records() -> list[dict[str, Any]]:
-    """Read the benchmarks beside the one that docs/results.md is about, by name."""
-    return [read_json(path) for path in sorted(BESIDE.glob("*.json"))]
 
 
 def main(
@@ -371,12 +268,11 @@ def main(
         return
     if beside is not None:
         path = BESIDE / f"{beside}.json"
-        write_json(path, beside_record(beside, about, parameters, runs, made_with_now()))
+        beside_record(beside, about, parameters, runs, made_with_now()).write(path)
         print(f"results: {path}; `make results` on the benchmark's own outputs puts it into {RESULTS}")
         return
     pictures = write_pictures(runs, RESULTS.with_suffix(""))
-    ablations = read_json(ABLATIONS) if ABLATIONS.exists() else []
-    content = page(parameters, runs, pictures, ablations, made_with_now())
+    content = page(parameters, runs, pictures, recorded(), made_with_now())
     with committed(RESULTS) as temporary:
         temporary.write_text(content)
     decided = verdicts(runs, parameters.train.definitions)

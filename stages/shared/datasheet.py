@@ -2,7 +2,7 @@
 
 from data.attributes import Attributes
 from data.parameters import Gates
-from pipeline.content.typed_files import FilePart, Share, StageFile
+from pipeline.content.typed_files import FileOf, FilePart, Share, StageFile
 
 ByGroup = dict[str, int]  # group_0, group_1, ... -> images
 
@@ -26,6 +26,10 @@ class Summary(FilePart):
     def divergences(self) -> dict[str, float]:
         """The divergences of the groups, by name."""
         return {"kl_joint": self.kl_joint, "kl_uniform": self.kl_uniform}
+
+
+class Summaries(FileOf[dict[str, Summary]]):
+    """out/evaluation/data.json: of each data set that is trained on, its summary."""
 
 
 class SampledSummary(Summary):

@@ -10,6 +10,7 @@ from torch import nn
 from classifiers.agreement import agreement
 from classifiers.measures.judging import flip_rates, judged_label_noise
 from classifiers.networks.backbones import load_network
+from classifiers.networks.cards import JudgeCard
 from classifiers.networks.inference import predict
 from classifiers.selection import HALF
 from data.sources import Measure, Source
@@ -50,7 +51,7 @@ def judges_of(attributes: list[str], source: Source) -> dict[str, Judge]:
     judged = [name for name, measure in measures.items() if measure is None]
     if not all(metrics_of_judge(name).images for name in judged):
         return {}
-    return {name: measure or load_network(JUDGES / name)[0] for name, measure in measures.items()}
+    return {name: measure or load_network(JUDGES / name, JudgeCard)[0] for name, measure in measures.items()}
 
 
 def judge_store(source: str, judges: dict[str, Judge], accelerator: Accelerator) -> pd.DataFrame:
@@ -82,7 +83,7 @@ def sides_of(source: str, attributes: list[str]) -> pd.DataFrame:
         id, and a column in {0, 1} for each attribute.
     """
     store, planes = Store(LATENTS / source), load_hyperplanes(HYPERPLANES / "hyperplanes.json")
-    normalises = read_card(GENERATOR)["normalises_latents"]
+    normalises = read_card(GENERATOR).normalises_latents
     tables = []
     for shard in range(len(store.items_per_shard)):
         start, stop = store.bounds(shard)

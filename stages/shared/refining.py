@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from classifiers.networks.cards import LabellerCard
 from pipeline.cluster import Advancing
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.stores import Store
@@ -84,9 +85,9 @@ def new_refiner(parameters: AllParameters) -> RefineComplements:
 
 
 def _classifier(
-    network: torch.nn.Module, card: dict[str, float], device: torch.device
+    network: torch.nn.Module, card: LabellerCard, device: torch.device
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the network's logits, shifted to be positive where its card's threshold gives label 1."""
     network.to(device).eval().requires_grad_(False)
-    cut = float(torch.logit(torch.tensor(card["threshold"], dtype=torch.float64), eps=1e-6))
+    cut = float(torch.logit(torch.tensor(card.threshold, dtype=torch.float64), eps=1e-6))
     return lambda images: network(images) - cut

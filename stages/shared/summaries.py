@@ -8,7 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifiers.measures.divergences import kl_joint, kl_uniform
-from data.balancing import counts_of, marginal_counts
+from data.balancing import counts_of
+from data.capping import marginal_counts
 
 
 def by_group(counts: NDArray[np.integer[Any]]) -> dict[str, int]:

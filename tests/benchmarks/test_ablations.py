@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from stages.parameters import AllParameters
 from stages.reporting import ablations
+from stages.reporting.ablation_records import AblationRecord, Ablations
 from stages.reporting.ablation_variants import PRESENT, VARIANTS, changed
 from stages.shared.datasheet import Datasheet
 from stages.shared.paths import ABLATIONS, BALANCED, PRESETS, QUALITY, RUNS
@@ -167,36 +168,42 @@ def make_run(judge: dict[str, Any] | None) -> AllParameters:
 
 def test_both_data_sets_are_collected_side_by_side(folder: Path) -> None:
     found = ablations.collect(make_run(judge_of({"augmented": [0, 1, 2, 7], "sampled": [0, 0, 2, 8]})))
-    augmented, sampled = (found["data"][data]["erm"] for data in ("augmented", "sampled"))
-    assert augmented[SELECTION] == pytest.approx({"mean": 0.7, "std": 0.02**0.5})
-    assert augmented["accuracy"] == pytest.approx({"mean": 0.925, "std": 0.05 / 2**0.5})
-    assert augmented["validation_worst_group_accuracy"]["mean"] == pytest.approx(0.6)
-    assert sampled[SELECTION] == pytest.approx({"mean": 0.5, "std": 0.0})
-    assert found["rarest"] == "Blond_Hair=1, Male=1"
-    assert (found["images"][found["rarest"]], found["distinct"][found["rarest"]]) == (8, 4)
-    judged = found["judged"]
-    assert (judged["pairs"], judged["flipped"], judged["kept"]) == (20, 0.75, pytest.approx(0.6))
-    assert judged["label_noise"] == pytest.approx({"augmented": 0.3, "sampled": 0.2})
+    augmented, sampled = (found.data[data]["erm"] for data in ("augmented", "sampled"))
+    assert augmented[SELECTION].model_dump() == pytest.approx({"mean": 0.7, "std": 0.02**0.5})
+    assert augmented["accuracy"].model_dump() == pytest.approx({"mean": 0.925, "std": 0.05 / 2**0.5})
+    assert augmented["validation_worst_group_accuracy"].mean == pytest.approx(0.6)
+    assert sampled[SELECTION].model_dump() == pytest.approx({"mean": 0.5, "std": 0.0})
+    assert found.rarest == "Blond_Hair=1, Male=1"
+    assert (found.images[found.rarest], found.distinct[found.rarest]) == (8, 4)
+    judged = found.judged
+    assert (judged.pairs, judged.flipped, judged.kept) == (20, 0.75, pytest.approx(0.6))
+    assert judged.label_noise == pytest.approx({"augmented": 0.3, "sampled": 0.2})
 
 
 def test_without_judges_nothing_is_judged(folder: Path) -> None:
-    assert ablations.collect(make_run(None))["judged"] is None
+    assert ablations.collect(make_run(None)).judged is None
 
 
 def test_one_seed_has_no_deviation() -> None:
-    assert ablations.mean_and_std_over_seeds([0.25]) == {"mean": 0.25, "std": None}
-    assert ablations.mean_and_std_over_seeds([0.2, 0.4]) == pytest.approx({"mean": 0.3, "std": 0.02**0.5})
+    assert ablations.mean_and_std_over_seeds([0.25]).model_dump() == {"mean": 0.25, "std": None}
+    assert ablations.mean_and_std_over_seeds([0.2, 0.4]).model_dump() == pytest.approx(
+        {"mean": 0.3, "std": 0.02**0.5}
+    )
 
 
 # --- What is kept, and what is run again -----------------------------------------------------------------
 
 
 def test_a_record_takes_the_place_of_its_former_in_the_order_of_the_variants() -> None:
-    former = [{"name": "gated", "n": 1}, {"name": "paper", "n": 2}, {"name": "gone", "n": 3}]
-    assert ablations.with_record(former, {"name": "gated", "n": 4}) == [
-        {"name": "paper", "n": 2}, {"name": "gated", "n": 4},
-    ]  # fmt: skip
-    assert ablations.with_record([], {"name": "fill"}) == [{"name": "fill"}]
+    def record(name: str, about: str) -> AblationRecord:
+        return AblationRecord(
+            name=name, about=about, against=None, changes={}, recipes=[], seeds=[], key=None, failed=None
+        )
+
+    former = [record("gated", "1"), record("paper", "2"), record("gone", "3")]
+    new = record("gated", "4")
+    assert ablations.with_record(former, new) == [record("paper", "2"), new]
+    assert ablations.with_record([], record("fill", "5")) == [record("fill", "5")]
 
 
 @pytest.mark.parametrize(
@@ -247,22 +254,22 @@ def test_a_variant_trains_on_both_data_sets(repros: list[dict[str, Any]]) -> Non
     assert set(train["balanced_data"]) == {"augmented", "sampled"}
     assert (train["recipes"], train["seeds"]) == (["erm"], [0, 1])
     assert asked["content"]["balance"]["label"] == "rescored"
-    assert record["failed"] is None
-    assert record["changes"] == {"balance.label": "rescored"}
-    assert record["data"]["sampled"]["erm"][SELECTION]["mean"] == pytest.approx(0.5)
+    assert record.failed is None
+    assert record.changes == {"balance.label": "rescored"}
+    assert record.data["sampled"]["erm"][SELECTION].mean == pytest.approx(0.5)
 
 
 def test_a_failure_is_recorded_without_the_copys_folder(repros: list[dict[str, Any]]) -> None:
     record = ablations.measure_variant("fill", ["erm"], [0])
-    assert record["failed"] == "out/real is broken."
-    assert "data" not in record
+    assert record.failed == "out/real is broken."
+    assert "data" not in Ablations([record]).content()[0]
 
 
 def test_a_section_that_is_missing_fails_its_variant_alone(repros: list[dict[str, Any]]) -> None:
     content = {name: of for name, of in AVATARS.items() if name != "complement"}
     PARAMETERS_FILE.write_text(yaml.safe_dump(content))
     record = ablations.measure_variant("mahalanobis", ["erm"], [0])
-    assert record["failed"] == (
+    assert record.failed == (
         "params.yaml: complement.metric cannot be changed: there is no section complement."
     )
     assert not repros
@@ -313,7 +320,7 @@ def test_a_stopped_run_keeps_what_it_has(
     monkeypatch.setattr(ablations, "VARIANTS", few)
     measure = ablations.measure_variant
 
-    def stopped(name: str, recipes: list[str], seeds: list[int]) -> dict[str, Any]:
+    def stopped(name: str, recipes: list[str], seeds: list[int]) -> AblationRecord:
         if name == "rescored":
             raise KeyboardInterrupt
         return measure(name, recipes, seeds)

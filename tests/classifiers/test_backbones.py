@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from classifiers.networks.backbones import WEIGHTS, SmallResNet, load_network, new_backbone, save_network
+from classifiers.networks.cards import JudgeCard, NetworkCard
 from classifiers.networks.parameters import Backbone
 from pipeline.errors import UserError
 
@@ -65,24 +66,30 @@ def test_every_weight_has_a_gradient():
 
 def test_a_saved_network_gives_the_same_scores(tmp_path):
     network = new_backbone(SMALL, seed=0).to(memory_format=torch.channels_last)
-    save_network(tmp_path / "network", network, SMALL, {"threshold": 0.25, "attribute": "Male"})
-    loaded, card = load_network(tmp_path / "network")
+    save_network(tmp_path / "network", network, JudgeCard(backbone=SMALL, threshold=0.25, attribute="Male"))
+    loaded, card = load_network(tmp_path / "network", JudgeCard)
     torch.testing.assert_close(loaded(images()), network(images()), rtol=0, atol=1e-6)
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    assert card == {"backbone": {"name": "small", "width": 8}, "threshold": 0.25, "attribute": "Male"}
+    assert card.content() == {
+        "backbone": {"name": "small", "width": 8},
+        "threshold": 0.25,
+        "attribute": "Male",
+    }
 
 
 def test_a_saved_network_does_not_need_the_pretrained_file_it_came_from(tmp_path):
     gone = Backbone.model_construct(name="small", width=8, weights=tmp_path / "gone.pth", sha256="0")
-    save_network(tmp_path / "network", new_backbone(SMALL, seed=0), gone, {})
-    _, card = load_network(tmp_path / "network")
-    assert card["backbone"] == {"name": "small", "width": 8}
+    save_network(
+        tmp_path / "network", new_backbone(SMALL, seed=0), NetworkCard.model_construct(backbone=gone)
+    )
+    _, read = load_network(tmp_path / "network", NetworkCard)
+    assert read.content() == {"backbone": {"name": "small", "width": 8}}
 
 
 def test_the_file_is_the_one_that_safetensors_writes(tmp_path):
     network = new_backbone(SMALL, seed=0)
-    save_network(tmp_path / "network", network, SMALL, {})
+    save_network(tmp_path / "network", network, NetworkCard(backbone=SMALL))
     save_file(network.state_dict(), tmp_path / WEIGHTS)
     assert (tmp_path / "network" / WEIGHTS).read_bytes() == (tmp_path / WEIGHTS).read_bytes()
     assert sorted(path.name for path in (tmp_path / "network").iterdir()) == ["card.json", WEIGHTS]
@@ -91,11 +98,11 @@ def test_the_file_is_the_one_that_safetensors_writes(tmp_path):
 def test_an_input_output_error_is_one_sentence(tmp_path):
     """The file is a special one of Linux, whose first bytes cannot be read."""
     folder = tmp_path / "network"
-    save_network(folder, new_backbone(SMALL, seed=0), SMALL, {})
+    save_network(folder, new_backbone(SMALL, seed=0), NetworkCard(backbone=SMALL))
     (folder / WEIGHTS).unlink()
     (folder / WEIGHTS).symlink_to("/proc/self/mem")
     with pytest.raises(UserError) as raised:
-        load_network(folder)
+        load_network(folder, NetworkCard)
     assert str(raised.value) == (
         f"{folder} holds no classifier that zprime wrote: [Errno 5] Input/output error."
     )
@@ -133,10 +140,10 @@ def damage_weights(folder: Path) -> None:
 )
 def test_a_broken_folder_is_refused_and_named(damage, tmp_path):
     folder = tmp_path / "network"
-    save_network(folder, new_backbone(SMALL, seed=0), SMALL, {})
+    save_network(folder, new_backbone(SMALL, seed=0), NetworkCard(backbone=SMALL))
     damage(folder)
     with pytest.raises(UserError) as raised:
-        load_network(folder)
+        load_network(folder, NetworkCard)
     assert str(folder) in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -168,8 +175,8 @@ def test_pretrained_weights_are_loaded_all_but_the_last_layers(state_dict_file, 
     mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     expected = network.network(((batch + 1) / 2 - mean) / std)[:, 0]
     torch.testing.assert_close(network(batch), expected)
-    save_network(tmp_path / "network", network, pretrained(state_dict_file), {})
-    torch.testing.assert_close(load_network(tmp_path / "network")[0](batch), expected)
+    save_network(tmp_path / "network", network, NetworkCard(backbone=pretrained(state_dict_file)))
+    torch.testing.assert_close(load_network(tmp_path / "network", NetworkCard)[0](batch), expected)
 
 
 class CreatesFile:

@@ -16,11 +16,11 @@ from classifiers.labellers import (
     load_labeller,
     prior_of,
     prior_shift,
-    save_labeller,
 )
-from classifiers.networks.backbones import CARD, WEIGHTS, new_backbone
+from classifiers.networks.backbones import CARD, WEIGHTS, new_backbone, save_network
 from classifiers.networks.parameters import Backbone
 from pipeline.errors import UserError
+from tests.cards import labeller_card
 
 SMALL = Backbone(name="small", width=8)
 
@@ -58,17 +58,18 @@ def test_without_checkers_there_is_one_role(networks, images):
 def test_a_labeller_is_read_as_it_was_written(networks, images, tmp_path):
     labeller = Labeller(networks, [None, None, 0, 1])
     labeller.slope.copy_(torch.tensor([1.5, 0.5, 2.0]))
-    save_labeller(tmp_path / "Male", labeller, SMALL, {"threshold": 0.25})
+    card = labeller_card(SMALL, [0.25, 0.5, 0.5], labeller.halves)
+    save_network(tmp_path / "Male", labeller, card)
     read, card = load_labeller(tmp_path / "Male")
     with torch.inference_mode():
         torch.testing.assert_close(read.with_checkers(images), labeller.eval().with_checkers(images))
-    assert (card["threshold"], card["halves"]) == (0.25, [None, None, 0, 1])
+    assert (card.threshold, card.halves) == (0.25, [None, None, 0, 1])
     assert not any(parameter.requires_grad for parameter in read.parameters())
 
 
 @pytest.mark.parametrize("damage", ["weights", "card", "halves"])
 def test_a_damaged_labeller_is_refused_in_one_sentence(damage, networks, tmp_path):
-    save_labeller(tmp_path, Labeller(networks[:1], [None]), SMALL, {})
+    save_network(tmp_path, Labeller(networks[:1], [None]), labeller_card(SMALL, [0.5]))
     if damage == "weights":
         (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:-100])
     elif damage == "card":

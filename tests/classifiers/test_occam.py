@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from classifiers.networks.backbones import load_network, new_backbone, save_network
+from classifiers.networks.cards import NetworkCard
 from classifiers.networks.inference import predict
 from classifiers.networks.occam import Exit, OccamNet
 from classifiers.networks.parameters import Backbone
@@ -115,9 +116,9 @@ def test_the_first_exit_trains_no_stage_and_gates_train_none_of_the_features():
 
 def test_a_saved_network_gives_the_same_scores_in_batches_of_any_size(accelerator, tmp_path):
     network = with_open_gates(new_backbone(OCCAM, 0)).to(memory_format=torch.channels_last)
-    save_network(tmp_path, network, OCCAM, {"recipe": "occam"})
-    loaded, card = load_network(tmp_path)
-    assert card["backbone"] == {"name": "occam", "width": 8}
+    save_network(tmp_path, network, NetworkCard(backbone=OCCAM))
+    loaded, card = load_network(tmp_path, NetworkCard)
+    assert card.content() == {"backbone": {"name": "occam", "width": 8}}
     torch.testing.assert_close(loaded(noise()), network(noise()), rtol=0, atol=1e-6)
     scores = [predict(loaded, VALIDATION.read, 30, accelerator, batch_size=size) for size in (1, 7, 30)]
     for other in scores[1:]:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from classifiers.counts import count_table
 from classifiers.measures.bootstrap import bootstrap_weights
-from classifiers.measures.evaluation import METRICS, Predictions, group_metrics
+from classifiers.measures.evaluation import METRICS, Predictions
+from classifiers.measures.measuring import group_metrics
 from classifiers.measures.metrics import (
     average_odds_difference,
     balanced_accuracy,

@@ -14,8 +14,9 @@ from sklearn.linear_model import LogisticRegression
 
 from classifiers.counts import count_table
 from classifiers.measures import metrics
-from classifiers.measures.evaluation import Predictions, group_metrics, overall_metrics
+from classifiers.measures.evaluation import Predictions
 from classifiers.measures.expected_counts import expected_count_table
+from classifiers.measures.measuring import group_metrics, overall_metrics
 from classifiers.postprocessing import POSTPROCESSORS
 from classifiers.postprocessing.applying import post_processed
 from classifiers.postprocessing.calibrated_equalized_odds import CalibratedEqualizedOdds, mixing_shares

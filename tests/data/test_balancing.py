@@ -13,15 +13,13 @@ from data.balancing import (
     candidates_of,
     capped_rows,
     counts_of,
-    is_less_balanced,
-    largest_cap,
     manifest_of,
-    marginal_counts,
     real_rows,
     sampled_manifest_of,
     synthetic_rows,
     with_groups,
 )
+from data.capping import is_less_balanced, largest_cap, marginal_counts
 from data.gates import judged_complements
 from data.names import manifest_columns
 from pipeline.errors import UserError

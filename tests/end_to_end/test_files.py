@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from stages.reporting.outputs import COMMON, METRICS, OUTPUTS, SAME, File, described
-from stages.reporting.reference import schema_fields
+from stages.reporting.schema_texts import schema_fields
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generators.networks.cards import CARD
+from generators.networks.cards import CARD, GeneratorCard
 from generators.networks.loading import load_generator
 from generators.networks.parameters import Exported, Factory, TorchScript
 from generators.networks.probing import check_generator
@@ -84,10 +84,10 @@ def section_of(name: str, source: Path | str, latent_dim: int | None = None) -> 
     return FILES[name](path=source, sha256=sha256_of_file(source), latent_dim=latent_dim)
 
 
-def imported(section: Section, folder: Path) -> tuple[Any, dict[str, Any]]:
+def imported(section: Section, folder: Path) -> tuple[Any, GeneratorCard]:
     """Import a program as the pipeline does: into a folder, from which it is loaded."""
     card = (import_factory if section.name == "factory" else import_file)(section, folder, CPU)
-    write_json(folder / CARD, card)
+    card.write(folder / CARD)
     return load_generator(folder, CPU), card
 
 
@@ -109,7 +109,7 @@ def test_a_torchscript_file_makes_its_images_wherever_its_original_is(tmp_path):
     generator = load_generator(tmp_path / "out", CPU)
     torch.testing.assert_close(generator(Z), Small().eval()(Z))
     assert (generator.latent_dim, generator.resolution) == (6, 8)
-    assert card == {
+    assert card.content() == {
         "kind": "torchscript",
         "file": "generator.pt",
         "latent_dim": 6,
@@ -124,14 +124,14 @@ def test_an_exported_file_makes_its_images_in_batches_of_any_size(tmp_path):
     with torch.inference_mode():
         torch.testing.assert_close(generator(Z[:3]), Small().eval()(Z[:3]))
         assert generator(torch.zeros(11, 6)).shape == (11, 3, 8, 8)
-    assert (generator.latent_dim, generator.resolution, card["kind"]) == (6, 8, "exported")
+    assert (generator.latent_dim, generator.resolution, card.kind) == (6, 8, "exported")
 
 
 def test_a_factory_gives_a_module_in_evaluation_mode(factory, tmp_path):
     generator, card = imported(section_of("factory", factory(lambda: Small())), tmp_path / "out")
     torch.testing.assert_close(generator(Z), Small().eval()(Z))
     assert (generator.latent_dim, generator.resolution) == (6, 8)
-    assert card["factory"] == "my_gan:make"
+    assert card.factory == "my_gan:make"
     assert not generator(Z).requires_grad
 
 
@@ -163,9 +163,9 @@ def test_programs_compute_in_float32_under_autocast(factory, tmp_path):
 
 @pytest.mark.parametrize("network", [Named, Small])
 def test_the_size_is_the_one_that_is_named_or_the_only_one_that_works(network, factory, tmp_path):
-    assert imported(section_of("factory", factory(lambda: network())), tmp_path)[1]["latent_dim"] == 6
+    assert imported(section_of("factory", factory(lambda: network())), tmp_path)[1].latent_dim == 6
     path = scripted(tmp_path / "a.pt", network())
-    assert imported(section_of("torchscript", path), tmp_path)[1]["latent_dim"] == 6
+    assert imported(section_of("torchscript", path), tmp_path)[1].latent_dim == 6
 
 
 def test_a_size_that_runs_but_gives_other_images_than_latents_is_not_taken(factory):
@@ -325,7 +325,7 @@ def test_a_card_cannot_name_a_file_outside_its_folder(kind, tmp_path):
     write = scripted if kind == "torchscript" else exported
     path = write(tmp_path / "a.pt", Small().eval())
     card = imported(section_of(kind, path), tmp_path / "out")[1]
-    write_json(tmp_path / "out" / CARD, card | {"file": "../other.pt"})
+    card.model_copy(update={"file": "../other.pt"}).write(tmp_path / "out" / CARD)
     (tmp_path / "other.pt").write_bytes(b"none of ours")
     torch.testing.assert_close(load_generator(tmp_path / "out", CPU)(Z), Small().eval()(Z))
 
@@ -340,13 +340,15 @@ def test_a_card_that_is_none_is_one_sentence(content, tmp_path):
 @pytest.mark.parametrize("architecture", [None, [], {}, {"channels": 3}, {"latent_dim": -1, "channels": {}}])
 @pytest.mark.parametrize("kind", ["pgan", "dcgan"])
 def test_an_architecture_that_is_none_is_one_sentence(kind, architecture, tmp_path):
-    write_json(tmp_path / CARD, {"kind": kind, "architecture": architecture})
+    write_json(
+        tmp_path / CARD, {"kind": kind, "latent_dim": 3, "resolution": 4, "architecture": architecture}
+    )
     with pytest.raises(UserError, match=r"holds no generator that zprime wrote: .*\.$"):
         load_generator(tmp_path, CPU)
 
 
 def test_a_kind_that_nobody_knows_is_refused(tmp_path):
-    write_json(tmp_path / CARD, {"kind": "stylegan9"})
+    GeneratorCard(kind="stylegan9", latent_dim=3, resolution=4).write(tmp_path / CARD)
     with pytest.raises(UserError, match="stylegan9"):
         load_generator(tmp_path, CPU)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from generators.latents import sample_latents
+from generators.networks.cards import GeneratorCard
 from generators.networks.loading import load_generator, save_generator
 from generators.networks.progressive import Generator
 from generators.synthesis import render
@@ -26,6 +27,7 @@ ARCHITECTURE = {
     "mapping_layers": 2,
     "mapping_width": 5,
 }
+SIZES = {"latent_dim": 6, "resolution": 8}
 LATENTS = sample_latents(0, "z", 0, 11, 6)
 
 
@@ -33,7 +35,9 @@ LATENTS = sample_latents(0, "z", 0, 11, 6)
 def saved(tmp_path) -> Path:
     torch.manual_seed(0)
     save_generator(
-        tmp_path / "generator", Generator(**ARCHITECTURE), {"architecture": ARCHITECTURE, "note": 1}
+        tmp_path / "generator",
+        Generator(**ARCHITECTURE),
+        GeneratorCard(**SIZES, architecture=ARCHITECTURE, note=1),
     )
     return tmp_path / "generator"
 

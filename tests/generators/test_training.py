@@ -12,8 +12,9 @@ import torch
 
 from generators.networks.progressive import upsample
 from generators.training import loop as gan_training
-from generators.training.loop import GANTraining, Step, sampling_weights, schedule, shrink
+from generators.training.loop import GANTraining, sampling_weights
 from generators.training.parameters import DiffAugment, TrainGAN
+from generators.training.schedule import Step, schedule, shrink
 from pipeline.content.checkpoints import load_checkpoint
 from pipeline.content.resumable import Session
 from pipeline.content.tensors import images_to_tensor

@@ -13,22 +13,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from generators.latents import sample_latents
-from generators.trust import (
+from generators.trust import NEAREST, VARIETY, copies_judgement, judge_generator, variety_judgement
+from generators.variety import (
     LATENTS,
-    NEAREST,
     PART,
     PER_GROUP,
-    VARIETY,
     Figures,
     compact,
-    copies_judgement,
     covered,
     distances_between,
     draw_sample,
     expected_coverage,
-    judge_generator,
     nearest_distances,
-    variety_judgement,
 )
 from pipeline.content.trust import Judgement
 

@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators.networks.cards import CARD
+from generators.networks.cards import CARD, GeneratorCard
 from generators.networks.loading import load_generator
 from generators.networks.parameters import GANZoo
 from generators.zoo import import_checkpoint, read_checkpoint
-from pipeline.content.files import sha256_of_file, write_json
+from pipeline.content.files import sha256_of_file
 from pipeline.errors import UserError
 
 CPU = torch.device("cpu")
@@ -63,11 +63,11 @@ def saved(path: Path, config: dict[str, Any], zipped: bool = True, **networks: A
     return path
 
 
-def imported(path: Path, folder: Path, network: str = "netG") -> tuple[Any, dict[str, Any]]:
+def imported(path: Path, folder: Path, network: str = "netG") -> tuple[Any, GeneratorCard]:
     """Import the generator of a checkpoint as the pipeline does: into a folder, from which it is loaded."""
     section = GANZoo(path=path, sha256=sha256_of_file(path), network=network)
     card = import_checkpoint(section, folder, CPU)
-    write_json(folder / CARD, card)
+    card.write(folder / CARD)
     return load_generator(folder, CPU), card
 
 
@@ -139,7 +139,7 @@ def test_the_fixtures_images_are_those_of_the_original_networks(network, tmp_pat
     np.testing.assert_allclose(images, published, rtol=0, atol=1e-5)
     np.testing.assert_allclose(exact, EXPECTED[network], rtol=0, atol=2e-5)
     np.testing.assert_allclose(generator.double()(Z.double()).numpy(), exact, rtol=0, atol=1e-6)
-    assert card == {
+    assert card.content() == {
         "kind": "pgan",
         "architecture": {
             "latent_dim": 64,
@@ -167,8 +167,8 @@ def test_any_depth_makes_the_published_images(widths, equalized, zipped, tmp_pat
     generator, card = imported(path, tmp_path / "out")
     z = torch.randn(5, 7, generator=torch.Generator().manual_seed(1))
     images = generator.double()(z.double())
-    assert images.shape == (5, 3, card["resolution"], card["resolution"])
-    assert card["resolution"] == 4 * 2 ** len(widths)
+    assert images.shape == (5, 3, card.resolution, card.resolution)
+    assert card.resolution == 4 * 2 ** len(widths)
     # Weights are rounded to float32; if all of the few channels are near zero, pixel norm enlarges the error.
     error = (images - published_pgan(z.double(), state, config)).abs()
     assert error.mean() < 1e-6
@@ -236,10 +236,10 @@ def test_a_dcgan_makes_the_published_images(depth, loss, tanh, counted, tmp_path
     expected = network(z[:, :, None, None])
     expected = expected.tanh() if tanh else expected
     torch.testing.assert_close(generator(z), expected, rtol=1e-4, atol=1e-4)
-    assert expected.shape[-1] == card["resolution"] == generator.resolution == 2 ** (depth + 3)
-    assert card["kind"] == "dcgan"
-    assert card["latent_dim"] == generator.latent_dim == 7
-    assert card["architecture"] == {"latent_dim": 7, "width": 4, "depth": depth, "tanh": tanh}
+    assert expected.shape[-1] == card.resolution == generator.resolution == 2 ** (depth + 3)
+    assert card.kind == "dcgan"
+    assert card.latent_dim == generator.latent_dim == 7
+    assert card.architecture == {"latent_dim": 7, "width": 4, "depth": depth, "tanh": tanh}
 
 
 # What is refused

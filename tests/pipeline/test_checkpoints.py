@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from classifiers.networks.backbones import new_backbone, save_network
+from classifiers.networks.cards import NetworkCard
 from classifiers.networks.parameters import Backbone
+from generators.networks.cards import GeneratorCard
 from generators.networks.loading import save_generator
 from generators.networks.progressive import Generator
 from pipeline.content.checkpoints import fault_of_checkpoint, load_checkpoint, save_checkpoint
-from pipeline.content.stores import write_index
+from pipeline.content.index import write_index
 from pipeline.errors import NO_ROOM, UserError
 
 
@@ -76,12 +78,14 @@ def write_checkpoint(folder: Path, number: int) -> None:
 
 def write_generator(folder: Path, number: int) -> None:
     torch.manual_seed(number)
-    save_generator(folder, Generator(4, 8, {4: 8, 8: 8}), {"number": number})
+    save_generator(
+        folder, Generator(4, 8, {4: 8, 8: 8}), GeneratorCard(latent_dim=4, resolution=8, number=number)
+    )
 
 
 def write_classifier(folder: Path, number: int) -> None:
     parameters = Backbone(name="small", width=8)
-    save_network(folder, new_backbone(parameters, number), parameters, {"number": number})
+    save_network(folder, new_backbone(parameters, number), NetworkCard(backbone=parameters))
 
 
 def write_an_index(folder: Path, number: int) -> None:

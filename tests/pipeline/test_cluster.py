@@ -24,7 +24,8 @@ from distributed import Client, LocalCluster
 
 from pipeline import dask_cluster
 from pipeline.cluster import _Shown, gpus_of, make_shards
-from pipeline.content.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
+from pipeline.content.index import INDEX, RECORDS
+from pipeline.content.stores import Store, commit_shard, committed_shards, finish_store
 from pipeline.dask_cluster import START_SECONDS, ShardPlugin
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files

@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.content.files import committed, sha256_of_file, write_json
+from pipeline.content.index import INDEX, RECORDS, write_index
 from pipeline.content.stores import (
-    INDEX,
-    RECORDS,
     ROWS,
     Store,
     commit_files,
@@ -27,7 +26,6 @@ from pipeline.content.stores import (
     finish_store,
     remove_temporaries,
     shard_sizes,
-    write_index,
 )
 from pipeline.content.tables import join_by_id, read_table, write_table
 from pipeline.errors import UserError
@@ -317,9 +315,9 @@ def test_what_is_wrong_with_listed_files_is_named_and_costs_their_shard(broken, 
             '{"a/../../file": {"bytes": 1, "sha256": "0"}}',
             "it names a file outside its folder, 'a/../../file'",
         ),
-        ('{"file": {"bytes": 1}}', "it does not say size and sha256 of 'file'"),
-        ("[1]", "'list' object has no attribute 'items'"),
-        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ('{"file": {"bytes": 1}}', "file.sha256: Field required"),
+        ("[1]", "the file: Input should be an object"),
+        ("{", "the file: Invalid JSON: EOF while parsing an object at line 1 column 1"),
     ],
 )
 def test_a_list_that_is_none_is_named(content, complaint, tmp_path):

@@ -13,13 +13,15 @@ import torch
 import yaml
 
 from classifiers.networks.backbones import new_backbone, save_network
+from classifiers.networks.cards import NetworkCard
 from classifiers.networks.parameters import Backbone
-from generators.networks.cards import CARD
+from generators.networks.cards import CARD, GeneratorCard
 from generators.networks.loading import save_generator
 from generators.networks.progressive import Generator
 from pipeline.content.checkpoints import save_checkpoint
 from pipeline.content.files import write_json
-from pipeline.content.stores import INDEX, Store, commit_shard, finish_store, read_index, write_index
+from pipeline.content.index import INDEX, read_index, write_index
+from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.work import WORK, reopen, work_folder
@@ -48,7 +50,7 @@ def made(tmp_path_factory) -> Path:
     parameters["prepare"] |= {"resolution": 16, "shard_size": 16, "source": AVATARS}
     parameters["sample"] |= {"fit": 20, "validation": 10, "pair": 30}
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
-    write_json(folder / "out/generator" / CARD, {"latent_dim": 8})
+    GeneratorCard(latent_dim=8, resolution=16).write(folder / "out/generator" / CARD)
     write_index(folder / "out/generator", {"made_by": "load_gan", "work": f"load_gan/{'0' * 16}"})
     for stage in ("prepare", "sample"):
         done = run_module(f"stages.{stage}", cwd=folder)
@@ -155,11 +157,13 @@ def test_a_flipped_bit_of_weights_is_named(share, bit, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     declare("train_gan", "train_attribute Male")
     work = work_folder("train_gan")
-    save_generator(work.folder / "generator", Generator(4, 8, {4: 8, 8: 8}), {})
+    save_generator(
+        work.folder / "generator", Generator(4, 8, {4: 8, 8: 8}), GeneratorCard(latent_dim=4, resolution=8)
+    )
     work.publish(Path("out/generator"), work.folder / "generator")
     work = work_folder("train_attribute Male")
     parameters = Backbone(name="small", width=8)
-    save_network(work.folder / "classifier", new_backbone(parameters, 0), parameters, {})
+    save_network(work.folder / "classifier", new_backbone(parameters, 0), NetworkCard(backbone=parameters))
     work.publish(Path("out/attributes/Male"), work.folder / "classifier")
     main([Path("out")])
     assert capsys.readouterr().out == "2 outputs are whole\n"
@@ -175,7 +179,7 @@ def test_a_flipped_bit_of_weights_is_named(share, bit, tmp_path, monkeypatch, ca
 @pytest.mark.slow
 def test_any_flipped_bit_of_an_index_is_named(tmp_path):
     folder = tmp_path / "store"
-    commit_shard(folder, 0, pd.DataFrame({"id": ["a", "b"]}), left_out=[0.5])
+    commit_shard(folder, 0, pd.DataFrame({"id": ["a", "b"]}), left_out={"c": "why"})
     finish_store(folder, 1)
     assert faulty_files(folder) == {}
     whole = (folder / INDEX).read_bytes()

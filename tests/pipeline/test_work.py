@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from pipeline import work
-from pipeline.content.stores import INDEX, RECORDS, Store, commit_shard, committed_shards, finish_store
+from pipeline.content.index import INDEX, RECORDS
+from pipeline.content.stores import Store, commit_shard, committed_shards, finish_store
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.work import WORK, Work, digest_of, making, reopen, work_folder

@@ -11,13 +11,14 @@ import torch
 import yaml
 from torch import nn
 
-from classifiers.labellers import Labeller, save_labeller
-from classifiers.networks.backbones import new_backbone
+from classifiers.labellers import Labeller
+from classifiers.networks.backbones import new_backbone, save_network
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
 from data.sources.avatars import Avatars
 from data.sources.digits import Digits, red_ink
 from generators.hyperplanes import Hyperplane, save_hyperplanes
+from generators.networks.cards import GeneratorCard
 from pipeline.content.files import write_json
 from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.tables import write_table
@@ -41,6 +42,7 @@ from stages.shared.paths import (
     SYNTHETIC,
 )
 from stages.shared.presets import preset_values
+from tests.cards import labeller_card
 from tests.real_labels import write_real_labels
 
 PRESETS = Path(__file__).parents[2] / "presets"
@@ -135,10 +137,10 @@ def make_project(judge_images: int = 8) -> None:
         finish_store(LABELS / source, 1)
     planes = [Hyperplane(name, np.eye(2)[axis], 0.0) for axis, name in enumerate(NAMES)]
     save_hyperplanes(HYPERPLANES / "hyperplanes.json", planes)
-    write_json(GENERATOR / "card.json", {"normalises_latents": True})
+    GeneratorCard(latent_dim=2, resolution=8, normalises_latents=True).write(GENERATOR / "card.json")
     for k, name in enumerate(NAMES):
         labeller = Labeller([new_backbone(SMALL, seed=k)], [None])
-        save_labeller(ATTRIBUTES / name, labeller, SMALL, {"threshold": 0.5})
+        save_network(ATTRIBUTES / name, labeller, labeller_card(SMALL, [0.5]))
         metrics = {"images": judge_images, "real_test": REAL_TEST} if judge_images else {"images": 0}
         write_json(JUDGES / name / "metrics.json", metrics)
 
@@ -160,7 +162,7 @@ def make_project(judge_images: int = 8) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(assess_judged, "load_network", lambda folder: (SeesColour(folder), {}))
+    monkeypatch.setattr(assess_judged, "load_network", lambda folder, schema: (SeesColour(folder), {}))
 
 
 def quality() -> dict:
@@ -238,7 +240,9 @@ def test_what_pixels_tell_is_counted_like_what_a_network_tells(
     by_networks = quality()["judge"]
     loaded: list[str] = []
     monkeypatch.setattr(
-        assess_judged, "load_network", lambda folder: (loaded.append(folder.name) or SeesColour(folder), {})
+        assess_judged,
+        "load_network",
+        lambda folder, schema: (loaded.append(folder.name) or SeesColour(folder), {}),
     )
     monkeypatch.setattr(assess, "source_of", lambda parameters: SeesGreen())
     exact = {**REAL_TEST, "accuracy": 1.0}
@@ -380,7 +384,7 @@ def test_h_is_asked_where_the_generator_sees_the_latent(
     )
     finish_store(LATENTS / "z_prime", 1, "latents", (2,), "float32")
     save_hyperplanes(HYPERPLANES / "hyperplanes.json", [Hyperplane("Male", np.array([1.0, 0.0]), -0.8)])
-    write_json(GENERATOR / "card.json", {"normalises_latents": normalises})
+    GeneratorCard(latent_dim=2, resolution=8, normalises_latents=normalises).write(GENERATOR / "card.json")
     assert sides_of("z_prime", ["Male"])["Male"].tolist() == sides
 
 

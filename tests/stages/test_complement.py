@@ -22,10 +22,10 @@ from generators.hyperplanes import (
     save_hyperplanes,
 )
 from generators.latents import sample_latents, to_sphere
-from generators.networks.cards import CARD
-from pipeline.content.files import write_json
+from generators.networks.cards import CARD, GeneratorCard
 from pipeline.content.groups import protected_groups
-from pipeline.content.stores import INDEX, Store, commit_shard, finish_store
+from pipeline.content.index import INDEX
+from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.content.trust import read_judgements
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
@@ -79,11 +79,17 @@ def labels_of(latents: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def write_card(normalises: bool) -> None:
+    """Say in out/generator/card.json whether the generator divides z by its length."""
+    card = GeneratorCard(latent_dim=D, resolution=8, normalises_latents=normalises)
+    card.write(GENERATOR / CARD)
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_parameters()
-    write_json(GENERATOR / CARD, {"latent_dim": D, "normalises_latents": True})
+    write_card(True)
     latents = sample_latents(0, "z", 0, FIT + VALIDATION + PAIR, D)
     ids = pd.DataFrame({"id": [f"z-{number:08d}" for number in range(len(latents))]})
     parts = np.repeat(["fit", "validation", "pair"], [FIT, VALIDATION, PAIR])
@@ -330,7 +336,7 @@ def test_two_attributes_have_three_complements_of_every_latent(project):
 @pytest.mark.parametrize("normalises", [True, False])
 def test_a_latent_is_flipped_if_it_is_rendered_in_the_group_it_is_meant_for(normalises, project):
     """Off the sphere all are; on it those whose length changes much may not be, with a plane off centre."""
-    write_json(GENERATOR / CARD, {"latent_dim": D, "normalises_latents": normalises})
+    write_card(normalises)
     fit_hyperplanes.main()
     planes = load_hyperplanes(HYPERPLANES / "hyperplanes.json")
     planes["Male"] = Hyperplane("Male", planes["Male"].normal, 1.5)

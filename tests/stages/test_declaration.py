@@ -300,7 +300,7 @@ RENDERING = {"generator", "synthesize", "synthesize_inverted", "complement", "co
 TOUCHED = {
     "classifiers/measures/metrics.py": FINISHES | {"evaluate", "report"},  # gaps of φ
     "classifiers/measures/divergences.py": {"balance", "evaluate", "report"},
-    "classifiers/measures/bootstrap.py": {"evaluate", "report"},
+    "classifiers/measures/bootstrap.py": {"evaluate"},
     "classifiers/measures/judging.py": {"assess"},
     "classifiers/measures/fidelity.py": {"assess"},
     "stages/reporting/figures.py": {"report"},

@@ -12,13 +12,8 @@ import pytest
 
 from classifiers.counts import count_table
 from classifiers.measures import divergences, metrics
-from classifiers.measures.evaluation import (
-    Predictions,
-    group_metrics,
-    metrics_of_attributes,
-    run_metrics,
-    with_bootstrap,
-)
+from classifiers.measures.evaluation import Predictions
+from classifiers.measures.measuring import group_metrics, metrics_of_attributes, run_metrics, with_bootstrap
 from classifiers.selection import group_accuracies
 from pipeline.errors import UserError
 from stages import evaluate

@@ -19,7 +19,7 @@ from data.exports import rows as rows_module
 from data.manifest import Manifest
 from data.parameters import Export
 from pipeline.content.files import sha256_of_file, write_json
-from pipeline.content.stores import INDEX
+from pipeline.content.index import INDEX
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.work import WORK

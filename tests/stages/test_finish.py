@@ -14,6 +14,7 @@ import yaml
 
 from classifiers.finishing.halves import validation_halves
 from classifiers.networks.backbones import load_network
+from classifiers.networks.cards import RunCard
 from classifiers.networks.inference import predict
 from pipeline.content.stores import Store
 from pipeline.content.tables import write_table
@@ -83,9 +84,9 @@ def test_what_a_finish_was_fitted_on_is_in_no_choice_and_no_report(name, finishe
     assert set(rows.index[rows["split"] == "validation"]) == set(selecting.ids)
     assert len(fitting) == 4 and len(selecting) == 8  # of three in each group, the greater half
     # The saved network is the model that the predictions are of.
-    network, card = load_network(RUNS / f"augmented/erm+{name}/0")
-    assert (card["data"], card["recipe"], card["seed"]) == ("augmented", f"erm+{name}", 0)
-    assert card["finish"]["penalty"] >= 0
+    network, card = load_network(RUNS / f"augmented/erm+{name}/0", RunCard)
+    assert (card.data, card.recipe, card.seed) == ("augmented", f"erm+{name}", 0)
+    assert card.finish["penalty"] >= 0
     test = real_images(parameters, "test", Store(REAL))
     scores = predict(network, test.read, len(test), new_accelerator(Runtime(device="cpu", precision="fp32")))
     np.testing.assert_allclose(scores, rows.loc[test.ids, "score"], atol=1e-6)
@@ -98,7 +99,7 @@ def test_what_a_finish_was_fitted_on_is_in_no_choice_and_no_report(name, finishe
     assert cost.forward > 48  # embeddings are computed, and the figures that it chooses by
     assert cost.backward == 48
     # Only the last layer differs from the trained network's, which is still there.
-    before, _ = load_network(RUNS / "augmented/erm/0")
+    before, _ = load_network(RUNS / "augmented/erm/0", RunCard)
     states = before.state_dict(), network.state_dict()
     changed = {key for key, tensor in states[0].items() if not tensor.equal(states[1][key])}
     assert changed == {"logit.weight", "logit.bias"}

@@ -15,11 +15,12 @@ from PIL import Image
 
 from generators.inversion.latents import pixel_errors
 from generators.latents import sample_latents
-from generators.networks.cards import CARD
+from generators.networks.cards import CARD, GeneratorCard
 from generators.networks.loading import load_generator, save_generator
 from generators.networks.progressive import Generator
 from generators.synthesis import render
-from pipeline.content.stores import INDEX, Store, commit_shard, finish_store
+from pipeline.content.index import INDEX
+from pipeline.content.stores import Store, commit_shard, finish_store
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Runtime
@@ -60,10 +61,9 @@ def inputs(tmp_path_factory) -> Path:
     """out/generator, and out/real with images that the generator makes, so that there are latents of them."""
     folder = tmp_path_factory.mktemp("inputs")
     torch.manual_seed(0)
-    card = {
-        "kind": "pgan", "latent_dim": 8, "resolution": 8, "architecture": ARCHITECTURE,
-        "normalises_latents": True,
-    }  # fmt: skip
+    card = GeneratorCard(
+        kind="pgan", latent_dim=8, resolution=8, architecture=ARCHITECTURE, normalises_latents=True
+    )
     save_generator(folder / GENERATOR, Generator(**ARCHITECTURE), card)
     accelerator = new_accelerator(FP32)
     generator = load_generator(folder / GENERATOR, accelerator.device)
@@ -246,7 +246,7 @@ def test_another_store_and_other_sizes_are_refused(project):
         invert.main("z")
     card = json.loads((GENERATOR / CARD).read_text())
     card["architecture"] |= {"resolution": 16, "channels": {4: 16, 8: 16, 16: 16}}
-    save_generator(GENERATOR, Generator(**card["architecture"]), card)
+    save_generator(GENERATOR, Generator(**card["architecture"]), GeneratorCard(**card))
     with pytest.raises(UserError) as raised:
         invert.main("real")
     assert str(raised.value) == (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from classifiers.elsewhere.importing import load_run
 from classifiers.networks.backbones import CARD, WEIGHTS
+from classifiers.networks.cards import Source
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.content.stores import Store
 from pipeline.content.tables import write_table
@@ -171,8 +172,8 @@ def test_its_predictions_appear_unchanged_and_it_loads_again(factory, last, proj
     assert found.std() > 1e-3
     assert Cost.read(RUNS / ELSEWHERE / "mine/0/cost.json") == Cost(forward=0, backward=0)
     network, card = load_run(RUNS / ELSEWHERE / "mine/0")
-    assert (card["data"], card["recipe"], card["seed"]) == (ELSEWHERE, "mine", 0)
-    assert card["source"] == {"file": f"{factory}.pt", "sha256": sha256_of_file(Path(f"{factory}.pt"))}
+    assert (card.data, card.recipe, card.seed) == (ELSEWHERE, "mine", 0)
+    assert card.source == Source(file=f"{factory}.pt", sha256=sha256_of_file(Path(f"{factory}.pt")))
     test = real_images(read_parameters(), "test", Store(REAL))
     images = images_to_tensor(test.read(np.arange(len(test))), torch.device("cpu"))
     again = torch.sigmoid(network(images))
@@ -204,7 +205,7 @@ def test_a_finish_changes_it_and_is_saved(factory, project):
     for name in finishes:
         finish.main(ELSEWHERE, "mine", name, 0)
         network, card = load_run(RUNS / ELSEWHERE / f"mine+{name}/0")
-        assert (card["recipe"], card["factory"], card["last"]) == (f"mine+{name}", f"my_net:{factory}", "fc")
+        assert (card.recipe, card.factory, card.last) == (f"mine+{name}", f"my_net:{factory}", "fc")
         changed = {key for key, tensor in network.state_dict().items() if not tensor.equal(trained[key])}
         assert "module.fc.bias" in changed
         assert not [key for key in changed if "norm.running" in key or "num_batches" in key]

@@ -14,7 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
-from generators.networks.cards import CARD
+from generators.networks.cards import CARD, GeneratorCard
 from generators.networks.loading import load_generator, save_generator
 from generators.networks.parameters import LoadGAN
 from generators.networks.progressive import Generator
@@ -116,13 +116,7 @@ def zprime_section(folder: Path) -> dict:
         network = Generator(latent_dim=4, resolution=8, channels={4: 4, 8: 4})
     architecture = {"latent_dim": 4, "resolution": 8, "channels": {4: 4, 8: 4}}
     made_by = "zprime, stage train_gan: the average (EMA) of the generator's weights"
-    card = {
-        "kind": "pgan",
-        "latent_dim": 4,
-        "resolution": 8,
-        "architecture": architecture,
-        "made_by": made_by,
-    }
+    card = GeneratorCard(kind="pgan", latent_dim=4, resolution=8, architecture=architecture, made_by=made_by)
     save_generator(folder, network, card)
     path = folder / "generator.safetensors"
     return {"name": "zprime", "path": str(path), "sha256": sha256_of_file(path)}

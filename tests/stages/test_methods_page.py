@@ -10,16 +10,15 @@ import pytest
 
 from stages.parameters import AllParameters
 from stages.reporting import methods
-from stages.reporting.methods import (
+from stages.reporting.methods import best_against_best, claims, compared, methods_page, synthetic_added
+from stages.reporting.methods_record import (
+    FIGURES,
     MethodFigures,
     MethodsRecord,
-    best_against_best,
-    claims,
+    SeedsSpread,
     collected,
-    compared,
     figures_of,
-    methods_page,
-    synthetic_added,
+    keep_methods,
 )
 from stages.shared.paths import METHODS, METHODS_PAGE, PRESETS, RUNS
 from stages.shared.presets import preset_values
@@ -65,8 +64,8 @@ def test_a_difference_counts_beyond_its_deviation() -> None:
 
 
 def test_a_single_seed_without_a_deviation_counts_as_exact() -> None:
-    one = {"a": methods.Spread(mean=0.5, std=None)}
-    found = compared(one, {"a": methods.Spread(mean=0.6, std=None)}, ["a"])
+    one = {"a": SeedsSpread(mean=0.5, std=None)}
+    found = compared(one, {"a": SeedsSpread(mean=0.6, std=None)}, ["a"])
     assert found.level == ["a"]  # NaN: nothing can be said
     assert found.named(["a"]) == "`a` (+10.0)"
 
@@ -117,7 +116,7 @@ def runs_table() -> pd.DataFrame:
     for data in ("original", "augmented"):
         for recipe, worst, forward in (("erm", 0.5, 100), ("dann", 0.7, 300)):
             for seed in (0, 1):
-                values = dict.fromkeys(methods.FIGURES.values(), worst + 0.1 * seed)
+                values = dict.fromkeys(FIGURES.values(), worst + 0.1 * seed)
                 bootstrap = {f"{column}_bootstrap_std": 0.02 for column in values}
                 rows.append(
                     {"data": data, "recipe": recipe, "seed": seed, "selection": "worst_group_accuracy",
@@ -161,7 +160,7 @@ def test_gains_of_loss_weights_are_read_early_and_late(parameters: AllParameters
 
 def test_the_page_is_made_of_the_figures_that_are_kept(parameters: AllParameters) -> None:
     assert not methods.write_methods_page()
-    methods.keep_methods(parameters, runs_table())
+    keep_methods(parameters, runs_table())
     assert json.loads(METHODS.read_text())["augmented"]["dann"]["phi"]["mean"] == pytest.approx(0.75)
     assert methods.write_methods_page()
     page = METHODS_PAGE.read_text()

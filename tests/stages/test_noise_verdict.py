@@ -18,7 +18,8 @@ from data.sources.digits import Digits
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
-from stages.reporting.recommending import Run, recommend
+from stages.reporting.recommending import recommend
+from stages.reporting.validation_draws import Run
 
 SIDE = 8  # px
 SEEDS = (0, 1)

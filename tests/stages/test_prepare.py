@@ -9,7 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.content.stores import INDEX, Store, committed_shards
+from pipeline.content.index import INDEX
+from pipeline.content.stores import Store, committed_shards
 from pipeline.integrity import faulty_files
 from stages.shared.paths import PRESETS
 from stages.shared.presets import preset_values

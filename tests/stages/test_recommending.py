@@ -19,14 +19,12 @@ from stages import evaluate, report
 from stages.reporting import results
 from stages.reporting.plateaus import read_plateaus
 from stages.reporting.recommendation import Recommendation, probability_text, read_recommendation
-from stages.reporting.recommending import (
+from stages.reporting.recommending import NOTHING, PROBABILITY_ASKED, recommend
+from stages.reporting.validation_draws import (
     ASSUMED_DEVIATION,
-    NOTHING,
-    PROBABILITY_ASKED,
     Run,
     answers_of,
     draws_of,
-    recommend,
     seed_variances,
     worst_group_accuracies,
 )
@@ -170,7 +168,7 @@ def test_a_resample_is_made_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatc
     )
     whole = worst_group_accuracies(answers, 50, seed=0)[1]
     monkeypatch.setattr(
-        "stages.reporting.recommending.BLOCK_BYTES", 4 * 100 * 7
+        "stages.reporting.validation_draws.BLOCK_BYTES", 4 * 100 * 7
     )  # seven resamples of a group
     np.testing.assert_array_equal(worst_group_accuracies(answers, 50, seed=0)[1], whole)
 

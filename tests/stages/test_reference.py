@@ -9,6 +9,8 @@ from pydantic import Field
 from pipeline.parameters import Parameters
 from stages.parameters import AllParameters
 from stages.reporting import outputs
+from stages.reporting.files_page import file_text, shown_path, stage_text
+from stages.reporting.markdown import table
 from stages.reporting.outputs import File
 from stages.reporting.reference import (
     COMMENTED,
@@ -18,16 +20,11 @@ from stages.reporting.reference import (
     Commented,
     Row,
     comments_in,
-    comments_of,
-    file_text,
     pages,
     parameter_rows,
     parts_of,
-    schema_fields,
-    shown_path,
-    stage_text,
-    table,
 )
+from stages.reporting.schema_texts import comments_of, schema_fields
 
 
 class Circle(Parameters):
@@ -158,8 +155,9 @@ def test_the_keys_that_are_described_are_those_of_the_schemas() -> None:
     typed = [file for _, files in outputs.OUTPUTS.values() for file in files if "" in file.schemas]
 
     assert [file.name for file in typed] == [
-        "metrics.json", "metrics.json", "metrics.json", "datasheet.json", "metrics.json", "quality.json",
-        "cost.json", "cost.json", "cost.json", "data.json", "recommendation.json",
+        "card.json", "card.json", "metrics.json", "metrics.json", "metrics.json", "datasheet.json",
+        "card.json", "metrics.json", "quality.json", "card.json", "cost.json", "card.json", "cost.json",
+        "card.json", "cost.json", "data.json", "recommendation.json",
     ]  # fmt: skip
     for file in typed:
         listed = {name for names in file.fields for name in names.split(", ")} - {"NAME"}

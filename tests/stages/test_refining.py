@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from classifiers.labellers import Labeller, load_labeller, save_labeller
-from classifiers.networks.backbones import new_backbone
+from classifiers.labellers import Labeller, load_labeller
+from classifiers.networks.backbones import new_backbone, save_network
 from classifiers.networks.parameters import Backbone
 from pipeline.content.stores import commit_shard, finish_store
 from pipeline.errors import UserError
 from stages.shared.paths import LABELS
 from stages.shared.refining import _classifier, original_labels, wanted_labels
+from tests.cards import labeller_card
 from tests.real_labels import write_real_labels
 
 NAMES = ["Blond_Hair", "Male", "Eyeglasses"]
@@ -87,7 +88,8 @@ def test_no_labels_are_read_but_those_of_the_shards_positions(labelled: pd.DataF
 def test_a_classifier_is_positive_exactly_where_the_score_reaches_the_threshold(threshold: float) -> None:
     """A network whose logits are the pixels' means, evenly over what matters."""
     logits = torch.linspace(-6, 6, 1200, dtype=torch.float64)
-    classifier = _classifier(torch.nn.Flatten(0), {"threshold": threshold}, torch.device("cpu"))
+    card = labeller_card(Backbone(name="small", width=8), [threshold])
+    classifier = _classifier(torch.nn.Flatten(0), card, torch.device("cpu"))
     positive = classifier(logits) >= 0
     assert torch.equal(positive, torch.sigmoid(logits) >= threshold)
     assert 0 < int(positive.sum()) < len(logits)
@@ -96,7 +98,7 @@ def test_a_classifier_is_positive_exactly_where_the_score_reaches_the_threshold(
 def test_a_saved_classifier_is_shifted_and_frozen(tmp_path: Path) -> None:
     settings = Backbone(name="small", width=8)
     labeller = Labeller([new_backbone(settings, 0)], [None])
-    save_labeller(tmp_path / "Male", labeller, settings, {"threshold": 0.3})
+    save_network(tmp_path / "Male", labeller, labeller_card(settings, [0.3]))
     network, card = load_labeller(tmp_path / "Male")
     classifier = _classifier(network, card, torch.device("cpu"))
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)

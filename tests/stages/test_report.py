@@ -31,7 +31,8 @@ from stages.reporting.columns import (
 from stages.reporting.figures import binned_shares, group_colours
 from stages.reporting.measures import PUBLISHED, runs_table
 from stages.reporting.pictures import evenly_per_group, groups_by_labels
-from stages.reporting.steps import gates, hyperplanes, inversion, quality
+from stages.reporting.quality_tables import quality
+from stages.reporting.steps import gates, hyperplanes, inversion
 from stages.reporting.tables import FIGURE_SPACE, Cell, Heading, Table, to_html, to_markdown
 from stages.reporting.text import group_headings, spread_text
 from stages.reporting.words import choice_sentence, deviation_note, headline, tiles

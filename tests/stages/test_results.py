@@ -10,12 +10,15 @@ import yaml
 from PIL import Image
 
 from classifiers.training.method_settings import Recipe
+from generators.networks.cards import GeneratorCard
 from pipeline.content.files import write_json
 from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from stages import evaluate, report
 from stages.reporting import ablation_tables, leakage, results, targets
+from stages.reporting.ablation_records import AblationRecord, Ablations, MeanAndStd, VariantFigures
 from stages.reporting.columns import group_columns
+from stages.reporting.made_with import MadeWith, changed_parameters, made_with
 from stages.reporting.measures import overview, runs_table
 from stages.reporting.tables import markdown_rows
 from stages.shared.datasheet import Summary
@@ -273,18 +276,20 @@ def test_without_judges_there_is_the_shortcut_alone() -> None:
 # --- Ablations -------------------------------------------------------------------------------------------
 
 
-def record(name: str, against: str | None, worst: float, **values: Any) -> dict[str, Any]:
+def record(name: str, against: str | None, worst: float, **values: Any) -> AblationRecord:
     def of(worst: float) -> dict[str, Any]:
         figures = {"worst_group_accuracy": {"mean": worst, "std": 0.01}}
         figures["validation_worst_group_accuracy"] = {"mean": worst + 0.02, "std": 0.03}
         return {"erm": {**figures, "accuracy": {"mean": 0.9, "std": None}}}
 
-    return {
-        "name": name, "about": "it does this", "against": against, "failed": None, "seeds": [0, 1],
-        "recipes": ["erm"], "data": {"augmented": of(worst), "sampled": of(0.45)},
+    noise = {"augmented": None, "sampled": 0.2}
+    content = {
+        "name": name, "about": "it does this", "against": against, "changes": {}, "key": "", "failed": None,
+        "seeds": [0, 1], "recipes": ["erm"], "data": {"augmented": of(worst), "sampled": of(0.45)},
         "rarest": "b", "images": {"a": 1, "b": 1234}, "distinct": {"a": 1, "b": 678},
-        "judged": {"flipped": 0.7, "kept": 0.4, "label_noise": {"augmented": None, "sampled": 0.2}}, **values,
+        "judged": {"pairs": 10, "flipped": 0.7, "kept": 0.4, "label_noise": noise}, **values,
     }  # fmt: skip
+    return AblationRecord.model_validate(content)
 
 
 ROW = [
@@ -293,11 +298,10 @@ ROW = [
 ]  # fmt: skip
 
 
-def failed_record() -> dict[str, Any]:
-    failed = record("third", "second", 0.0, failed="the disk is full.")
-    for name in ("data", "rarest", "images", "distinct", "judged"):
-        del failed[name]
-    return failed
+def failed_record() -> AblationRecord:
+    measured = set(VariantFigures.model_fields)
+    failed = record("third", "second", 0.0, failed="the disk is full.").model_dump(exclude=measured)
+    return AblationRecord.model_validate(failed)
 
 
 def test_ablations_say_what_changed_and_what_failed() -> None:
@@ -335,8 +339,9 @@ def test_ablations_show_both_data_sets_and_what_complements_add() -> None:
 
 def test_recipes_are_held_against_the_first_of_them() -> None:
     several = record("recipes", "recipes", 0.5, recipes=["erm", "dro"])
-    cells = several["data"]["augmented"]
-    cells["dro"] = {**cells["erm"], "worst_group_accuracy": {"mean": 0.53, "std": 0.01}}
+    cells = several.figures.data["augmented"]
+    cells["dro"] = {**cells["erm"], "worst_group_accuracy": MeanAndStd(mean=0.53, std=0.01)}
+    several = several.model_copy(update={"data": {**several.figures.data, "augmented": cells}})
     assert ablation_tables.sentences([several]) == [
         "`recipes`: it does this; worst-group accuracy against erm: +3.0 points with dro."
     ]
@@ -344,7 +349,9 @@ def test_recipes_are_held_against_the_first_of_them() -> None:
 
 def test_what_validation_prefers_of_the_variants() -> None:
     records = [record("first", None, 0.5), record("second", "first", 0.51), failed_record()]
-    records[0]["data"]["sampled"]["erm"]["validation_worst_group_accuracy"]["mean"] = 0.6
+    data = records[0].model_dump()["data"]
+    data["sampled"]["erm"]["validation_worst_group_accuracy"]["mean"] = 0.6
+    records[0] = record("first", None, 0.5, data=data)
     assert ablation_tables.best_on_validation(records) == (
         "Of all variants, validation prefers `second` with erm on `augmented` (53.0 ± 3.0 % in its worst "
         "group; on test 51.0 ± 1.0 %) and `first` with erm on `sampled` (60.0 ± 3.0 % in its worst group; on "
@@ -354,9 +361,11 @@ def test_what_validation_prefers_of_the_variants() -> None:
 
 
 def test_of_one_seed_no_change_is_within_the_deviations() -> None:
-    records = [record("first", None, 0.5), record("second", "first", 0.51)]
-    for of in records:
-        of["data"]["augmented"]["erm"]["worst_group_accuracy"]["std"] = None
+    records = []
+    for name, against, worst in (("first", None, 0.5), ("second", "first", 0.51)):
+        data = record(name, against, worst).model_dump()["data"]
+        data["augmented"]["erm"]["worst_group_accuracy"]["std"] = None
+        records.append(record(name, against, worst, data=data))
     assert ablation_tables.sentences(records)[1].endswith("+1.0 points with erm.")
     assert ablation_tables.accuracy_rows(records)[1][2:5] == ["51.0", "45.0 ± 1.0", "+6.0"]
 
@@ -392,7 +401,7 @@ PRESETS = {"avatars": AVATARS, "other": {**AVATARS, "attributes": ["y", "place"]
 def test_the_page_names_the_nearest_preset_and_what_differs(
     changes: dict[str, Any], preset: str, expected: list[str]
 ) -> None:
-    assert results.made_with({**AVATARS, **changes}, PRESETS) == results.MadeWith(preset, expected)
+    assert made_with({**AVATARS, **changes}, PRESETS) == MadeWith(preset=preset, changes=expected)
 
 
 @pytest.mark.parametrize("former", ["avatars", "table"])
@@ -409,7 +418,7 @@ def test_the_changes_listed_make_one_preset_the_other(former: str, wanted: str) 
         return {name: value for name, value in found.items() if value is not None}
 
     changed = flat(before)
-    for line in results.changed_parameters(before, after):
+    for line in changed_parameters(before, after):
         name, text = line.split(": ", 1)
         value = yaml.safe_load(text)
         changed = {k: v for k, v in changed.items() if k != name and not k.startswith(f"{name}.")}
@@ -452,11 +461,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         labels = judge["labels"]["augmented"]["z_prime"]
         labels |= {"confusion": [[1] * n] * n, "group_noise_average": 0.125}
         write_json(QUALITY / "quality.json", quality)
-        write_json(GENERATOR / "card.json", {"made_by": "somebody"})
+        GeneratorCard(latent_dim=4, resolution=8, made_by="somebody").write(GENERATOR / "card.json")
         Image.new("RGB", (8, 8)).save(GENERATOR / "samples/0032.png")
         evaluate.main()
         report.main()
-        write_json(ABLATIONS, [record("first", None, 0.5)])
+        Ablations([record("first", None, 0.5)]).write(ABLATIONS)
         results.main(beside="digits", about="Real digits.")
         assert not RESULTS.exists()
         results.main()

@@ -13,16 +13,17 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 
-from classifiers.labellers import Labeller, prior_of, prior_shift, save_labeller
-from classifiers.networks.backbones import new_backbone
+from classifiers.labellers import Labeller, prior_of, prior_shift
+from classifiers.networks.backbones import new_backbone, save_network
 from classifiers.networks.inference import predict
 from classifiers.networks.parameters import Backbone
 from generators.latents import sample_latents
-from generators.networks.cards import CARD
+from generators.networks.cards import CARD, GeneratorCard
 from generators.networks.loading import load_generator, save_generator
 from generators.networks.progressive import Generator
 from generators.synthesis import render
-from pipeline.content.stores import INDEX, Store
+from pipeline.content.index import INDEX
+from pipeline.content.stores import Store
 from pipeline.errors import UserError
 from pipeline.integrity import faulty_files
 from pipeline.parameters import Runtime
@@ -30,6 +31,7 @@ from pipeline.runtime import new_accelerator
 from stages import complement, fit_hyperplanes, label, sample, synthesize
 from stages.shared.paths import ATTRIBUTES, GENERATOR, HYPERPLANES, LABELS, LATENTS, PRESETS, SYNTHETIC
 from stages.shared.presets import preset_values
+from tests.cards import labeller_card
 from tests.real_labels import write_real_labels
 
 PROJECT = Path(__file__).parents[2]
@@ -63,10 +65,9 @@ def networks(tmp_path_factory) -> Path:
     """out/generator and out/attributes, with random weights; each threshold is the score of an image of z."""
     folder = tmp_path_factory.mktemp("networks")
     torch.manual_seed(0)
-    card = {
-        "kind": "pgan", "latent_dim": 16, "resolution": 8, "architecture": ARCHITECTURE,
-        "normalises_latents": True,
-    }  # fmt: skip
+    card = GeneratorCard(
+        kind="pgan", latent_dim=16, resolution=8, architecture=ARCHITECTURE, normalises_latents=True
+    )
     save_generator(folder / GENERATOR, Generator(**ARCHITECTURE), card)
     accelerator = new_accelerator(FP32)
     generator = load_generator(folder / GENERATOR, accelerator.device)
@@ -76,8 +77,8 @@ def networks(tmp_path_factory) -> Path:
         labeller = Labeller([new_backbone(parameters, 3 * seed + k) for k in range(3)], [None, 0, 1])
         scores = predict(labeller, images.__getitem__, len(images), accelerator)
         middle = float(np.sort(scores)[COUNT // 2])
-        card = {"threshold": middle, "thresholds": [middle, 0.5, 0.5], "prior": 0.5, "real_share": 0.5}
-        save_labeller(folder / ATTRIBUTES / name, labeller, parameters, card)
+        card_of_labeller = labeller_card(parameters, [middle, 0.5, 0.5], labeller.halves)
+        save_network(folder / ATTRIBUTES / name, labeller, card_of_labeller)
     labels = {"id": ["a", "b"], "split": "train", **{name: [0, 1] for name in NAMES}}
     write_real_labels(pd.DataFrame(labels), folder)
     AcceleratorState._reset_state(True)  # the first test may want another precision

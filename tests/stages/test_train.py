@@ -11,6 +11,7 @@ import yaml
 
 from classifiers.labellers import half_of_each, load_labeller
 from classifiers.networks.backbones import load_network
+from classifiers.networks.cards import RunCard
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import per_image, predict
 from pipeline.content.stores import Store
@@ -134,8 +135,8 @@ def test_the_saved_network_is_the_model_that_the_predictions_are_of(tmp_path, mo
     parameters = project(tmp_path, monkeypatch, TWO)
     train.main("augmented", "erm", 0)
     predictions = predictions_of("augmented", "erm")
-    network, card = load_network(RUNS / "augmented/erm/0")
-    assert (card["data"], card["recipe"], card["seed"]) == ("augmented", "erm", 0)
+    network, card = load_network(RUNS / "augmented/erm/0", RunCard)
+    assert (card.data, card.recipe, card.seed) == ("augmented", "erm", 0)
     test = train.real_images(parameters, "test", Store(REAL))
     scores = predict(network, test.read, len(test), new_accelerator(Runtime(device="cpu", precision="fp32")))
     np.testing.assert_allclose(scores, predictions.loc[test.ids, "score"], atol=1e-6)
@@ -219,7 +220,7 @@ def test_an_attributes_weights_and_threshold_go_together(selection, tmp_path, mo
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
     train_attribute.main("Eyeglasses")
     labeller, card = load_labeller(ATTRIBUTES / "Eyeglasses")
-    assert card["halves"] == [None, None, 0, 1]
+    assert card.halves == [None, None, 0, 1]
     validation = train_attribute.real_images(read_parameters(), "validation", Store(REAL), "Eyeglasses")
     accelerator = new_accelerator(Runtime(device="cpu", precision="fp32"))
     scores = per_image(
@@ -230,9 +231,9 @@ def test_an_attributes_weights_and_threshold_go_together(selection, tmp_path, mo
         accelerator,
     )
     figure, threshold_of = SELECTIONS[selection]
-    for column, threshold in zip(scores.T, card["thresholds"], strict=True):
+    for column, threshold in zip(scores.T, card.thresholds, strict=True):
         assert threshold == pytest.approx(threshold_of(column, validation), abs=1e-6)
-    assert card["threshold"] == card["thresholds"][0]
+    assert card.threshold == card.thresholds[0]
     # Every network is the best of its own history.
     history = pd.read_csv(ATTRIBUTES / "Eyeglasses/history.csv")
     for number, network in enumerate(labeller.members):
@@ -240,7 +241,7 @@ def test_an_attributes_weights_and_threshold_go_together(selection, tmp_path, mo
         best = history[history["network"] == number][selection].max()
         assert figure(alone, validation) == pytest.approx(best, abs=1e-6)
     metrics = json.loads((ATTRIBUTES / "Eyeglasses/metrics.json").read_text())
-    for place, (column, threshold) in enumerate(zip(scores.T, card["thresholds"], strict=True)):
+    for place, (column, threshold) in enumerate(zip(scores.T, card.thresholds, strict=True)):
         accuracies = group_accuracies_at(column, validation, threshold, 8)
         prefix = f"checker_{place - 1}_" if place else ""
         given = [metrics[f"{prefix}group_{group}_accuracy"] for group in range(8)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from generators.networks.cards import GeneratorCard
 from generators.networks.dcgan import DCGANGenerator
 from generators.networks.loading import save_generator
 from tests import balanced
@@ -174,7 +175,8 @@ def test_what_zprime_offers_works_beside_a_data_of_ones_own(
     architecture = {"latent_dim": 3, "width": 2, "depth": 1, "tanh": True}
     torch.manual_seed(0)
     network = DCGANGenerator(**architecture)
-    save_generator(tmp_path / "generator", network, {"kind": "dcgan", "architecture": architecture})
+    card = GeneratorCard(kind="dcgan", latent_dim=3, resolution=8, architecture=architecture)
+    save_generator(tmp_path / "generator", network, card)
     torch.save(network.eval()(torch.ones(2, 3)), tmp_path / "images.pt")
     manifest = balanced.manifest()
     count = int((manifest["split"] == "train").sum())
