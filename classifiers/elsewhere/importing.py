@@ -11,7 +11,6 @@ from textwrap import shorten
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
@@ -120,7 +119,7 @@ def _tensors(path: Path, where: str) -> dict[str, Tensor]:
 def _put(network: nn.Module, weights: dict[str, Tensor], what: str) -> None:
     try:
         network.load_state_dict(weights)
-    except (RuntimeError, SafetensorError) as error:
+    except RuntimeError as error:
         raise UserError(
             f"{what} does not fit its network: {shorten(str(error), 300, placeholder=' ...')}"
         ) from error
