@@ -156,16 +156,16 @@ def complements_judgement(
     if unfit or (level == "useless" and not inherited):
         level = "doubtful"
     sentence = (
-        f"{SAID_BY['checkers' if by_checkers else 'labeller']}, the target stays in {_percent(kept)} and the "
-        f"protected attributes are as promised in {_percent(flipped)} of the {int(passed.sum()):,} that "
-        f"passed the gates ({_percent(all_kept)} and {_percent(all_flipped)} of all {len(passed):,}); worst "
-        f"of the groups promised is {groups[worst]}, where both hold for {_percent(float(both[worst]))}"
+        f"{SAID_BY['checkers' if by_checkers else 'labeller']}, the target stays in {_tenths(kept)} and the "
+        f"protected attributes are as promised in {_tenths(flipped)} of the {int(passed.sum()):,} that "
+        f"passed the gates ({_tenths(all_kept)} and {_tenths(all_flipped)} of all {len(passed):,}); worst "
+        f"of the groups promised is {groups[worst]}, where both hold for {_tenths(float(both[worst]))}"
     )
     if not inherited:
         sentence += "; their labels are the classifiers' own, and do not rest on that"
     if unfit:
         sentence += (
-            f"; the checkers themselves are right for only {_percent(checker_accuracy)} of the real "
+            f"; the checkers themselves are right for only {_tenths(checker_accuracy)} of the real "
             "validation images of a group, so that this says little"
         )
     remedy = (
@@ -209,7 +209,7 @@ def balance_judgement(
     step = "balanced data"
     if added.rows.empty:
         sentence = f"No synthetic image can join the {before['images']:,} real ones: {added.why_none}."
-        return Judgement(step, "useless", sentence, _sentence(added.remedy), figures)
+        return Judgement(step, "useless", sentence, _as_sentence(added.remedy), figures)
     changes = {
         "the groups": (before["kl_uniform"], after["kl_uniform"]),
         f"the marginal of {target}": (before["kl_target"], after["kl_target"]),
@@ -224,7 +224,7 @@ def balance_judgement(
         if new > old + KL_TOLERANCE
     ]
     became = (
-        f"Groups of {_sizes(sizes['before'])} real images became {_sizes(sizes['after'])}; in nats, the KL "
+        f"Groups of {_listed(sizes['before'])} real images became {_listed(sizes['after'])}; in nats, the KL "
         f"divergence from equal groups goes from {before['kl_uniform']:.4f} to {after['kl_uniform']:.4f}, "
         f"that from independent attributes from {before['kl_joint']:.4f} to {after['kl_joint']:.4f}"
     )
@@ -237,7 +237,7 @@ def balance_judgement(
             figures,
         )
     doubtful = min(sizes["after"]) < DOUBTFUL_RATIO * max(sizes["after"])
-    few = f"; the smallest group has less than {_percent(DOUBTFUL_RATIO)} of the largest" if doubtful else ""
+    few = f"; the smallest group has less than {_tenths(DOUBTFUL_RATIO)} of the largest" if doubtful else ""
     more = (
         "Raise balance.synthetic_per_real."
         if added.cut_by == "limit"
@@ -266,14 +266,14 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _percent(share: float | None) -> str:
+def _tenths(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def _sizes(counts: Sequence[int]) -> str:
+def _listed(counts: Sequence[int]) -> str:
     """Write counts as '507 / 35 / 27 / 531'."""
     return " / ".join(f"{count:,}" for count in counts)
 
 
-def _sentence(text: str) -> str:
+def _as_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."

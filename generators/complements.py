@@ -207,7 +207,7 @@ def complement(
     moved = np.empty(latents.shape, dtype=np.float32) if out is None else out
     if not (moved.flags.c_contiguous and moved.dtype == np.float32 and moved.shape == latents.shape):
         raise ValueError("out is to be contiguous, float32, and of the latents' shape")
-    with _threads().limit(limits=1, user_api="blas"):  # memory cannot feed more threads
+    with _thread_control().limit(limits=1, user_api="blas"):  # memory cannot feed more threads
         for start in range(0, len(latents), CHUNK):
             z = latents[start : start + CHUNK].astype(np.float32, copy=False)
             z_prime = moved[start : start + CHUNK]
@@ -218,7 +218,7 @@ def complement(
 
 
 @cache
-def _threads() -> ThreadpoolController:
+def _thread_control() -> ThreadpoolController:
     """Return the control of the libraries' threads, cached: finding them takes a tenth of a large product."""
     return ThreadpoolController()
 

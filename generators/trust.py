@@ -111,7 +111,7 @@ def variety_judgement(figures: Figures, names: Sequence[str]) -> Judgement:
     Returns:
         The judgement, with the figures it rests on.
     """
-    kept = _rounded(
+    kept = _rounded_figures(
         {
             "coverage": figures.coverage,
             "expected_coverage": figures.expected,
@@ -165,7 +165,7 @@ def _untold(names: Sequence[str]) -> str:
 
 def copies_judgement(figures: Figures) -> Judgement:
     """Judge whether a generator's images are about as near to real ones as real ones are to each other."""
-    kept = _rounded({"nearest": figures.nearest})
+    kept = _rounded_figures({"nearest": figures.nearest})
     if math.isnan(figures.nearest):
         sentence = "most real training images are there twice, so that nobody can tell copies of them."
         return Judgement(NEAREST, "doubtful", sentence, "Remove doubles from the real images.", kept)
@@ -180,7 +180,7 @@ def copies_judgement(figures: Figures) -> Judgement:
     return Judgement(NEAREST, "fine", f"{sentence}.", "", kept)
 
 
-def _rounded(figures: dict[str, float]) -> dict[str, float | None]:
+def _rounded_figures(figures: dict[str, float]) -> dict[str, float | None]:
     """Round figures to four places, as machines differ in the last ones; None replaces NaN."""
     return {name: None if math.isnan(value) else round(value, 4) for name, value in figures.items()}
 

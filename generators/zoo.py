@@ -158,7 +158,7 @@ def _without_wrappers(key: str) -> str:
     return ".".join(part for part in key.split(".") if part != "module")
 
 
-def _parsed(config_class: type[Any], config: Mapping[str, Any], state: _State) -> Any:
+def _parsed_config(config_class: type[Any], config: Mapping[str, Any], state: _State) -> Any:
     try:
         return config_class.model_validate(config)
     except ValidationError as error:
@@ -199,7 +199,7 @@ def _pgan(config: Mapping[str, Any], state: _State) -> tuple[Generator, dict[str
             raise UserError(
                 f"{state.name} is a PGAN of {key} {_short(value)}; zprime can read those of {key} {wanted!r}."
             )
-    shape = _parsed(PGANConfig, config, state)
+    shape = _parsed_config(PGANConfig, config, state)
     _refuse_conditional(shape, state)
     widths = [shape.first_width, *shape.other_widths]
     resolution = 4 * 2 ** len(shape.other_widths)
@@ -256,7 +256,7 @@ def _dcgan(config: Mapping[str, Any], state: _State) -> tuple[DCGANGenerator, di
         raise UserError(
             f"{state.name} is a DCGAN of dimOutput {_short(channels)}; zprime can read those of 3."
         )
-    shape = _parsed(DCGANConfig, config, state)
+    shape = _parsed_config(DCGANConfig, config, state)
     _refuse_conditional(shape, state)
     architecture = {
         "latent_dim": shape.latent_dim,

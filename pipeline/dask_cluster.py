@@ -100,7 +100,9 @@ def run(
         name = f"zprime {worker.folder.resolve()}"
         try:
             client.subscribe_topic(name, lambda event: at(*event[1]))
-            client.register_plugin(ShardPlugin(worker, Path.cwd(), _threads(cluster, gpus), gpus), name=name)
+            client.register_plugin(
+                ShardPlugin(worker, Path.cwd(), _threads_per_worker(cluster, gpus), gpus), name=name
+            )
             blamed: dict[int, KilledWorker] = {}
             for shard, outcome in _made(client, missing, name):
                 if isinstance(outcome, KilledWorker):
@@ -165,7 +167,7 @@ def _local_workers(cluster: Cluster, gpus: int) -> int:
     return cluster.workers or gpus or os.cpu_count() or 1
 
 
-def _threads(cluster: Cluster, gpus: int) -> int | None:
+def _threads_per_worker(cluster: Cluster, gpus: int) -> int | None:
     if cluster.threads is None and cluster.mode == "local":
         return max(1, (os.cpu_count() or 1) // _local_workers(cluster, gpus))
     return cluster.threads

@@ -37,11 +37,11 @@ def faulty_files(folder: Path) -> dict[str, str]:
 
 
 def _faults_of(folder: Path, files: FileRecords) -> dict[str, str]:
-    found = ((name, _fault_of(folder / name, **record)) for name, record in files.items())
+    found = ((name, _fault_of_file(folder / name, **record)) for name, record in files.items())
     return {name: fault for name, fault in found if fault}
 
 
-def _fault_of(path: Path, bytes: int, sha256: str) -> str | None:
+def _fault_of_file(path: Path, bytes: int, sha256: str) -> str | None:
     try:
         if not path.is_file():
             return "missing"

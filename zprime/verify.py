@@ -36,7 +36,7 @@ def main(
     checkpoints = {path for path in below if path.name == CHECKPOINT and _is_in_work(path)}
     if not folders and not checkpoints:
         raise UserError(f"nothing that zprime wrote is below {', '.join(map(str, paths))}.")
-    damaged_checkpoints = {path: fault for path in sorted(checkpoints) if (fault := _fault_of(path))}
+    damaged_checkpoints = {path: fault for path in sorted(checkpoints) if (fault := _fault_at(path))}
     damaged = {folder: faults for folder in sorted(folders) if (faults := faulty_files(folder))}
     for fault in damaged_checkpoints.values():
         print(fault)
@@ -73,7 +73,7 @@ def _is_output(path: Path, patterns: list[str]) -> bool:
     return known or (path / INDEX).is_file() or (path / ROWS).is_dir()
 
 
-def _fault_of(checkpoint: Path) -> str | None:
+def _fault_at(checkpoint: Path) -> str | None:
     try:
         return fault_of_checkpoint(checkpoint)
     except OSError as error:

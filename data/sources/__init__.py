@@ -8,7 +8,7 @@ from data.sources.avatars import Avatars
 from data.sources.base import BadImage, Measure, Source, check_groups
 from data.sources.celeba import CelebA
 from data.sources.digits import Digits
-from data.sources.table import Table
+from data.sources.table import TableSource
 from data.sources.waterbirds import Waterbirds
 from pipeline.errors import UserError
 from pipeline.parameters import sentence_of
@@ -19,7 +19,7 @@ SOURCES: dict[str, type[Source]] = {
         Avatars,
         CelebA,
         Waterbirds,
-        Table,
+        TableSource,
         Digits,
     )
 }

@@ -171,7 +171,7 @@ class Avatars(Source):
     def image(self, row: Mapping[str, Any], resolution: int) -> NDArray[np.uint8]:
         """Draw the face of one row."""
         random = generator_for(self.seed, "avatar", row["id"])
-        svg = _draw(row, random)
+        svg = _draw_face(row, random)
         pixels = _rasterise(svg, random, resolution).astype(np.float32)
         pixels *= random.uniform(*LIGHT, size=3).astype(np.float32)
         pixels += random.normal(0.0, NOISE, pixels.shape)
@@ -189,7 +189,7 @@ def _hex(rgb: NDArray[np.float64]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*np.rint(rgb).astype(int))
 
 
-def _draw(row: Mapping[str, Any], random: np.random.Generator) -> str:
+def _draw_face(row: Mapping[str, Any], random: np.random.Generator) -> str:
     """Draw a face with the row's attributes and all else at random, as SVG."""
     import python_avatars as pa  # lazy: only the processes that draw need it
 

@@ -28,7 +28,7 @@ class Fractions(Parameters):
         return self
 
 
-class Table(FileSource):
+class TableSource(FileSource):
     """Reads a folder, and a list with a column of paths, the attributes' columns, and perhaps the split's."""
 
     name: Literal["table"]
@@ -70,7 +70,7 @@ class Table(FileSource):
         return names
 
     @model_validator(mode="after")
-    def _splits_one_way(self) -> "Table":
+    def _splits_one_way(self) -> "TableSource":
         if (self.split_column is None) == (self.fractions is None):
             raise ValueError(
                 "give either split_column, the column that has the split, or fractions, such as "

@@ -181,7 +181,7 @@ def import_file(section: TorchScript | Exported, folder: Path, device: torch.dev
     file = FILES[section.name]
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, folder / file)
-    latent_dim, resolution = _sizes(opened, section.latent_dim, device, name)
+    latent_dim, resolution = _latent_dim_and_resolution(opened, section.latent_dim, device, name)
     return GeneratorCard(
         kind=section.name,
         file=file,
@@ -195,7 +195,7 @@ def import_factory(section: Factory, folder: Path, device: torch.device) -> Gene
     """Try the user's function, and return a card that calls it again; the code is not copied."""
     opened = open_factory(section.factory, device)
     name = f"load_gan.factory: {section.factory}"
-    latent_dim, resolution = _sizes(opened, section.latent_dim, device, name)
+    latent_dim, resolution = _latent_dim_and_resolution(opened, section.latent_dim, device, name)
     return GeneratorCard(
         kind="factory",
         factory=section.factory,
@@ -205,7 +205,9 @@ def import_factory(section: Factory, folder: Path, device: torch.device) -> Gene
     )
 
 
-def _sizes(opened: Opened, asked: int | None, device: torch.device, name: str) -> tuple[int, int]:
+def _latent_dim_and_resolution(
+    opened: Opened, asked: int | None, device: torch.device, name: str
+) -> tuple[int, int]:
     """Return D and the side of the images in px."""
     latent_dim = asked or latent_dim_of(opened, device, name)
     return latent_dim, check_generator(opened.call, latent_dim, device, name).resolution

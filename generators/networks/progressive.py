@@ -17,7 +17,7 @@ SLOPE = 0.2  # of the leaky ReLU, which runs in place: saves a tenth of a step's
 MINIBATCH_GROUP = 4
 
 
-def _parts(layer: "EqualizedConv2d | EqualizedLinear", x: Tensor) -> tuple[Tensor, Tensor, float]:
+def _scaled_parts(layer: "EqualizedConv2d | EqualizedLinear", x: Tensor) -> tuple[Tensor, Tensor, float]:
     """Return the weight and the bias to use on x, and the factor to multiply the outcome by.
 
     pytorch_GAN_zoo computes scale (W x + b): the bias is scaled, too. In float32 layers with `scales_bias` do
@@ -62,7 +62,7 @@ class EqualizedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve the input."""
-        weight, bias, scale = _parts(self, input)
+        weight, bias, scale = _scaled_parts(self, input)
         output: Tensor = self._conv_forward(input, weight, bias)
         return output if scale == 1.0 else output * scale
 
@@ -81,7 +81,7 @@ class EqualizedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer."""
-        weight, bias, scale = _parts(self, input)
+        weight, bias, scale = _scaled_parts(self, input)
         output = F.linear(input, weight, bias)
         return output if scale == 1.0 else output * scale
 
@@ -238,7 +238,7 @@ class Generator(nn.Module):
         convolutions = [self.first_conv, *(part for part in blocks if isinstance(part, EqualizedConv2d))]
         last = len(convolutions) - 1
         for number, layer in enumerate(convolutions):
-            weight, bias, _ = _parts(layer, x)
+            weight, bias, _ = _scaled_parts(layer, x)
             x = layer._conv_forward(x, weight, None)
             x = finish(x, bias, SLOPE, doubled=number % 2 == 0 and number < last)
         return x

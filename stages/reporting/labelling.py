@@ -61,7 +61,7 @@ def place_labels(axes: Axes, marks: FloatArray, labels: Sequence[Label]) -> None
         cost = [_covered(box, taken, inside) for box in boxes]
         best = int(np.argmin(cost))
         taken.append(boxes[best])
-        _draw(axes, label, places[best])
+        _draw_label(axes, label, places[best])
 
 
 def _size(axes: Axes, label: Label) -> tuple[float, float]:
@@ -92,7 +92,7 @@ def _covered(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:
     return sum(shared(other) for other in taken) + outside
 
 
-def _draw(axes: Axes, label: Label, place: tuple[float, float]) -> None:
+def _draw_label(axes: Axes, label: Label, place: tuple[float, float]) -> None:
     along, up = place
     far = max(abs(along), abs(up)) >= WITH_LINE
     line = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}

@@ -87,7 +87,7 @@ def recommend(
     return Recommendation(
         data=cells[chosen].data,
         recipe=cells[chosen].recipe,
-        sentence=_sentence(
+        sentence=_verdict_sentence(
             cells[chosen],
             None if other is None else cells[other],
             gain,
@@ -95,7 +95,7 @@ def recommend(
             doubts,
             assumed=all(len(cell.seeds) == 1 for cell in cells),
         ),
-        sure=_rounded(probability(chosen, other)),
+        sure=_rounded_or_none(probability(chosen, other)),
         probability_asked=PROBABILITY_ASKED,
         preferred_on_validation=Choice(data=cells[preferred].data, recipe=cells[preferred].recipe),
         synthetic_earn_their_place=earned,
@@ -117,7 +117,7 @@ def _all_reach(probabilities: Sequence[float | None]) -> bool | None:
     return True if len(known) == len(probabilities) else None
 
 
-def _rounded(value: float | None) -> float | None:
+def _rounded_or_none(value: float | None) -> float | None:
     return None if value is None else round(float(value), 6)
 
 
@@ -164,7 +164,7 @@ def _named(cell: CellFigures) -> str:
     return f"{cell.recipe} on {cell.data}, {accuracy_text(cell)}"
 
 
-def _sentence(
+def _verdict_sentence(
     chosen: CellFigures,
     other: CellFigures | None,
     gain: float | None,

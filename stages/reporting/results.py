@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import jinja2
 import numpy as np
 import pandas as pd
 import typer
@@ -40,6 +39,7 @@ from stages.reporting.choices import (
 from stages.reporting.counts_table import counts_table
 from stages.reporting.leakage import largest_leak, leak_table, leaks, rarest_group
 from stages.reporting.made_with import MadeWith, made_with_now
+from stages.reporting.markdown import markdown_environment
 from stages.reporting.measures import RunTables, overview
 from stages.reporting.methods import write_methods_page
 from stages.reporting.methods_record import keep_methods
@@ -206,13 +206,7 @@ def page(
     summaries = read_summaries(parameters.train.data)
     images = {data: summary.images for data, summary in summaries.items()}
     run_tables = RunTables(runs, parameters.target, parameters.protected, names, images)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = markdown_environment()
     environment.globals |= {"show": to_markdown, "markdown_grid": markdown_grid, "share": share}
     return environment.get_template(TEMPLATE).render(
         parameters=parameters,

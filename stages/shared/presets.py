@@ -86,14 +86,14 @@ def preset_values(name: str, folder: Path = PRESETS) -> dict[str, Any]:
 
 def _complete(name: str, folder: Path) -> tuple[list[str], dict[str, Entry]]:
     """Return the comment that a preset begins with, and its entries merged with those of its base."""
-    header, changes = _parsed(folder / f"{name}.yaml")
+    header, changes = _parsed_file(folder / f"{name}.yaml")
     if name == BASE:
         return header, changes
     changed = changes.pop(EXTENDS).value if EXTENDS in changes else BASE
     return header, _merged(_complete(changed, folder)[1], changes)
 
 
-def _parsed(path: Path) -> tuple[list[str], dict[str, Entry]]:
+def _parsed_file(path: Path) -> tuple[list[str], dict[str, Entry]]:
     """Return the comment that a parameter file begins with, up to its first other line, and its entries."""
     lines = path.read_text(encoding="utf-8").splitlines()
     length = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
@@ -119,14 +119,14 @@ def _parsed(path: Path) -> tuple[list[str], dict[str, Entry]]:
 
 def _entry(value: str) -> Entry:
     """Parse the text after a colon: a section if it is in braces and its keys are names, else a value."""
-    pairs = [PAIR.fullmatch(part) for part in _parts(value[1:-1])] if value.startswith("{") else []
+    pairs = [PAIR.fullmatch(part) for part in _split_at_commas(value[1:-1])] if value.startswith("{") else []
     found = [pair for pair in pairs if pair is not None]
     if not found or len(found) < len(pairs):
         return Entry(value)
     return Entry("", {pair["key"]: _entry(pair["value"]) for pair in found}, in_braces=True)
 
 
-def _parts(text: str) -> list[str]:
+def _split_at_commas(text: str) -> list[str]:
     """Split a text at its commas, except at those within brackets, braces and quotes."""
     parts: list[str] = []
     for part in PART.findall(text):

@@ -11,8 +11,8 @@ from torch import nn
 from classifiers.networks.backbones import SmallResNet, new_backbone
 from classifiers.networks.parameters import Backbone
 from classifiers.training.batches import Batch, batch_at
-from classifiers.training.method_settings import AdversarialExamplesSettings
 from classifiers.training.methods.adversarial_examples import AdversarialExamples, noise_of
+from classifiers.training.settings.examples import AdversarialExamplesSettings
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from tests.classifiers.by_recipe import train_by

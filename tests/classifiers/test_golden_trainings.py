@@ -17,9 +17,10 @@ from classifiers.networks.images import LabelledImages
 from classifiers.networks.parameters import Backbone
 from classifiers.networks.weights import copy_of_weights
 from classifiers.training.loop import train_classifier
-from classifiers.training.method_settings import ERMSettings, GroupDROSettings, Recipe
+from classifiers.training.method_settings import Recipe
 from classifiers.training.parameters import Optimizer, Training
 from classifiers.training.recipes import Facts, phases_of
+from classifiers.training.settings.losses import ERMSettings, GroupDROSettings
 from pipeline.content.resumable import Session
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator

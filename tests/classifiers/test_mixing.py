@@ -11,10 +11,10 @@ from torch import nn
 from classifiers.networks.images import LabelledImages
 from classifiers.training.batches import Batch, batch_at
 from classifiers.training.descent import descend, new_optimizer
-from classifiers.training.method_settings import LISASettings, MixupSettings
 from classifiers.training.methods.mixing import Mixing
 from classifiers.training.pairs import AnyPairs, SelectivePairs
 from classifiers.training.samplers import BalancedSampler, UniformSampler
+from classifiers.training.settings.examples import LISASettings, MixupSettings
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from tests.classifiers.by_recipe import train_by

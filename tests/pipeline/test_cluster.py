@@ -574,11 +574,11 @@ def test_workers_have_the_torch_threads_asked_for(threads, expected, scheduler):
 
 def test_local_workers_share_the_cores_and_those_of_a_scheduler_keep_what_they_have(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    assert dask_cluster._threads(Cluster(mode="local", workers=3), 0) == 5
-    assert dask_cluster._threads(Cluster(mode="local"), 0) == 1
-    assert dask_cluster._threads(Cluster(mode="local", workers=3, threads=2), 0) == 2
-    assert dask_cluster._threads(Cluster(mode="local", workers=32), 0) == 1
-    assert dask_cluster._threads(Cluster(mode="scheduler"), 0) is None
+    assert dask_cluster._threads_per_worker(Cluster(mode="local", workers=3), 0) == 5
+    assert dask_cluster._threads_per_worker(Cluster(mode="local"), 0) == 1
+    assert dask_cluster._threads_per_worker(Cluster(mode="local", workers=3, threads=2), 0) == 2
+    assert dask_cluster._threads_per_worker(Cluster(mode="local", workers=32), 0) == 1
+    assert dask_cluster._threads_per_worker(Cluster(mode="scheduler"), 0) is None
     assert dask_cluster._local_workers(Cluster(mode="local", workers=3), 0) == 3
     assert dask_cluster._local_workers(Cluster(mode="local"), 0) == 16
 
@@ -595,7 +595,7 @@ def test_there_is_a_local_worker_for_each_gpu_or_one_for_the_gpu_of_a_number(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     assert gpus_of(Runtime(device=device)) == gpus
     assert dask_cluster._local_workers(Cluster(mode="local"), gpus) == workers
-    assert dask_cluster._threads(Cluster(mode="local"), gpus) == threads
+    assert dask_cluster._threads_per_worker(Cluster(mode="local"), gpus) == threads
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ class HardExamples(Method):
             return self.erm.losses(network, batch)
         logits = _judged(network, batch.images)
         chosen = self._chosen(logits, batch)
-        return Losses(self.erm.losses(network, _part(batch, chosen)).values, logits)
+        return Losses(self.erm.losses(network, _of_chosen(batch, chosen)).values, logits)
 
     def _chosen(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return which images of this process's part are trained on, [n] bool."""
@@ -125,7 +125,7 @@ def _judged(network: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-def _part(batch: Batch, chosen: Tensor) -> Batch:
+def _of_chosen(batch: Batch, chosen: Tensor) -> Batch:
     """Keep the images that are chosen; size and places are still those among the candidates."""
     labels = {
         name: getattr(batch, name)[chosen]
