@@ -157,11 +157,13 @@ class Finish(Parameters):
 
     Attributes:
         recipes: those whose networks are finished, on every data set and with every seed.
+        loaded: the classifiers from elsewhere that are finished, of load_classifier.names.
         names: the finishes, keys of `definitions`.
         definitions: all finishes by name.
     """
 
     recipes: list[str]
+    loaded: list[str] = []
     names: list[str] = []
     definitions: dict[str, AnyFinishSettings]
 
