@@ -12,6 +12,7 @@ from typing import Any
 from classifiers.postprocessing import POSTPROCESSORS
 from pipeline.content.files import committed
 from stages.reporting.choices import BASELINE
+from stages.reporting.label_noise_page import noise_section
 from stages.reporting.markdown import markdown_environment
 from stages.reporting.methods_record import EARLY, WEIGHTED, MethodFigures, MethodsRecord, SeedsSpread
 from stages.reporting.tables import markdown_grid
@@ -256,6 +257,7 @@ def methods_page(record: MethodsRecord) -> str:
         claims=claims(record),
         sweeps=sweep_rows(lambda recipe: recipe in record.original),
         markdown_grid=markdown_grid,
+        label_noise=noise_section(),
     )
 
 
