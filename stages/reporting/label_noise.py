@@ -20,12 +20,13 @@ from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE
 from pipeline.stage import run_stage
 from pipeline.work import digest_of
-from stages.parameters import AllParameters, Train, read_parameters
+from stages.parameters import AllParameters, read_parameters
 from stages.reporting.ablation_variants import changed
 from stages.reporting.ablations import accuracies, copy_project, repro
 from stages.reporting.choices import BASELINE, SELECTION
 from stages.reporting.label_noise_page import draw_figure
 from stages.reporting.noise_record import COMPLETE, VARIANTS, Measured, read_noise
+from stages.shared.parameters import Train
 from stages.shared.paths import LABEL_NOISE, LABEL_NOISE_FIGURE, RUNS
 
 DATA = "original"
