@@ -17,6 +17,7 @@ from classifiers.finishing.base import Material
 from classifiers.finishing.halves import validation_halves
 from classifiers.finishing.settings import finish_network
 from classifiers.networks.backbones import save_network
+from classifiers.networks.occam import OccamNet
 from classifiers.training.cost import counted
 from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.resumable import Session
@@ -50,6 +51,10 @@ def main(
     accelerator = new_accelerator(parameters.runtime)
     trained = RUNS / data / recipe / str(seed)
     network, card = load_run(trained, accelerator.device)
+    if isinstance(network, OccamNet):  # params.yaml does not tell, if it is from elsewhere
+        raise UserError(
+            f"finish: {trained} is an OccamNet: a finish would change the last of its exits alone."
+        )
     store = Store(REAL)
     validation, test = (real_images(parameters, split, store) for split in ("validation", "test"))
     fitting, selecting = validation_halves(validation, seed)

@@ -13,8 +13,9 @@ import yaml
 from torch import Tensor, nn
 
 from classifiers.elsewhere.importing import load_run
-from classifiers.networks.backbones import CARD, WEIGHTS
-from classifiers.networks.cards import Source
+from classifiers.networks.backbones import CARD, WEIGHTS, new_backbone, save_network
+from classifiers.networks.cards import RunCard, Source
+from classifiers.networks.parameters import Backbone
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.content.stores import Store
 from pipeline.content.tables import write_table
@@ -339,6 +340,19 @@ def test_a_network_without_a_last_layer_is_not_finished(project):
     ask_for({"mine": definition("without", None)}, perturbed=PERTURBATION)
     load_classifier.main("mine")
     with pytest.raises(UserError, match=r"A finish needs the last linear layer .*: name it as `last`"):
+        finish.main(ELSEWHERE, "mine", "perturbed", 0)
+
+
+def test_a_network_of_several_exits_is_measured_and_not_finished(project):
+    backbone = Backbone(name="occam", width=8)
+    card = RunCard(backbone=backbone, data="original", recipe="occam", seed=0)
+    save_network(Path("theirs"), new_backbone(backbone, 0), card)
+    weights = Path("theirs") / WEIGHTS
+    settings = {"name": "zprime", "path": str(weights), "sha256": sha256_of_file(weights), "resolution": SIDE}
+    ask_for({"mine": settings}, ["mine"], perturbed=PERTURBATION)
+    load_classifier.main("mine")
+    assert len(scores_of("mine")) == 30
+    with pytest.raises(UserError, match=r"finish: out/runs/elsewhere/mine/0 is an OccamNet: a finish would"):
         finish.main(ELSEWHERE, "mine", "perturbed", 0)
 
 
