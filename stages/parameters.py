@@ -2,23 +2,17 @@
 
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from pydantic import (
-    Field,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from classifiers.finishing.settings import AnyFinishSettings
 from classifiers.measures.parameters import Assess
-from classifiers.networks.parameters import Backbone
 from classifiers.parameters import Label, TrainAttribute
-from classifiers.postprocessing import POSTPROCESSORS
 from classifiers.postprocessing.base import PostProcessor
-from classifiers.training.method_settings import Recipe
-from classifiers.training.parameters import Budget
 from data.parameters import Balance, Export, Prepare
 from generators.inversion.parameters import Invert
 from generators.networks.parameters import LoadGAN
@@ -26,119 +20,7 @@ from generators.parameters import Complement, FitHyperplanes, Sample, Synthesize
 from generators.training.parameters import TrainGAN
 from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE, Cluster, Parameters, Runtime, content_of, sentence_of
-from stages.shared.controls import MANIFESTS, REAL, TRAINING_DATA
-
-if TYPE_CHECKING:
-    RealData: TypeAlias = str
-    SyntheticData: TypeAlias = str
-    PostProcessorName: TypeAlias = str
-else:  # at run time the registries supply the names
-    RealData, SyntheticData = Literal[REAL], Literal[tuple(MANIFESTS)]
-    PostProcessorName = Literal[tuple(POSTPROCESSORS)]
-
-
-class Train(Budget):
-    """Defines the training matrix: every recipe on every data set with every seed, all with the same budget.
-
-    Attributes:
-        real_data: the data sets of real images alone.
-        balanced_data: the data sets with synthetic images.
-        recipes: the recipes to train, keys of `definitions`.
-        missing_labels: what becomes of training images whose protected label is missing: predicted (the most
-            likely group is taken for the truth), left_out (of all that a recipe does with groups), soft (an
-            image counts for each group as likely as it is of it, where the method can do that).
-        seeds: each recipe is trained once with each seed, which draws weights and batches.
-        definitions: all recipes by name.
-    """
-
-    real_data: list[RealData]
-    balanced_data: list[SyntheticData] = ["sampled", "augmented"]  # augmented is one of them
-    recipes: list[str] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
-    definitions: dict[str, Recipe]
-    missing_labels: Literal["predicted", "left_out", "soft"] = "predicted"
-
-    @property
-    def budget(self) -> Budget:
-        """The settings that all runs share."""
-        return Budget(**{name: getattr(self, name) for name in Budget.model_fields})
-
-    def backbone_of(self, recipe: str) -> Backbone:
-        """Return the backbone of a recipe: all have the same but for those that name another one."""
-        name = self.definitions[recipe].backbone
-        return self.backbone if name is None else Backbone(name=name, width=self.backbone.width)
-
-    @property
-    def data(self) -> list[str]:
-        """The names of all training data, in the order of the report's tables."""
-        return [name for name in TRAINING_DATA if name in (*self.real_data, *self.balanced_data)]
-
-    @field_validator("balanced_data")
-    @classmethod
-    def _the_augmented_data_is_trained_on(cls, names: list[str]) -> list[str]:
-        if "augmented" not in names:
-            raise ValueError("augmented has to be one of them: it is what all others are compared with")
-        return names
-
-    @model_validator(mode="after")
-    def _recipes_are_defined(self) -> "Train":
-        unknown = [recipe for recipe in self.recipes if recipe not in self.definitions]
-        if unknown:
-            raise ValueError(f"recipe {unknown[0]!r} is not defined: train.definitions has no such key")
-        return self
-
-    @model_validator(mode="after")
-    def _gates_have_exits(self) -> "Train":
-        for name, recipe in self.definitions.items():
-            backbone = self.backbone_of(name).name
-            if recipe.method.name == "occam" and backbone != "occam":
-                raise ValueError(
-                    f"definitions.{name}: the method occam trains exits, and the backbone {backbone} has "
-                    "none: give the recipe backbone: occam"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _shares_of_a_batch_are_images(self) -> "Train":
-        for name, recipe in self.definitions.items():
-            share = recipe.real_share
-            if share is not None and not 0 < round(share * self.batch_size) < self.batch_size:
-                raise ValueError(
-                    f"definitions.{name}.real_share {share} of a batch of {self.batch_size} leaves no real, "
-                    "or no synthetic, image in it"
-                )
-        return self
-
-
-class Finish(Parameters):
-    """Says which trained networks are finished, and how: nothing is trained again for it.
-
-    Attributes:
-        recipes: those whose networks are finished, on every data set and with every seed.
-        names: the finishes, keys of `definitions`.
-        definitions: all finishes by name.
-    """
-
-    recipes: list[str]
-    names: list[str] = []
-    definitions: dict[str, AnyFinishSettings]
-
-    @model_validator(mode="after")
-    def _finishes_are_defined(self) -> "Finish":
-        unknown = [name for name in self.names if name not in self.definitions]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is not defined: finish.definitions has no such key")
-        return self
-
-
-class Evaluate(Parameters):
-    """How the test set is measured."""
-
-    resamples: int = Field(500, ge=1)  # of the bootstrap
-    # Fitted on validation and applied to the scores on test, as RECIPE+NAME; they need the protected
-    # attribute of each image whose label is predicted.
-    postprocess: list[PostProcessorName] = []
-    postprocess_recipes: list[str] = ["erm"]  # whose scores are post-processed
+from stages.shared.parameters import Evaluate, Finish, Train
 
 
 class AllParameters(Parameters):
@@ -181,6 +63,17 @@ class AllParameters(Parameters):
         unknown = [recipe for recipe in self.finish.recipes if recipe not in self.train.recipes]
         if self.finish.names and unknown:
             raise ValueError(f"finish.recipes has {unknown[0]!r}, which train.recipes does not train")
+        return self
+
+    @model_validator(mode="after")
+    def _finished_networks_have_one_last_layer(self) -> "AllParameters":
+        for recipe in self.finish.recipes if self.finish.names else []:
+            if self.train.backbone_of(recipe).name == "occam":
+                raise ValueError(
+                    f"finish.recipes has {recipe!r}, whose backbone occam predicts at two exits: a finish "
+                    "would change the last one alone, and nothing for the images that leave before; leave "
+                    "it out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -53,8 +53,8 @@ class FinishSettings(Parameters):
     """The parameters of a finish: a subclass has a `name` of its own, and implements `finish`.
 
     Attributes:
-        needs: where the finish needs protected labels. All choose on labelled validation images; "validation"
-            says so.
+        needs: where the finish needs protected labels: those of training images, those of validation images
+            to fit on. The labels that all finishes choose by do not count, as those of trainings do not.
     """
 
     needs: ClassVar[frozenset[Labels]] = frozenset({"validation"})

@@ -5,9 +5,9 @@ A new finish is a module of `classifiers/finishing`, and here a class of setting
 runs: reading parameters needs neither.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from classifiers.finishing.base import FinishSettings, Material
 
@@ -31,7 +31,7 @@ class LastLayerSettings(FinishSettings):
 class SmoteSettings(FinishSettings):
     """The last layer refitted on embeddings of the training images, evened out by interpolation."""
 
-    needs = frozenset({"training", "validation"})
+    needs = frozenset({"training"})
     name: Literal["smote"]
 
     def finish(self, network: "Classifier", material: Material) -> dict[str, float]:
@@ -44,6 +44,7 @@ class SmoteSettings(FinishSettings):
 class AFRSettings(FinishSettings):
     """Automatic feature reweighting: the last layer trained on, with weight on what it gets wrong."""
 
+    needs = frozenset()
     name: Literal["afr"]
     steps: int = Field(500, ge=1)  # of gradient descent, each on all held-out images
 
@@ -60,6 +61,15 @@ class PhiSettings(FinishSettings):
     bias: Literal["spd", "eod", "aod"] = "aod"  # μ: a gap between protected groups
     epsilon: float = Field(0.05, gt=0)  # ε: the limit of |μ|
     margin: float = Field(0.01, ge=0)  # by how much |μ| should stay below it where a choice is made
+
+    @model_validator(mode="after")
+    def _the_margin_leaves_something(self) -> Self:
+        if self.margin >= self.epsilon:
+            raise ValueError(
+                f"margin {self.margin} leaves no bias that is small enough: make it less than epsilon "
+                f"{self.epsilon}"
+            )
+        return self
 
     def goal(self) -> "Goal":
         """Return what is to be reached."""

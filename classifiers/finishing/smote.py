@@ -87,7 +87,8 @@ def evened_out(features: FloatArray, groups: IntArray, seed: int) -> tuple[Float
 def images_taking_part(images: LabelledImages, seed: int) -> LabelledImages:
     """Select at most `PER_GROUP` images of each group at random, repeated images once.
 
-    A copy of an image would be its nearest neighbour, and what is between the two the image again.
+    A copy of an image would be its nearest neighbour, and what is between the two the image again. Images
+    that are to be left out of the groups, as their protected group is not known, take no part.
 
     Args:
         images: the images.
@@ -96,6 +97,7 @@ def images_taking_part(images: LabelledImages, seed: int) -> LabelledImages:
     Returns:
         The selected images, in their order.
     """
+    images = images.subset(np.flatnonzero(images.has_group))
     _, once = np.unique(images.ids.astype(str), return_index=True)
     chosen = []
     for group in np.unique(images.groups).tolist():

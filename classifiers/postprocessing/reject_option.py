@@ -29,7 +29,7 @@ class RejectOption(PostProcessor):
     one 0: the thresholds of the groups are t - m and t + m. Threshold, margin and which group is privileged
     are those with the highest balanced accuracy among all whose gap is within the bound; if there are none,
     among those with the smallest absolute gap. Of equal ones it is the threshold that is nearest to 0.5, then
-    the smallest margin.
+    the smallest margin, then the first group as the privileged one.
 
     Source: Kamiran, Karim and Zhang, 2012 (doi 10.1109/ICDM.2012.45); the grid is AIF360's.
 
@@ -56,13 +56,14 @@ class RejectOption(PostProcessor):
         lower, upper = thresholds[:, None] - margins, thresholds[:, None] + margins
         roles = ((upper, lower), (lower, upper))  # the first group is privileged, or the second
         is_first = protected == groups[0]
-        counts = np.stack([counts_at(scores, targets, is_first, *cuts) for cuts in roles])
+        # [threshold, margin, role, ...]: of equals the first is chosen, by these in turn.
+        counts = np.stack([counts_at(scores, targets, is_first, *cuts) for cuts in roles], axis=2)
         gaps, balanced = np.abs(GAPS[self.gap](counts)), metrics.balanced_accuracy(counts)
         feasible = gaps <= self.bound
         if not feasible.any():
             feasible = gaps == gaps.min()
         best = np.argmax(np.where(feasible, balanced, -np.inf))
-        role, row, column = np.unravel_index(best, gaps.shape)
+        row, column, role = np.unravel_index(best, gaps.shape)
         self.threshold, self.margin = float(thresholds[row]), float(margins[row, column])
         self.privileged = int(groups[role])
         return self

@@ -16,8 +16,7 @@ from classifiers.training.method_settings import Recipe
 from classifiers.training.methods.base import Context, SumOverProcesses, one_process
 from classifiers.training.parameters import Training
 from classifiers.training.phases import Stretch, of_both_sources
-from classifiers.training.samplers import Sampler, SamplerName, SourceShareSampler, new_sampler
-from classifiers.training.settings.base import MethodSettings
+from classifiers.training.samplers import Sampler, SourceShareSampler, new_sampler
 from classifiers.training.settings.losses import ERMSettings
 
 
@@ -38,13 +37,15 @@ class Facts:
 
 def grouped_by_source(images: LabelledImages, n_groups: int) -> LabelledImages:
     """Double the number of groups: the groups of synthetic images come after those of real ones."""
-    if images.synthetic is None:
+    if images.synthetic is None and images.memberships is None:
         return images
+    # Without synthetic images their groups are empty, but memberships still have a column for each.
+    synthetic = np.zeros(len(images), dtype=bool) if images.synthetic is None else images.synthetic
     memberships = images.memberships
     if memberships is not None:
-        rendered = images.synthetic[:, None]
+        rendered = synthetic[:, None]
         memberships = np.concatenate([memberships * ~rendered, memberships * rendered], axis=1)
-    groups = images.groups + n_groups * images.synthetic.astype(np.int64)
+    groups = images.groups + n_groups * synthetic.astype(np.int64)
     return replace(images, groups=groups, memberships=memberships)
 
 
@@ -75,9 +76,9 @@ def phases_of(recipe: Recipe, settings: Training, training: LabelledImages, fact
 def _part(recipe: Recipe, settings: Training, facts: Facts, stretch: Stretch, look: Look) -> Part:
     """Build the images, the method and the sampler of a phase."""
     images, n_protected = stretch.images(look), stretch.n_protected or facts.n_protected
-    n_groups, method_settings, sampler_name = 2 * n_protected, recipe.method, recipe.sampler
+    n_groups = 2 * n_protected
     if stretch.identifies:
-        method_settings, sampler_name = ERMSettings(), "uniform"
+        recipe = Recipe(method=ERMSettings())
     if recipe.group_by == "group_and_source":
         images, n_groups = grouped_by_source(images, n_groups), 2 * n_groups
     context = Context(
@@ -88,21 +89,14 @@ def _part(recipe: Recipe, settings: Training, facts: Facts, stretch: Stretch, lo
         seed=settings.seed,
         total=facts.total,
     )
-    sampler = _sampler(recipe, sampler_name, method_settings, settings, images, n_protected)
-    return Part(images, method_settings.build(context), sampler)
+    sampler = _sampler(recipe, settings, images, n_protected)
+    return Part(images, recipe.method.build(context), sampler)
 
 
-def _sampler(
-    recipe: Recipe,
-    name: SamplerName,
-    method: MethodSettings,
-    settings: Training,
-    images: LabelledImages,
-    n_protected: int,
-) -> Sampler:
+def _sampler(recipe: Recipe, settings: Training, images: LabelledImages, n_protected: int) -> Sampler:
     def of_size(batch_size: int) -> Sampler:
         if recipe.real_share is None or of_both_sources(images) is None:
-            return new_sampler(name, images, batch_size, settings.seed)
-        return SourceShareSampler(name, images, recipe.real_share, batch_size, settings.seed)
+            return new_sampler(recipe.sampler, images, batch_size, settings.seed)
+        return SourceShareSampler(recipe.sampler, images, recipe.real_share, batch_size, settings.seed)
 
-    return method.sampler(of_size, settings.batch_size, images, settings.seed, n_protected)
+    return recipe.method.sampler(of_size, settings.batch_size, images, settings.seed, n_protected)

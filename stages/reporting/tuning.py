@@ -93,7 +93,9 @@ def tuned(recipe: str, sweep: Sweep) -> SweepRecord:
     with tempfile.TemporaryDirectory(prefix="zprime-") as temporary:
         folder = Path(temporary).resolve()
         copy_project(folder)
-        (folder / PARAMETERS_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
+        # A value may be too strong to learn anything: it is not chosen then, and the others are still tried.
+        written = content | {"on_useless": "go_on"}
+        (folder / PARAMETERS_FILE).write_text(yaml.safe_dump(written, sort_keys=False))
         with contextlib.chdir(folder):
             protected = read_parameters().protected
             repro(folder, stages)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from classifiers.finishing.base import Material
 from classifiers.finishing.halves import validation_halves
 from classifiers.finishing.last_layer import PENALTIES, SUBSETS, balanced_fit, refit_last_layer
 from classifiers.finishing.layers import fold_threshold
+from classifiers.finishing.settings import AnyFinishSettings
 from classifiers.networks.backbones import SmallResNet, new_backbone
 from classifiers.networks.images import LabelledImages
 from classifiers.networks.inference import predict
@@ -296,6 +298,31 @@ def test_copies_take_part_once_and_large_groups_in_part(monkeypatch):
     assert few.group_counts(8) == [10, 10, 7, 0, 0, 2, 0, 0]
     assert few.ids.tolist() == smote.images_taking_part(images, 0).ids.tolist()
     assert set(few.ids) != set(smote.images_taking_part(images, 1).ids)
+
+
+def test_images_that_are_left_out_of_the_groups_take_no_part():
+    images = toy_images(40, 0)
+    known = np.arange(40) % 4 > 0
+    left_out = smote.images_taking_part(replace(images, known=known), 0)
+    assert left_out.ids.tolist() == images.ids[known].tolist()
+    soft = replace(images, known=known, memberships=np.full((40, 4), 0.25))
+    assert len(smote.images_taking_part(soft, 0)) == 40
+
+
+def test_labels_that_only_choices_use_are_no_needs():
+    """A table compares them with those of trainings, which all choose by validation's groups."""
+    needs = {
+        kind.model_fields["name"].annotation.__args__[0]: kind.needs
+        for kind in get_args(get_args(AnyFinishSettings)[0])
+    }
+    assert needs == {
+        "last_layer": {"validation"},
+        "smote": {"training"},
+        "afr": frozenset(),
+        "random_perturbation": {"validation"},
+        "layerwise": {"validation"},
+        "adversarial_finetuning": {"validation"},
+    }
 
 
 def test_smote_refits_on_standardised_features_of_the_training_images(monkeypatch):

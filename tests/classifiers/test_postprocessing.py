@@ -150,6 +150,17 @@ def test_reject_option_finds_what_trying_every_candidate_finds(gap) -> None:
     assert metrics.balanced_accuracy(counts) == best > 0.5
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_which_group_is_named_first_decides_on_no_threshold(seed) -> None:
+    """Few rows with few scores: many candidates are equal, and the nearest to 0.5 is taken of both roles."""
+    random = np.random.default_rng(seed)
+    scores = np.round(random.random(12), 1)
+    targets, protected = (np.concatenate([s, random.integers(0, 2, 8)]) for s in ([0, 1, 0, 1], [0, 0, 1, 1]))
+    rule = RejectOption().fit(scores, targets, protected)
+    renamed = RejectOption().fit(scores, targets, 1 - protected)
+    assert (renamed.threshold, renamed.margin) == (rule.threshold, rule.margin)
+
+
 def test_all_candidates_are_counted_as_their_predictions_are() -> None:
     scores, targets, protected = rows_of(4, 60)
     thresholds, margins = grid()

@@ -58,6 +58,13 @@ def test_the_groups_of_synthetic_images_come_after_those_of_real_ones():
     assert three.groups.tolist() == [15, 7]
 
 
+def test_soft_groups_of_real_images_alone_have_columns_for_synthetic_ones_too():
+    soft = np.eye(4)[REAL.groups]
+    parted = grouped_by_source(replace(REAL, memberships=soft), 4)
+    assert parted.groups.tolist() == REAL.groups.tolist()
+    np.testing.assert_array_equal(parted.memberships, np.hstack([soft, np.zeros((5, 4))]))
+
+
 def test_the_source_is_a_part_of_the_methods_groups():
     recipe = Recipe(method={"name": "group_dro", "adjustment": 1.0}, group_by="group_and_source")
     (phase,) = phases_of(recipe, SETTINGS, IMAGES, Facts(2, 3))

@@ -20,7 +20,7 @@ from classifiers.training.methods.erm import ERM
 from classifiers.training.methods.group_dro import GroupDRO
 from classifiers.training.phase_settings import JTT, PseudoGroups
 from classifiers.training.recipes import Facts, phases_of
-from classifiers.training.samplers import BalancedSampler, UniformSampler
+from classifiers.training.samplers import BalancedSampler, SourceShareSampler, UniformSampler
 from pipeline.content.checkpoints import load_checkpoint
 from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
@@ -206,6 +206,14 @@ def test_the_first_network_is_trained_by_erm_on_uniform_batches(name):
     assert type(part.method) is ERM
     assert isinstance(part.sampler, UniformSampler)
     assert part.training is TRAINING
+
+
+def test_the_first_networks_batches_have_no_fixed_share_of_real_images():
+    images = replace(TRAINING, synthetic=np.arange(len(TRAINING)) < 20)
+    recipe = Recipe.model_validate({**RECIPES["jtt"], "real_share": 0.5})
+    first, second = phases_of(recipe, settings_of(), images, Facts(2, 3))
+    assert isinstance(first.build(lambda images: np.array([])).sampler, UniformSampler)
+    assert isinstance(second.build(lambda images: np.zeros(len(images))).sampler, SourceShareSampler)
 
 
 def test_a_first_networks_predictions_are_those_of_its_average(accelerator, tmp_path):

@@ -136,7 +136,7 @@ def test_a_changed_complement_leaves_the_baselines_alone(repository: Path) -> No
         ("train_gan", {"resolution": 32}, "stages.train_gan", "train_gan: channels has no entry for 32 px"),
         ("prepare", {"resolution": 8}, "stages.prepare", "params.yaml: train_gan.resolution is 16 px"),
         ("balance", {"policy": "all"}, "stages.balance", "balance.policy (it is 'all')"),
-        ("train", {"recipes": ["jtt"]}, "stages.evaluate", "recipe 'jtt' is not defined"),
+        ("train", {"recipes": ["twice"]}, "stages.evaluate", "recipe 'twice' is not defined"),
         ("sample", {"pairs": 3}, "stages.sample", "sample.pairs is not a parameter"),
     ],
 )

@@ -187,6 +187,14 @@ def test_a_share_of_real_images_is_of_whole_ones(tmp_path):
             assert "a batch of 128 leaves no real, or no synthetic, image" in complaint(tmp_path, changes)
 
 
+def test_a_recipe_that_names_the_common_backbone_keeps_its_pretrained_weights(tmp_path):
+    pretrained = {"name": "resnet18", "weights": "w.pth", "sha256": "0" * 64}
+    changes = {"train.backbone": pretrained, "train.definitions.erm.backbone": "resnet18"}
+    train = read(tmp_path, changes).train
+    assert train.backbone_of("erm") == train.backbone_of("group_dro") == train.backbone
+    assert train.backbone_of("occam").weights is None
+
+
 def test_parameters_cannot_be_changed_after_reading(tmp_path):
     with pytest.raises(ValueError, match="frozen"):
         read(tmp_path, {}).train_gan.seed = 5
@@ -195,6 +203,7 @@ def test_parameters_cannot_be_changed_after_reading(tmp_path):
 # What is not
 
 
+ERM = {"method": {"name": "erm"}}
 MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"sample.fitt": 3}, ["sample.fitt is not a parameter", "spelling"]),
     ({"smaple": {"fit": 3}}, ["smaple is not a parameter"]),
@@ -243,9 +252,41 @@ MISTAKES: list[tuple[dict[str, object], list[str]]] = [
     ({"train_gan.channels": {4: 128, 8: 128, 16: 64, 32: 0}}, ["train_gan.channels.32 (it is 0)"]),
     ({"train.seeds": []}, ["train.seeds"]),
     ({"train.recipes": []}, ["train.recipes"]),
+    ({"train.recipes": ["erm", "erm"]}, ["train.recipes", "'erm' is named twice"]),
+    ({"train.seeds": [0, -1]}, ["train.seeds.1 (it is -1)", "greater than or equal to 0"]),
+    ({"train.seeds": [0, 1, 0]}, ["train.seeds", "0 is named twice"]),
+    ({"finish.names": ["dfr", "dfr"]}, ["finish.names", "'dfr' is named twice"]),
+    ({"evaluate.postprocess_recipes": ["erm", "erm"]}, ["postprocess_recipes", "'erm' is named twice"]),
+    ({"train.definitions": {"a+b": ERM}}, ["train.definitions", "'a+b'", "letters, digits"]),
+    ({"train.definitions": {"../erm": ERM}}, ["train.definitions", "'../erm'", "letters, digits"]),
+    ({"finish.definitions": {"a/b": {"name": "smote"}}}, ["finish.definitions", "'a/b'", "letters, digits"]),
+    (
+        {"finish.definitions": {"reject_option": {"name": "smote"}}},
+        ["finish.definitions", "RECIPE+reject_option would be both"],
+    ),
+    (
+        {"train.recipes": ["occam"], "finish.recipes": ["occam"], "finish.names": ["dfr"]},
+        ["finish.recipes has 'occam'", "two exits"],
+    ),
+    (
+        {"train.definitions.erm.group_by": "group_and_source"},
+        ["definitions.erm: group_by group_and_source is without effect", "erm nor the sampler uniform"],
+    ),
+    (
+        {"train.definitions.pseudo_groups_balanced.sampler": "class_balanced"},
+        ["definitions.pseudo_groups_balanced: phases pseudo_groups is without effect"],
+    ),
+    (
+        {"train.definitions.reweighing.sampler": "group_balanced"},
+        ["definitions.reweighing: ", "weighted", "group_balanced", "use one"],
+    ),
     ({"finish.names": ["dfr", "dfrr"]}, ["finish: ", "'dfrr' is not defined"]),
     ({"finish.names": ["dfr"], "finish.recipes": ["half_real"]}, ["finish.recipes has 'half_real'"]),
     ({"finish.definitions.afr.name": "far"}, ["finish.definitions.afr.name (it is 'far')", "'smote'"]),
+    (
+        {"finish.definitions.layerwise.margin": 0.05},
+        ["finish.definitions.layerwise", "margin 0.05", "less than epsilon 0.05"],
+    ),
     ({"finish.definitions.afr.steps": 0}, ["finish.definitions.afr.steps (it is 0)"]),
     ({"prepare.resolution": 64}, ["train_gan.resolution is 32 px and prepare.resolution 64 px"]),
     ({"generator": "stylegan"}, ["generator (it is 'stylegan')", "'train_gan'", "'load_gan'"]),

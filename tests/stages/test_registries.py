@@ -23,8 +23,9 @@ from generators.complements import VARIANTS
 from generators.parameters import Complement
 from generators.training.objectives import LOSSES
 from generators.training.parameters import TrainGAN
-from stages.parameters import AllParameters, Train
+from stages.parameters import AllParameters
 from stages.shared.controls import MANIFESTS, TRAINING_DATA
+from stages.shared.parameters import Train
 from stages.shared.presets import PRESETS
 from stages.train_attribute import SELECTIONS
 

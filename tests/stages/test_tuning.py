@@ -88,6 +88,7 @@ def test_the_variants_are_trained_on_both_data_sets_and_nothing_else_is(asked: l
     assert [train["definitions"][f"dann_{k}"]["method"]["penalty"] for k in (1, 2, 3)] == [0.1, 0.3, 1.0]
     assert run["content"]["finish"]["names"] == run["content"]["evaluate"]["postprocess"] == []
     assert AllParameters.model_validate(run["content"]).train.recipes == ["dann_1", "dann_2", "dann_3"]
+    assert run["content"]["on_useless"] == "go_on"  # one that learns nothing does not end the sweep
 
 
 def test_validation_chooses_by_the_mean_of_both_data_sets(asked: list[dict[str, Any]]) -> None:
