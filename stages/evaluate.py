@@ -87,7 +87,7 @@ def nested_metrics(runs: pd.DataFrame, summaries: dict[str, dict[str, Any]]) -> 
     for row in summary_table(runs).to_dict("records"):
         seeds = seeds_of(runs, row["data"], row["recipe"])
         cell = {name: mean_and_std(*mean_and_deviation(seeds, name)) for name in names}
-        nested[row["data"]][row["recipe"]] = cell | {
+        nested.setdefault(row["data"], {})[row["recipe"]] = cell | {
             "gap_closed": mean_and_std(row["gap_closed"], row["gap_closed_std"])
         }
     figures = ("validation_worst_group_accuracy", "worst_group_accuracy", "accuracy", "gap_closed")

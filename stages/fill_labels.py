@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from classifiers.selection import HALF, log_odds
 from data.names import UNKNOWN
-from pipeline.content.arrays import FloatArray
+from pipeline.content.arrays import FloatArray, IntArray
 from pipeline.content.stores import Store
 from pipeline.content.tables import read_table, write_table
 from pipeline.parameters import Runtime
@@ -21,12 +21,15 @@ from stages.parameters import read_parameters
 from stages.shared.paths import ATTRIBUTES, REAL, REAL_LABELS
 
 
-def probabilities(attribute: str, ids: pd.Series, runtime: Runtime) -> FloatArray:
-    """Predict an attribute of real images, for the share of positives that these images seem to have.
+def probabilities(attribute: str, ids: pd.Series, targets: IntArray, runtime: Runtime) -> FloatArray:
+    """Predict an attribute of real images, for the share of positives that those of each target seem to have.
+
+    The attribute goes with the target in biased data: what is frequent among all images may be rare here.
 
     Args:
         attribute: the attribute.
         ids: of the images, [n].
+        targets: of the images, [n] in {0, 1}.
         runtime: the device and its precision.
 
     Returns:
@@ -42,8 +45,11 @@ def probabilities(attribute: str, ids: pd.Series, runtime: Runtime) -> FloatArra
     store = Store(REAL)
     positions = store.positions(ids)
     scores = predict(labeller, lambda chosen: store.read(positions[chosen]), len(ids), accelerator)
-    shift = log_odds(prior_of(scores, card.prior)) - log_odds(card.prior)
-    moved: FloatArray = 1 / (1 + np.exp(-(log_odds(scores) + shift)))
+    moved = np.empty(len(ids))
+    for target in np.unique(targets):
+        own = scores[targets == target]
+        shift = log_odds(prior_of(own, card.prior)) - log_odds(card.prior)
+        moved[targets == target] = 1 / (1 + np.exp(-(log_odds(own) + shift)))
     return moved
 
 
@@ -57,7 +63,8 @@ def main() -> None:
         missing: NDArray[np.bool_] = labels[name].to_numpy() == UNKNOWN
         share: FloatArray = np.asarray(labels[name] == 1, dtype=np.float64)
         if missing.any():
-            share[missing] = probabilities(name, labels["id"][missing], parameters.runtime)
+            targets = labels[parameters.target].to_numpy(dtype=np.int64)[missing]
+            share[missing] = probabilities(name, labels["id"][missing], targets, parameters.runtime)
             print(f"fill_labels: {name} is predicted for {missing.sum():,} of {len(labels):,} images")
         labels[name] = (share >= HALF).astype(np.int64)
         columns[f"{name}_probability"] = share

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
+from classifiers.elsewhere.importing import load_run
 from classifiers.finishing.base import Material
 from classifiers.finishing.halves import validation_halves
 from classifiers.finishing.settings import finish_network
-from classifiers.networks.backbones import load_network, save_network
-from classifiers.networks.cards import RunCard
+from classifiers.networks.backbones import save_network
 from classifiers.training.cost import counted
 from pipeline.content.checkpoints import CHECKPOINT
 from pipeline.content.resumable import Session
@@ -49,7 +49,7 @@ def main(
         raise UserError(f"finish: {finish!r} is none of {', '.join(definitions)}.")
     accelerator = new_accelerator(parameters.runtime)
     trained = RUNS / data / recipe / str(seed)
-    network, card = load_network(trained, RunCard, accelerator.device)
+    network, card = load_run(trained, accelerator.device)
     store = Store(REAL)
     validation, test = (real_images(parameters, split, store) for split in ("validation", "test"))
     fitting, selecting = validation_halves(validation, seed)

@@ -10,6 +10,7 @@ from pydantic import (
     model_validator,
 )
 
+from classifiers.elsewhere.parameters import LoadClassifier
 from classifiers.measures.parameters import Assess
 from classifiers.parameters import Label, TrainAttribute
 from classifiers.postprocessing.base import PostProcessor
@@ -20,6 +21,7 @@ from generators.parameters import Complement, FitHyperplanes, Sample, Synthesize
 from generators.training.parameters import TrainGAN
 from pipeline.errors import UserError
 from pipeline.parameters import PARAMETERS_FILE, Cluster, Parameters, Runtime, content_of, sentence_of
+from stages.shared.controls import ELSEWHERE, SEED_ELSEWHERE
 from stages.shared.parameters import Evaluate, Finish, Train
 
 
@@ -46,6 +48,7 @@ class AllParameters(Parameters):
     complement: Complement
     balance: Balance
     train: Train
+    load_classifier: LoadClassifier = LoadClassifier()
     finish: Finish
     assess: Assess
     evaluate: Evaluate
@@ -63,6 +66,36 @@ class AllParameters(Parameters):
         unknown = [recipe for recipe in self.finish.recipes if recipe not in self.train.recipes]
         if self.finish.names and unknown:
             raise ValueError(f"finish.recipes has {unknown[0]!r}, which train.recipes does not train")
+        return self
+
+    @model_validator(mode="after")
+    def _classifiers_from_elsewhere_fit(self) -> "AllParameters":
+        section, resolution = self.load_classifier, self.prepare.resolution
+        for name in section.names:
+            if name in self.train.definitions:
+                raise ValueError(
+                    f"load_classifier.names has {name!r}, which is a recipe of train.definitions: give the "
+                    "classifier another name"
+                )
+            if section.definitions[name].resolution != resolution:
+                raise ValueError(
+                    f"load_classifier.definitions.{name}.resolution is "
+                    f"{section.definitions[name].resolution} px and prepare.resolution {resolution} px: set "
+                    "the latter to what the classifier was trained on"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _finished_networks_from_elsewhere_have_a_last_layer(self) -> "AllParameters":
+        for name in self.finish.loaded if self.finish.names else []:
+            if name not in self.load_classifier.names:
+                raise ValueError(f"finish.loaded has {name!r}, which load_classifier.names does not load")
+            settings = self.load_classifier.definitions[name]
+            if settings.name == "factory" and settings.last is None:
+                raise ValueError(
+                    f"finish.loaded has {name!r}, but load_classifier.definitions.{name}.last names no last "
+                    "linear layer, which a finish needs"
+                )
         return self
 
     @model_validator(mode="after")
@@ -151,7 +184,8 @@ class AllParameters(Parameters):
 
     @model_validator(mode="after")
     def _what_is_post_processed_is_trained(self) -> "AllParameters":
-        unknown = [name for name in self.evaluate.postprocess_recipes if name not in self.recipes]
+        known = (*self.recipes, *self.recipes_elsewhere)
+        unknown = [name for name in self.evaluate.postprocess_recipes if name not in known]
         if self.evaluate.postprocess and unknown:
             raise ValueError(
                 f"evaluate.postprocess_recipes has {unknown[0]!r}, but no such recipe is trained or "
@@ -177,7 +211,8 @@ class AllParameters(Parameters):
     def needs_of(self, recipe: str) -> frozenset[str]:
         """Return which protected labels a recipe needs, with all that is behind a +: see `Recipe.needs`."""
         trained, *steps = recipe.split("+")
-        needs = self.train.definitions[trained].needs
+        known = self.train.definitions.get(trained)  # None: from elsewhere, and what it took is not known
+        needs = frozenset() if known is None else known.needs
         for step in steps:
             finish = self.finish.definitions.get(step)
             needs |= PostProcessor.needs if finish is None else finish.needs
@@ -190,9 +225,16 @@ class AllParameters(Parameters):
         return [*self.train.recipes, *finished]
 
     @property
+    def recipes_elsewhere(self) -> list[str]:
+        """The classifiers from elsewhere, then those of them that are finished, NAME+FINISH."""
+        finished = [f"{name}+{finish}" for name in self.finish.loaded for finish in self.finish.names]
+        return [*self.load_classifier.names, *finished]
+
+    @property
     def runs(self) -> list[tuple[str, str, int]]:
         """All runs of the tables, in their order: data set, recipe and seed."""
-        return list(product(self.train.data, self.recipes, self.train.seeds))
+        trained = product(self.train.data, self.recipes, self.train.seeds)
+        return [*trained, *product([ELSEWHERE], self.recipes_elsewhere, [SEED_ELSEWHERE])]
 
 
 def read_parameters(path: Path = PARAMETERS_FILE) -> AllParameters:

@@ -295,6 +295,7 @@ def main() -> None:
             figures={name: pictures.data_uri("svg+xml", svg) for name, svg in drawn.items()},
             train=matrix,
             finishes=parameters.finish.names,
+            loaded=parameters.load_classifier.names,
             versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             parameters=yaml.safe_dump(
                 without_folders(

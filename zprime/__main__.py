@@ -81,6 +81,11 @@ COMMANDS = {
         "Choose a parameter of each recipe on validation.",
         ("zprime tune", "zprime tune dann lisa"),
     ),
+    "label-noise": Command(
+        "stages.reporting.label_noise",
+        "Measure what missing and wrong protected labels cost.",
+        ("zprime label-noise", "zprime label-noise erm group_dro --seeds 0,1,2"),
+    ),
     "bench": Command(
         "benchmarks.__main__",
         "Measure how fast the slow parts are on this machine.",

@@ -87,8 +87,8 @@ def evened_out(features: FloatArray, groups: IntArray, seed: int) -> tuple[Float
 def images_taking_part(images: LabelledImages, seed: int) -> LabelledImages:
     """Select at most `PER_GROUP` images of each group at random, repeated images once.
 
-    A copy of an image would be its nearest neighbour, and what is between the two the image again. Images
-    that are to be left out of the groups, as their protected group is not known, take no part.
+    Images that are left out of the groups, as theirs is not known, do not take part. A copy of an image would
+    be its nearest neighbour, and what is between the two the image again.
 
     Args:
         images: the images.
@@ -97,10 +97,10 @@ def images_taking_part(images: LabelledImages, seed: int) -> LabelledImages:
     Returns:
         The selected images, in their order.
     """
-    images = images.subset(np.flatnonzero(images.has_group))
     _, once = np.unique(images.ids.astype(str), return_index=True)
     chosen = []
-    for group in np.unique(images.groups).tolist():
+    once = once[images.has_group[once]]
+    for group in np.unique(images.groups[once]).tolist():
         members = once[images.groups[once] == group]
         chosen.append(generator_for(seed, "taking part", group).permutation(members)[:PER_GROUP])
     return images.subset(np.sort(np.concatenate(chosen)))

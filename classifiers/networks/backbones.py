@@ -15,7 +15,8 @@ from classifiers.networks.occam import OccamNet
 from classifiers.networks.parameters import Backbone
 from classifiers.networks.small import Classifier as Classifier
 from classifiers.networks.small import SmallResNet as SmallResNet
-from pipeline.content.files import committed, sha256_of_file
+from pipeline.content.elsewhere import refuse_another_file
+from pipeline.content.files import committed
 from pipeline.content.typed_files import StageFile, first_fault
 from pipeline.errors import UserError
 
@@ -83,13 +84,9 @@ def new_backbone(parameters: Backbone, seed: int) -> Classifier:
 
 def _load_pretrained(network: nn.Module, parameters: Backbone) -> None:
     """Load torchvision's weights, all but those of the last layer, from a file with a known sha256."""
-    path = parameters.weights
-    assert path is not None
-    if not path.is_file():
-        raise UserError(f"backbone.weights: there is no file {path}.")
-    digest = sha256_of_file(path)
-    if digest != parameters.sha256:
-        raise UserError(f"backbone.weights: {path} has sha256 {digest}, expected {parameters.sha256}.")
+    path, sha256 = parameters.weights, parameters.sha256
+    assert path is not None and sha256 is not None
+    refuse_another_file(path, sha256, "backbone.weights")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}

@@ -3,9 +3,21 @@
 from typing import Any
 
 from classifiers.networks.parameters import Backbone
-from pipeline.content.typed_files import StageFile
+from pipeline.content.typed_files import FilePart, StageFile
 
 NOT_SAVED = {"weights", "sha256"}  # the file of the first weights is no part of the architecture
+
+
+class Source(FilePart):
+    """The file that the weights of a network from elsewhere were in.
+
+    Attributes:
+        file: its name.
+        sha256: its digest.
+    """
+
+    file: str
+    sha256: str
 
 
 class NetworkCard(StageFile):
@@ -60,9 +72,11 @@ class RunCard(NetworkCard):
         recipe: how; of a finished network its recipe, a + and the finish.
         seed: of its training.
         finish: of a finished network: what the finish chose, such as the strength of its regularisation.
+        source: of a network from elsewhere: the file that its weights were in.
     """
 
     data: str
     recipe: str
     seed: int
     finish: dict[str, Any] | None = None
+    source: Source | None = None

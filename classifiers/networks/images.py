@@ -38,6 +38,13 @@ class LabelledImages:
         counts: list[int] = np.bincount(self.groups[self.has_group], minlength=n_groups).tolist()
         return counts
 
+    def group_sizes(self, n_groups: int) -> list[float]:
+        """Return how many images each group has for methods, [n_groups]: by memberships, Σ_i p_ig."""
+        if self.memberships is None:
+            return [float(count) for count in self.group_counts(n_groups)]
+        sizes: list[float] = self.memberships.sum(axis=0).tolist()
+        return sizes
+
     @property
     def has_group(self) -> BoolArray:
         """Which images methods and samplers take into their groups, [N]."""

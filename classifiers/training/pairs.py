@@ -4,7 +4,7 @@ import numpy as np
 
 from classifiers.networks.images import LabelledImages
 from classifiers.training.samplers import Sampler
-from pipeline.content.arrays import BoolArray, IntArray
+from pipeline.content.arrays import IntArray
 from pipeline.content.seeds import generator_for
 
 
@@ -34,11 +34,12 @@ class SelectivePairs:
     """Pairs images as LISA does (Yao et al., ICML 2022).
 
     A partner has the same target and another protected group, or else the same protected group and the other
-    target. Where there is no such image, or the image's protected group is unknown, it is its own partner.
+    target. Where there is no such image, or the image has no group, it is its own partner. Of several groups
+    by its memberships, an image is taken to be of the most likely one.
 
     Args:
         sampler: draws the batch.
-        images: the batch's and the partners, whose protected groups are known.
+        images: the batch's and the partners, which have a group.
         n_protected: the number of protected groups.
         same_target: the probability of a partner with the same target.
         seed: of the partners.
@@ -48,7 +49,7 @@ class SelectivePairs:
         self, sampler: Sampler, images: LabelledImages, n_protected: int, same_target: float, seed: int
     ) -> None:
         self.sampler, self.same_target, self.seed = sampler, same_target, seed
-        known: BoolArray = np.ones(len(images), dtype=bool) if images.known is None else images.known
+        known = images.has_group
         targets, protected = images.targets, images.groups % n_protected
         self.groups = np.where(known, targets * n_protected + protected, -1)
         self.partners: dict[tuple[int, bool], IntArray] = {}

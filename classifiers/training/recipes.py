@@ -82,7 +82,7 @@ def _part(recipe: Recipe, settings: Training, facts: Facts, stretch: Stretch, lo
     if recipe.group_by == "group_and_source":
         images, n_groups = grouped_by_source(images, n_groups), 2 * n_groups
     context = Context(
-        group_counts=images.group_counts(n_groups),
+        group_counts=images.group_sizes(n_groups),
         n_protected=n_protected,
         images=len(images),
         feature_size=facts.feature_size,

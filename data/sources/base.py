@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data.names import SPLITS
+from data.names import SPLITS, UNKNOWN
 from pipeline.errors import UserError
 from pipeline.parameters import Parameters
 
@@ -118,7 +118,9 @@ def check_groups(table: pd.DataFrame, attributes: Sequence[str], where: str) -> 
         for group in np.ndindex(*(2,) * len(attributes)):
             if not (part[list(attributes)] == group).all(axis=1).any():
                 values = ", ".join(f"{name}={value}" for name, value in zip(attributes, group, strict=True))
+                gaps = (part[list(attributes)] == UNKNOWN).to_numpy().any()
                 raise UserError(
-                    f"{where}: the {split} split has no image of the group {values}: every group needs at "
-                    "least one, or neither its accuracy nor a direction can be measured."
+                    f"{where}: the {split} split has no image {'that is known to be ' if gaps else ''}of the "
+                    f"group {values}: every group needs at least one, or neither its accuracy nor a "
+                    "direction can be measured."
                 )

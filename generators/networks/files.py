@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pipeline.content.files import sha256_of_file
+from pipeline.content import elsewhere
 from pipeline.errors import UserError
 
 ZIP = b"PK\x03\x04"  # how torch tells its two formats apart
@@ -21,11 +21,7 @@ class Record:
 
 def refuse_another_file(path: Path, sha256: str) -> None:
     """Raise `UserError` unless `path` is a file with this sha256."""
-    if not path.is_file():
-        raise UserError(f"load_gan.path: there is no file {path}.")
-    digest = sha256_of_file(path)
-    if digest != sha256:
-        raise UserError(f"load_gan.path: {path} has sha256 {digest}, expected {sha256}.")
+    elsewhere.refuse_another_file(path, sha256, "load_gan.path")
 
 
 def read_tensors(path: Path, record_class: str) -> Any:

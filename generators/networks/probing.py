@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.content.elsewhere import first_line
 from pipeline.errors import UserError
 
 LEVEL = 2 / 255  # one step of an 8-bit image, in [-1, 1]
@@ -25,12 +26,6 @@ class GeneratorCheck:
 
     resolution: int
     normalises_latents: bool
-
-
-def first_line(error: BaseException) -> str:
-    """Write an exception as one line: its class, and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 @torch.inference_mode()

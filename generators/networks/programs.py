@@ -8,7 +8,6 @@ tensors with `torch.load(weights_only=False)`, likewise weights that are marked 
 constants with `pickle.loads`, so that a `.pt2` can run any code while it is opened.
 """
 
-import importlib
 import itertools
 import shutil
 import warnings
@@ -23,7 +22,8 @@ from torch import Tensor, nn
 from generators.networks.cards import GeneratorCard
 from generators.networks.files import refuse_another_file
 from generators.networks.parameters import Exported, Factory, TorchScript
-from generators.networks.probing import check_generator, first_line
+from generators.networks.probing import check_generator
+from pipeline.content.elsewhere import first_line, made_by
 from pipeline.errors import UserError
 
 Call = Callable[[Tensor], Any]
@@ -137,11 +137,7 @@ def open_factory(factory: str, device: torch.device) -> Opened:
     Raises:
         UserError: there is no such function, or it fails or returns something else.
     """
-    module_name, _, function = factory.partition(":")
-    try:
-        made = getattr(importlib.import_module(module_name), function)()
-    except Exception as error:  # whatever the user's code raises
-        raise UserError(f"load_gan.factory: {factory} cannot be called ({first_line(error)}).") from error
+    made = made_by(factory, "load_gan.factory")
     if not callable(made):
         raise UserError(
             f"load_gan.factory: {factory} gives {type(made).__name__}, not a module or another callable."

@@ -52,7 +52,7 @@ DATA = ("augmented", "sampled")  # the training data of a variant's classifiers
 
 
 # Sections of params.yaml that no figure of a variant depends on.
-WITHOUT_EFFECT = ("runtime", "cluster", "finish", "evaluate", "export")
+WITHOUT_EFFECT = ("runtime", "cluster", "load_classifier", "finish", "evaluate", "export")
 
 
 def copy_project(folder: Path) -> None:
@@ -201,7 +201,7 @@ def variant_content(name: str, recipes: Sequence[str], seeds: Sequence[int]) -> 
     """
     cells = {
         "train.balanced_data": list(DATA), "train.recipes": list(recipes), "train.seeds": list(seeds),
-        "finish.names": [],
+        "finish.names": [], "load_classifier.names": [], "evaluate.postprocess": [],
     }  # fmt: skip
     return changed(yaml.safe_load(PARAMETERS_FILE.read_text()), {**VARIANTS[name].changes, **cells})
 

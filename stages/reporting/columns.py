@@ -11,6 +11,7 @@ from classifiers.measures.evaluation import MATCHED, METRICS, Metric, Shown
 from stages.reporting.choices import BASELINE, CHOICE, SELECTION, gap_of, mean_and_deviation, seeds_of
 from stages.reporting.tables import Cell, Heading
 from stages.reporting.text import group_headings, group_values, spread_text
+from stages.shared.controls import ELSEWHERE
 
 LABELS = {"training": "train", "validation": "val.", "prediction": "pred."}  # as narrow columns write them
 TAKES = "what it takes"  # stands above the columns of labels and costs
@@ -176,9 +177,11 @@ def feasible_column(over: str = "", ending: str = "") -> RunColumn:
 
 
 def needs_of(runs: pd.DataFrame, data: str, recipe: str) -> str:
-    """Say which protected labels a recipe needs: "none", "train", "train, val."."""
+    """Say which protected labels a recipe needs: "none", "train", "train, val."; "–" if unknown."""
     needs = set(str(seeds_of(runs, data, recipe)["needs"].iloc[0]).split())
-    return ", ".join(text for name, text in LABELS.items() if name in needs) or "none"
+    return ", ".join(text for name, text in LABELS.items() if name in needs) or (
+        "–" if data == ELSEWHERE else "none"
+    )
 
 
 def relative_cost(runs: pd.DataFrame, data: str, recipe: str) -> tuple[float, float]:

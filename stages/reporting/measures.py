@@ -29,7 +29,7 @@ from stages.reporting.columns import (
 )
 from stages.reporting.tables import Cell, Table
 from stages.reporting.text import PERCENT
-from stages.shared.controls import TRAINING_DATA
+from stages.shared.controls import ELSEWHERE, TRAINING_DATA
 
 TWO_GROUPS = 4  # groups of one protected attribute; tables of more have less room
 
@@ -146,6 +146,8 @@ class RunTables:
         self.sizes = [int(runs[f"group_{group}_n"].iloc[0]) for group in range(len(names))]
         self.stacked = len(names) > TWO_GROUPS
         self.parts = {data: f"{n:,} images; {TRAINING_DATA[data].sentence}" for data, n in images.items()}
+        if ELSEWHERE in set(runs["data"]):
+            self.parts[ELSEWHERE] = TRAINING_DATA[ELSEWHERE].sentence
 
     def _table(
         self, title: str, caption: str, columns: Sequence[RunColumn],

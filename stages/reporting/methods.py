@@ -12,6 +12,7 @@ from typing import Any
 from classifiers.postprocessing import POSTPROCESSORS
 from pipeline.content.files import committed
 from stages.reporting.choices import BASELINE
+from stages.reporting.label_noise_page import noise_section
 from stages.reporting.markdown import markdown_environment
 from stages.reporting.methods_record import EARLY, WEIGHTED, MethodFigures, MethodsRecord, SeedsSpread
 from stages.reporting.tables import markdown_grid
@@ -146,30 +147,45 @@ def claims(record: MethodsRecord) -> list[Claim]:
     return [
         Claim(text, source, found)
         for text, source, ours, theirs, figure in pairs
-        if (found := best_against_best(record, ours, theirs, figure))
+        if (found := side_by_side(record, ours, theirs, figure))
     ] + vanishing(record)
 
 
-def best_against_best(
-    record: MethodsRecord, ours: Sequence[str], theirs: Sequence[str], figure: str
-) -> list[str]:
-    """Compare the best of some methods with the best of others, on each data set: a sentence each."""
+def side_by_side(record: MethodsRecord, ours: Sequence[str], theirs: Sequence[str], figure: str) -> list[str]:
+    """Compare the mean of some methods with the mean of others, on each data set: a sentence each.
+
+    Means, not the best of each side: the best on test of more methods would be higher by chance alone. The
+    deviation of a side is the mean of its methods' deviations, as the seeds are the same.
+
+    Args:
+        record: the figures.
+        ours: the methods that the claim is about.
+        theirs: those that they are compared with.
+        figure: "phi" or "worst_group_accuracy".
+
+    Returns:
+        Sentences; none of a data set that lacks one side.
+    """
     sentences = []
     for data, figures in record.by_data.items():
         sides = [[name for name in side if name in figures] for side in (ours, theirs)]
         if not all(sides):
             continue
-        first, second = (max(side, key=lambda name: getattr(figures[name], figure).mean) for side in sides)
-        a, b = (getattr(figures[name], figure).pair for name in (first, second))
+        a, b = (mean_of([getattr(figures[name], figure).pair for name in side]) for side in sides)
         difference, deviation = a[0] - b[0], math.hypot(a[1], b[1])
         verdict = "level, within one deviation, with"
         if abs(difference) > deviation:
             verdict = "ahead of" if difference > 0 else "behind"
         shown = {"phi": "φ", "worst_group_accuracy": "worst group"}[figure]
-        sentences.append(
-            f"on {data}, `{first}` ({shown} {plus_minus(a)}) is {verdict} `{second}` ({plus_minus(b)})"
-        )
+        first, second = (f"{' and '.join(f'`{name}`' for name in side)}" for side in sides)
+        sentences.append(f"on {data}, {first} ({shown} {plus_minus(a)}) {verdict} {second} ({plus_minus(b)})")
     return sentences
+
+
+def mean_of(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Average means and deviations."""
+    means, deviations = zip(*pairs, strict=True)
+    return sum(means) / len(means), sum(deviations) / len(deviations)
 
 
 def vanishing(record: MethodsRecord) -> list[Claim]:
@@ -241,6 +257,7 @@ def methods_page(record: MethodsRecord) -> str:
         claims=claims(record),
         sweeps=sweep_rows(lambda recipe: recipe in record.original),
         markdown_grid=markdown_grid,
+        label_noise=noise_section(),
     )
 
 

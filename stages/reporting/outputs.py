@@ -6,6 +6,7 @@ and keys are. `stages.reporting.reference` makes docs/files.md of both; tests co
 
 from fnmatch import fnmatchcase
 
+from classifiers.elsewhere.cards import ModuleCard
 from classifiers.networks.cards import JudgeCard, RunCard
 from stages.reporting.described_files import COMMON, NETWORK, File
 from stages.reporting.outputs_of_data import DATA_OUTPUTS
@@ -109,6 +110,28 @@ OUTPUTS: dict[str, tuple[str, tuple[File, ...]]] = {
             File("cost.json", "What the training and the finish cost, in images.", schemas={"": Cost}),
         ),
     ),
+    "load_classifier": (
+        "A classifier that was trained elsewhere, as `train_real` would have written it.",
+        (
+            File("network.safetensors", "The weights; of a module of the user's own, with one logit."),
+            File(
+                "card.json",
+                "What it is: of a module of the user's own these entries, of a network of zprime's those of "
+                "`train_real`.",
+                schemas={"": ModuleCard},
+            ),
+            File(
+                "predictions.parquet",
+                "Scores of every validation and test image; the columns are those of `train_real`, the "
+                "selection is worst_group_accuracy.",
+            ),
+            File("cost.json", "0 and 0: nothing was trained here.", schemas={"": Cost}),
+        ),
+    ),
+    "finish_elsewhere": (
+        "A network of `load_classifier` that a finish has changed; the files are those of `finish_real`.",
+        (),
+    ),
     "finish_balanced": (
         "A network of `train_balanced` that a finish has changed; the files are those of `finish_real`.",
         (),
@@ -197,6 +220,7 @@ SAME = {
     "complement_inverted": "complement",
     "train_balanced": "train_real",
     "finish_balanced": "finish_real",
+    "finish_elsewhere": "finish_real",
 }
 
 

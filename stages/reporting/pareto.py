@@ -57,7 +57,8 @@ def family_of(recipe: str, needs: str, definitions: Mapping[str, "Recipe"]) -> s
     """Return the family of a recipe, a key of `FAMILIES`.
 
     Args:
-        recipe: its name; one that is not defined is made of a trained network (RECIPE+NAME).
+        recipe: its name; one that is not defined is made of a trained network (RECIPE+NAME), or is a network
+            from elsewhere.
         needs: the protected labels that it needs, as in runs.parquet.
         definitions: train.definitions of the parameters.
 
@@ -65,6 +66,8 @@ def family_of(recipe: str, needs: str, definitions: Mapping[str, "Recipe"]) -> s
         where it acts.
     """
     if recipe not in definitions:
+        if "+" not in recipe:
+            return NETWORK
         return SCORES if "prediction" in needs.split() else AFTER
     definition = definitions[recipe]
     if definition.backbone is not None:

@@ -71,6 +71,7 @@ def swept_content(recipe: str, sweep: Sweep) -> dict[str, Any]:
         "train.seeds": [SEED],
         "train.definitions": variants,
         "finish.names": [],
+        "load_classifier.names": [],
         "evaluate.postprocess": [],
     }
     return changed(content, cells)

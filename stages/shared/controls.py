@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from data.controls import duplicated_rows
 from stages.shared.paths import ATTRIBUTES, BALANCED, GENERATOR, HYPERPLANES, LABELS
 
+ELSEWHERE = "elsewhere"  # the data that a classifier from elsewhere was trained on
+SEED_ELSEWHERE = 0  # of its one run, and of what finishes it
+
 Rows = Callable[[NDArray[np.integer[Any]], int, int], NDArray[np.int64]]
 
 
@@ -32,7 +35,7 @@ class TrainingData:
         manifest: the table with its rows, synthetic ones among them; None for real images alone.
         made_by: the folders of the steps that made its synthetic images; their judgements count for it.
         is_control: whether `augmented` is compared with it.
-        is_usable: whether a user has such data.
+        is_usable: whether a user has such data to train on; what is not is measured, but never recommended.
     """
 
     name: str
@@ -84,8 +87,18 @@ TRAINING_DATA = {
             split="oracle",
             is_usable=False,
         ),
+        # Which images these are is not known, validation images perhaps among them. A finish that takes
+        # training images gets the real ones.
+        TrainingData(
+            ELSEWHERE,
+            "not trained here: a classifier of one’s own, in one run; its images, labels and cost are not "
+            "known, and it is never recommended",
+            "#D55E00",
+            "X",
+            is_usable=False,
+        ),
     )
 }
 MANIFESTS = {name: entry.manifest for name, entry in TRAINING_DATA.items() if entry.manifest is not None}
-REAL = tuple(name for name in TRAINING_DATA if name not in MANIFESTS)
+REAL = tuple(name for name in TRAINING_DATA if name not in (*MANIFESTS, ELSEWHERE))
 USABLE = tuple(name for name, entry in TRAINING_DATA.items() if entry.is_usable)

@@ -52,7 +52,8 @@ class Train(Budget):
         recipes: the recipes to train, keys of `definitions`.
         missing_labels: what becomes of training images whose protected label is missing: predicted (the most
             likely group is taken for the truth), left_out (of all that a recipe does with groups), soft (an
-            image counts for each group as likely as it is of it, where the method can do that).
+            image counts for each group as likely as it is of it; samplers, partners, hard examples and what
+            repeats images need one group, and take the most likely).
         seeds: each recipe is trained once with each seed, which draws weights and batches.
         definitions: all recipes by name.
     """
@@ -156,11 +157,13 @@ class Finish(Parameters):
 
     Attributes:
         recipes: those whose networks are finished, on every data set and with every seed.
+        loaded: the classifiers from elsewhere that are finished, of load_classifier.names.
         names: the finishes, keys of `definitions`.
         definitions: all finishes by name.
     """
 
     recipes: list[str]
+    loaded: list[str] = []
     names: list[str] = []
     definitions: dict[str, AnyFinishSettings]
 

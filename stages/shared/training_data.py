@@ -8,12 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifiers.networks.images import LabelledImages
+from pipeline.content.arrays import BoolArray, IntArray
 from pipeline.content.groups import protected_columns, protected_groups
 from pipeline.content.stores import Store
 from pipeline.content.tables import read_table
 from pipeline.errors import UserError
 from stages.parameters import AllParameters
-from stages.shared.controls import TRAINING_DATA
+from stages.shared.controls import TRAINING_DATA, Rows
 from stages.shared.inputs import real_images
 from stages.shared.paths import REAL, REAL_LABELS
 
@@ -58,6 +59,8 @@ def with_missing_labels(images: LabelledImages, parameters: AllParameters) -> La
     labels = read_table(REAL_LABELS, ("id", "known"))
     missing = labels[~labels["known"]].set_index("id")
     known = ~np.isin(images.ids.astype(str), missing.index.to_numpy().astype(str))
+    if images.synthetic is not None:  # a real image may be called like one of them
+        known |= images.synthetic
     if strategy == "predicted" or known.all():
         return replace(images, known=None)
     if strategy == "left_out":
@@ -102,17 +105,39 @@ def training_images(data: str, seed: int, parameters: AllParameters, store: Stor
     images = real_images(parameters, entry.split, store)
     if not len(images):
         raise UserError(f"train: {REAL} has no split {entry.split!r}, which the data {data!r} are made of.")
+    images = with_missing_labels(images, parameters)
     if entry.repeat is not None:
-        images = images.subset(entry.repeat(images.groups, 2 * parameters.n_protected, seed))
-    return with_missing_labels(images, parameters)
+        images = images.subset(repeated(entry.repeat, images.groups, images.has_group, parameters, seed))
+    return images
+
+
+def repeated(
+    repeat: Rows, groups: IntArray, has_group: BoolArray, parameters: AllParameters, seed: int
+) -> IntArray:
+    """Choose the rows of a data set that repeats real images.
+
+    Args:
+        repeat: the entry's function.
+        groups: of the images, [n].
+        has_group: the images that are taken into their groups, [n]; each other one occurs once.
+        parameters: as params.yaml holds them.
+        seed: of the run.
+
+    Returns:
+        The rows in ascending order, [m].
+    """
+    grouped, others = np.flatnonzero(has_group), np.flatnonzero(~has_group)
+    rows = grouped[repeat(groups[grouped], 2 * parameters.n_protected, seed)]
+    return np.sort(np.concatenate([rows, others]))
 
 
 def real_labels(parameters: AllParameters, split: str) -> pd.DataFrame:
-    """Read the labels of a split's real images: target, and protected, the id of the protected group."""
-    labels = read_table(REAL_LABELS, ("split", *parameters.attributes))
+    """Read the labels of a split's real images: target, protected (the group), known (whether it was)."""
+    labels = read_table(REAL_LABELS, ("split", "known", *parameters.attributes))
     labels = labels[labels["split"] == split]
     groups, _ = protected_groups(labels[parameters.protected].to_numpy(dtype=np.int64))
-    return pd.DataFrame({"target": labels[parameters.target].to_numpy(dtype=np.int64), "protected": groups})
+    targets, known = (labels[name].to_numpy() for name in (parameters.target, "known"))
+    return pd.DataFrame({"target": targets.astype(np.int64), "protected": groups, "known": known})
 
 
 def training_labels(data: str, parameters: AllParameters) -> pd.DataFrame:
@@ -124,7 +149,6 @@ def training_labels(data: str, parameters: AllParameters) -> pd.DataFrame:
     rows = real_labels(parameters, entry.split)
     if entry.repeat is not None:
         groups = (rows["target"] * parameters.n_protected + rows["protected"]).to_numpy()
-        return rows.iloc[
-            entry.repeat(groups, 2 * parameters.n_protected, 0)
-        ]  # every seed repeats equally many
+        has_group = rows["known"].to_numpy() | (parameters.train.missing_labels != "left_out")
+        return rows.iloc[repeated(entry.repeat, groups, has_group, parameters, 0)]  # of any seed equally many
     return rows

@@ -75,7 +75,8 @@ Outcome = TypeVar("Outcome")
 
 def part_of(batch: Batch, mine: torch.Tensor) -> Batch:
     """Return a process's part of a batch: the images that `mine`, [n] bool, says."""
-    names = ("images", "targets", "groups", "known", "synthetic", "positions", "places")
+    names = ["images", "targets", "groups", "known", "synthetic", "positions", "places"]
+    names += [] if batch.memberships is None else ["memberships"]
     return replace(batch, **{name: getattr(batch, name)[mine] for name in names})
 
 

@@ -234,6 +234,13 @@ def test_no_entry_depends_on_what_changes_no_result(entries, parameters) -> None
         ("train augmented half_real 7", "train_balanced", "out/runs/augmented/half_real/7", "out/balanced"),
         ("finish oracle erm afr 0", "finish_real", "out/runs/oracle/erm+afr/0", "out/runs/oracle/erm/0"),
         ("finish sampled erm dfr 7", "finish_balanced", "out/runs/sampled/erm+dfr/7", "out/synthetic"),
+        ("load_classifier mine", "load_classifier", "out/runs/elsewhere/mine/0", "out/real"),
+        (
+            "finish elsewhere mine dfr 0",
+            "finish_elsewhere",
+            "out/runs/elsewhere/mine+dfr/0",
+            "out/runs/elsewhere/mine/0",
+        ),
         ("load_gan", "generator", "out/generator", "out/real"),
         ("train_gan", "generator", "out/generator", "out/real"),
         ("complement z", "complement", "out/latents/z_prime", "out/labels/z"),
@@ -287,10 +294,11 @@ def test_stages_come_after_what_they_read(entries, parameters) -> None:
 # What runs again when a file is touched
 
 TRAININGS = {"train_attribute", "train_judge", "train_real", "train_balanced"}
+FINISHES = {"finish_real", "finish_balanced", "finish_elsewhere"}
 OF_CLASSIFIERS = TRAININGS | {"assess"}  # its probe is a classifier, trained as the others are
 RENDERING = {"generator", "synthesize", "synthesize_inverted", "complement", "complement_inverted", "invert"}
 TOUCHED = {
-    "classifiers/measures/metrics.py": {"finish_real", "finish_balanced", "evaluate", "report"},  # gaps of φ
+    "classifiers/measures/metrics.py": FINISHES | {"evaluate", "report"},  # gaps of φ
     "classifiers/measures/divergences.py": {"balance", "evaluate", "report"},
     "classifiers/measures/bootstrap.py": {"evaluate"},
     "classifiers/measures/judging.py": {"assess"},
@@ -299,7 +307,7 @@ TOUCHED = {
     "stages/reporting/tables.py": {"report"},
     "classifiers/training/methods/erm.py": OF_CLASSIFIERS,
     "classifiers/training/methods/group_dro.py": {"train_real", "train_balanced"},
-    "classifiers/finishing/last_layer.py": {"finish_real", "finish_balanced"},
+    "classifiers/finishing/last_layer.py": FINISHES,
     "generators/networks/kernels.py": RENDERING,
     "generators/zoo.py": {"generator"},
     "data/exports/celeba.py": {"export"},
@@ -338,7 +346,7 @@ def test_dvc_names_those_stages(tmp_path, entries) -> None:
         before = (tmp_path / file).read_text()
         (tmp_path / file).write_text(f"{before}# touched\n")
         named = json.loads(checked(tmp_path, "dvc", "status", "--json"))
-        assert {name.split("@")[0] for name in named} == TOUCHED[file] - {"finish_real", "finish_balanced"}
+        assert {name.split("@")[0] for name in named} == TOUCHED[file] - FINISHES
         (tmp_path / file).write_text(before)
 
 

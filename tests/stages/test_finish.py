@@ -24,7 +24,6 @@ from pipeline.parameters import Runtime
 from pipeline.runtime import new_accelerator
 from stages import evaluate, finish, report, train
 from stages.parameters import read_parameters
-from stages.shared.controls import TRAINING_DATA
 from stages.shared.costs import Cost
 from stages.shared.inputs import real_images
 from stages.shared.paths import EVALUATION, REAL, RUNS
@@ -181,7 +180,7 @@ def test_the_report_has_finishes_without_the_selection_that_they_lack(tmp_path, 
     monkeypatch.chdir(tmp_path)
     make_trained(1, seeds=(0,))
     make_synthesised(1)
-    for data in TRAINING_DATA:
+    for data in read_parameters().train.data:
         rows = pd.read_parquet(RUNS / data / "erm/0/predictions.parquet")
         half = (rows["split"] == "test") | (rows["id"].str[-1].astype(int) % 2 == 0)
         rows = rows[half & (rows["selection"] == "worst_group_accuracy")]

@@ -14,10 +14,13 @@ import torch
 import yaml
 from PIL import Image
 
+from data.names import UNKNOWN
 from generators.networks.cards import CARD, GeneratorCard
 from generators.networks.loading import load_generator, save_generator
 from generators.networks.parameters import LoadGAN
 from generators.networks.progressive import Generator
+from generators.training.loop import GANTraining
+from generators.trust import judge_generator
 from pipeline.content.files import sha256_of_file, write_json
 from pipeline.content.stores import commit_shard, finish_store
 from pipeline.content.tables import write_table
@@ -263,6 +266,36 @@ def test_what_train_gan_leaves_is_brought_in_as_it_is(tmp_path):
     assert json.loads((GENERATOR / CARD).read_text()) == card
     default = ROOT / "presets/weights/avatars" / CARD
     assert json.loads(default.read_text()).keys() == card.keys()
+
+
+def test_images_without_a_protected_label_are_one_more_group(monkeypatch):
+    """Of ten images of each group every third lacks the label; groups are drawn alike, and judged without."""
+    write_training("go_on")
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["train_gan"]["group_balance"] = 1.0
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    labels = pd.read_parquet(REAL / "labels.parquet")
+    gaps = np.arange(40) % 3 == 0
+    write_table(REAL / "labels.parquet", labels.assign(Male=labels["Male"].mask(gaps, UNKNOWN)))
+    trainings, judged = [], []
+
+    def new_training(*arguments: Any) -> GANTraining:
+        trainings.append(GANTraining(*arguments))
+        return trainings[-1]
+
+    def judge(read: Any, groups: np.ndarray, *others: Any) -> Any:
+        judged.append(groups)
+        return judge_generator(read, groups, *others)
+
+    monkeypatch.setattr(train_gan, "GANTraining", new_training)
+    monkeypatch.setattr(train_gan, "judge_generator", judge)
+    train_gan.main()
+    known = (np.arange(40) % 4)[~gaps]
+    np.testing.assert_array_equal(judged[0], known)
+    sizes = np.bincount(known)
+    weights = np.where(gaps, 1 / gaps.sum(), 1 / sizes[np.arange(40) % 4])
+    np.testing.assert_allclose(trainings[0].cumulated, np.cumsum(weights))
+    assert json.loads((GENERATOR / CARD).read_text())["trained_on"]["images"] == 40
 
 
 def test_a_generator_that_has_learned_nothing_stops_the_run_and_its_training_is_kept():

@@ -16,6 +16,7 @@ MEMORY = 0.9  # of the figures, at each step
 class AdversaryLoss(nn.Module):
     """The cross-entropy of guesses of the protected attributes, over the images where they are known.
 
+    By memberships all images count: the loss of one is the mean over its groups of what it would be in each.
     With heads for intersections one softmax guesses the protected group; with heads for attributes each
     binary attribute has a logit, and their losses are summed. An adversary that knows of the target y alone
     can do no better than the entropy H(a|y) of the images it sees, and without y no better than H(a): this is
@@ -54,26 +55,42 @@ class AdversaryLoss(nn.Module):
         self.register_buffer("sums", torch.zeros(2, dtype=torch.float64))
 
     def forward(self, guesses: Tensor, batch: Batch) -> Tensor:
-        """Compute this process's share of the mean loss over the global batch's images with known groups.
+        """Compute this process's share of the mean loss over the global batch's images that have a group.
 
         Args:
             guesses: logits, [n, outputs].
             batch: this process's part of it.
 
         Returns:
-            A scalar; 0 if no group is known.
+            A scalar; 0 if no image has a group.
         """
-        protected = batch.groups % self.n_protected
-        group = batch.targets * self.n_protected + protected
-        weights = self.weights[group] * batch.known
-        sum_of_losses = (weights * self._losses(guesses.float(), protected)).sum()
+        of_known = self._of_known if batch.memberships is None else self._by_memberships
+        sum_of_losses, seen, images = of_known(guesses.float(), batch)
         with torch.no_grad():
-            seen = torch.zeros_like(self.seen).flatten().index_add(0, group, weights.double())
-            sums = torch.stack([sum_of_losses.double(), batch.known.sum().double()])
+            sums = torch.stack([sum_of_losses.double(), images.double()])
             of_all = self.total(torch.cat([seen, sums]))
             self.seen.mul_(MEMORY).add_(of_all[:-2].reshape(self.seen.shape))
             self.sums.mul_(MEMORY).add_(of_all[-2:])
         return sum_of_losses / of_all[-1].clamp(min=1.0).float()
+
+    def _of_known(self, guesses: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum the weighted losses, the weights by group [2 n_protected], and the images, of known groups."""
+        protected = batch.groups % self.n_protected
+        group = batch.targets * self.n_protected + protected
+        weights = self.weights[group] * batch.known
+        seen = torch.zeros_like(self.seen).flatten().index_add(0, group, weights.double())
+        return (weights * self._losses(guesses, protected)).sum(), seen, batch.known.sum()
+
+    def _by_memberships(self, guesses: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum the same, each image by its memberships; groups of real and of synthetic images are one."""
+        assert batch.memberships is not None
+        n = len(batch.memberships)
+        shares = batch.memberships.reshape(n, -1, 2 * self.n_protected).sum(dim=1)
+        weights = (self.weights * shares).reshape(n, 2, self.n_protected)
+        protected = torch.arange(self.n_protected, device=guesses.device)[:, None].expand(-1, n)
+        losses = torch.stack([self._losses(guesses, group) for group in protected], dim=1)
+        images = torch.tensor(n, device=guesses.device)
+        return (weights * losses[:, None]).sum(), weights.double().sum(dim=0).flatten(), images
 
     def _losses(self, guesses: Tensor, protected: Tensor) -> Tensor:
         if self.heads == "intersections":
@@ -123,4 +140,4 @@ def inverse_shares(counts: Tensor, given_target: bool) -> Tensor:
     """
     of = counts if given_target else counts.sum(dim=0, keepdim=True).expand_as(counts)
     occur = (of > 0).sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.where(of > 0, of.sum(dim=1, keepdim=True) / (occur * of.clamp(min=1.0)), 0.0)
+    return torch.where(of > 0, of.sum(dim=1, keepdim=True) / (occur * torch.where(of > 0, of, 1.0)), 0.0)

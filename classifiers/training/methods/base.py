@@ -29,7 +29,7 @@ class Context:
     Attributes:
         group_counts: the groups' sizes in the phase's images, [n_groups], not all 0. Group
             t * n_protected + g has target t and protected group g; where groups are parted by source, those
-            of the synthetic images follow.
+            of the synthetic images follow. By memberships the sizes are no whole numbers.
         n_protected: the number of protected groups.
         images: the number of the phase's images.
         feature_size: the number of features that the network's last layer gets.
@@ -37,7 +37,7 @@ class Context:
         total: sums a tensor over the processes.
     """
 
-    group_counts: list[int]
+    group_counts: Sequence[float]
     n_protected: int
     images: int
     feature_size: int

@@ -1,5 +1,7 @@
 """Group distributionally robust optimisation."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,7 +37,7 @@ class GroupDRO(LossOfLogits):
 
     def __init__(
         self,
-        group_counts: list[int],
+        group_counts: Sequence[float],
         step_size: float = 0.01,
         adjustment: float = 0.0,
         total: SumOverProcesses = one_process,
