@@ -9,7 +9,8 @@ from pipeline.content.files import write_json
 from pipeline.content.typed_files import FilePart, StageFile
 from stages.parameters import AllParameters
 from stages.reporting.choices import BASELINE, SELECTION, cells_of, mean_and_deviation, seeds_of
-from stages.shared.paths import METHODS, RUNS
+from stages.reporting.plateaus import plateau_sentence, read_plateaus
+from stages.shared.paths import EVALUATION, METHODS, RUNS
 
 FIGURES = {  # names in methods.json -> columns of runs.parquet
     "worst_group_accuracy": "worst_group_accuracy",
@@ -77,6 +78,7 @@ class MethodsRun(FilePart):
         steps: of the network that is kept.
         gains: recipe with loss weights -> data set -> gain over ERM in worst-group accuracy on validation,
             early in the training and at its end, means over the seeds.
+        left_out: the runs that learned nothing, which no figure has, in a sentence; empty if there is none.
     """
 
     target: str
@@ -84,6 +86,7 @@ class MethodsRun(FilePart):
     seeds: int
     steps: int
     gains: dict[str, dict[str, tuple[float, float]]]
+    left_out: str
 
 
 class MethodsRecord(StageFile):
@@ -118,6 +121,7 @@ def collected(parameters: AllParameters, runs: pd.DataFrame) -> MethodsRecord:
         protected=parameters.protected,
         seeds=len(parameters.train.seeds),
         steps=parameters.train.steps,
+        left_out=plateau_sentence(read_plateaus(EVALUATION)),
         gains={
             recipe: {data: gains_over_time(parameters, data, recipe) for data in found}
             for recipe in WEIGHTED

@@ -20,7 +20,8 @@ from stages.reporting.methods_record import (
     figures_of,
     keep_methods,
 )
-from stages.shared.paths import METHODS, METHODS_PAGE, PRESETS, RUNS
+from stages.reporting.plateaus import Plateau, write_plateaus
+from stages.shared.paths import EVALUATION, METHODS, METHODS_PAGE, PRESETS, RUNS
 from stages.shared.presets import preset_values
 
 
@@ -46,7 +47,14 @@ def figures(worst: float, std: float = 0.01, phi: float = 0.0) -> MethodFigures:
 
 def record(original: dict[str, MethodFigures], augmented: dict[str, MethodFigures]) -> MethodsRecord:
     gains = {"inverse_frequency": {"original": (0.2, 0.05), "augmented": (0.01, -0.02)}}
-    run = {"target": "Five_or_more", "protected": ["Red"], "seeds": 3, "steps": 400, "gains": gains}
+    run = {
+        "target": "Five_or_more",
+        "protected": ["Red"],
+        "seeds": 3,
+        "steps": 400,
+        "gains": gains,
+        "left_out": "",
+    }
     return MethodsRecord.model_validate({"run": run, "original": original, "augmented": augmented})
 
 
@@ -138,6 +146,7 @@ def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AllParameters
     content = preset_values("methods", Path(__file__).parents[2] / PRESETS)
     content["train"] |= {"recipes": ["erm", "inverse_frequency"], "seeds": [0, 1]}
     monkeypatch.chdir(tmp_path)
+    write_plateaus([Plateau(data="original", recipe="dann", seed=1, sentence="flat")], EVALUATION)
     for data in ("original", "augmented"):
         for recipe, values in (("erm", (0.2, 0.6)), ("inverse_frequency", (0.5, 0.7))):
             for seed in (0, 1):
@@ -168,4 +177,5 @@ def test_the_page_is_made_of_the_figures_that_are_kept(parameters: AllParameters
     assert "- **On original**, these have a better worst group than ERM: `dann` (+20.0 ± 10.0)." in page
     assert "to the same method: none. They hurt: none." in page
     assert "`dann` (+0.0 ± 10.0)" in page
+    assert "learned nothing: dann on original (seed 1). A method all of whose" in page
     assert "{" not in page
