@@ -42,7 +42,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # process of its own, forked.
     with Repo(str(folder)) as repo:
         commands = [stage.cmd for stage in nx.dfs_postorder_nodes(repo.index.graph)]
-    assert len(commands) == 31
+    assert len(commands) == 32
     for command in commands:
         done = run_python(*command.removeprefix("exec python ").split(), cwd=folder, env=environment(folder))
         assert done.returncode == 0, f"{command}: {done.stderr}"
