@@ -696,8 +696,10 @@ def test_two_processes_train_the_same_weights_as_one(tmp_path):
         assert of_one["cost"]["forward"] == 20 * case[2]
         for part in ("weights", "method"):
             for name in of_one[part]:
+                # A memory may be a sum over all steps.
+                rounding = 1e-4 if name.endswith("sums") else 0.0
                 torch.testing.assert_close(
-                    of_two[part][name], of_one[part][name], rtol=0, atol=1e-5, msg=f"{case}: {name}"
+                    of_two[part][name], of_one[part][name], rtol=rounding, atol=1e-5, msg=f"{case}: {name}"
                 )
         for first, second in zip(of_one["history"], of_two["history"], strict=True):
             assert second == pytest.approx(first, abs=1e-5)

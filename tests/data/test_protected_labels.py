@@ -11,7 +11,7 @@ from data.names import UNKNOWN
 from data.parameters import ProtectedLabels
 from data.protected_labels import check_known, weakened
 from data.sources import check_groups
-from data.sources.table import Table
+from data.sources.table import TableSource
 from pipeline.errors import UserError
 
 NAMES = ["hat", "beard"]  # the protected attributes; the target is `happy`
@@ -148,7 +148,7 @@ def test_images_with_gaps_are_for_training_where_fractions_make_the_splits(tmp_p
 
     def split_of(rows: pd.DataFrame) -> "pd.Series[str]":
         rows.to_csv(tmp_path / "list.csv", index=False)
-        source = Table(
+        source = TableSource(
             name="table", folder=tmp_path, table="list.csv", path_column="id",
             attribute_columns=["happy", "hat"], fractions={"validation": 0.1, "test": 0.2},
         )  # fmt: skip

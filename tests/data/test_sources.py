@@ -17,7 +17,7 @@ from data.names import UNKNOWN
 from data.sources.base import BadImage, Source, check_groups
 from data.sources.celeba import CelebA
 from data.sources.files import MAX_PIXELS, decode_image
-from data.sources.table import Table
+from data.sources.table import TableSource
 from data.sources.waterbirds import Waterbirds
 from pipeline.errors import UserError
 
@@ -339,9 +339,9 @@ def table_folder(folder: Path, rows: dict[str, list[Any]], form: str = "csv") ->
     return folder
 
 
-def table_source(folder: Path, form: str = "csv", **parameters: Any) -> Table:
+def table_source(folder: Path, form: str = "csv", **parameters: Any) -> TableSource:
     given = {"attribute_columns": ["happy", "hat"], "split_column": "part", **parameters}
-    return Table(name="table", folder=folder, table=f"list.{form}", path_column="path", **given)
+    return TableSource(name="table", folder=folder, table=f"list.{form}", path_column="path", **given)
 
 
 def people() -> dict[str, list[Any]]:
@@ -474,7 +474,7 @@ def test_table_refuses_parameters_that_contradict(
         "split_column": "part",
     }
     with pytest.raises(ValidationError, match=says(*message)):
-        Table.model_validate(given | parameters)
+        TableSource.model_validate(given | parameters)
 
 
 def crowd(counts: tuple[int, int, int, int]) -> pd.DataFrame:

@@ -157,4 +157,6 @@ def test_a_missing_input_is_one_sentence_of_the_command(tmp_path: Path, reposito
         cwd=tmp_path, env=environment(repository), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.strip() == "error: out/real/labels.parquet is missing: run `dvc repro` to make it."
+    assert (
+        done.stderr.strip() == "error: out/real_labels/labels.parquet is missing: run `dvc repro` to make it."
+    )

@@ -54,7 +54,7 @@ def test_a_failure_while_a_checkpoint_is_written_leaves_the_old_one(path, monkey
     def die(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.content.stores.os.fsync", die)
+    monkeypatch.setattr("pipeline.content.files.os.fsync", die)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(path, {"done": 2})
     assert load_checkpoint(path)["done"] == 1

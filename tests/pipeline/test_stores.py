@@ -365,7 +365,7 @@ def test_a_disk_that_fails_to_sync_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(descriptor: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("pipeline.content.stores.os.fsync", fail)
+    monkeypatch.setattr("pipeline.content.files.os.fsync", fail)
     before = files_of(tmp_path)
     with pytest.raises(OSError, match="Input/output error") as raised:
         commit(tmp_path, 1)
@@ -375,7 +375,7 @@ def test_a_disk_that_fails_to_sync_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
     there = []
-    monkeypatch.setattr("pipeline.content.stores.os.fsync", lambda fd: there.append(list(files_of(tmp_path))))
+    monkeypatch.setattr("pipeline.content.files.os.fsync", lambda fd: there.append(list(files_of(tmp_path))))
     write_json(tmp_path / "file", 1)
     ((name,),) = there
     assert name.startswith("file.")
@@ -802,7 +802,7 @@ def test_a_kill_while_json_is_written_leaves_the_old_one(tmp_path, monkeypatch):
     def die(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.content.stores.os.fsync", die)
+    monkeypatch.setattr("pipeline.content.files.os.fsync", die)
     with pytest.raises(KeyboardInterrupt):
         write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -56,8 +57,8 @@ class Planted(nn.Module):
 def plant(monkeypatch: pytest.MonkeyPatch, slopes: dict[str, float]) -> None:
     """Put a planted labeller in the place of each attribute's."""
 
-    def load(folder: Path, device: torch.device) -> tuple[nn.Module, dict[str, float]]:
-        return Planted(slopes[folder.name]), {"prior": PRIOR}
+    def load(folder: Path, device: torch.device) -> tuple[nn.Module, SimpleNamespace]:
+        return Planted(slopes[folder.name]), SimpleNamespace(prior=PRIOR)
 
     monkeypatch.setattr(labellers, "load_labeller", load)
 
