@@ -696,10 +696,11 @@ def test_two_processes_train_the_same_weights_as_one(tmp_path):
         assert of_one["cost"]["forward"] == 20 * case[2]
         for part in ("weights", "method"):
             for name in of_one[part]:
-                # A memory may be a sum over all steps.
-                rounding = 1e-4 if name.endswith("sums") else 0.0
+                # An adversary learns five times as fast, and from normalised features: with three images in a
+                # batch that multiplies rounding errors. Its memory is a sum over all steps.
+                rtol, atol = (0.0, 1e-5) if part == "weights" else (1e-4, 1e-4)
                 torch.testing.assert_close(
-                    of_two[part][name], of_one[part][name], rtol=rounding, atol=1e-5, msg=f"{case}: {name}"
+                    of_two[part][name], of_one[part][name], rtol=rtol, atol=atol, msg=f"{case}: {name}"
                 )
         for first, second in zip(of_one["history"], of_two["history"], strict=True):
             assert second == pytest.approx(first, abs=1e-5)
