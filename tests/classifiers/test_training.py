@@ -703,7 +703,7 @@ def test_two_processes_train_the_same_weights_as_one(tmp_path):
                     of_two[part][name], of_one[part][name], rtol=rtol, atol=atol, msg=f"{case}: {name}"
                 )
         for first, second in zip(of_one["history"], of_two["history"], strict=True):
-            assert second == pytest.approx(first, abs=1e-5)
+            assert second == pytest.approx(first, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("network", [new_backbone(Backbone(name="resnet18"), 0), torch.nn.BatchNorm1d(2)])
