@@ -17,6 +17,7 @@ from classifiers.training.methods.base import Context, SumOverProcesses, one_pro
 from classifiers.training.parameters import Training
 from classifiers.training.phases import Stretch, of_both_sources
 from classifiers.training.samplers import Sampler, SourceShareSampler, new_sampler
+from classifiers.training.settings.base import Draws
 from classifiers.training.settings.losses import ERMSettings
 
 
@@ -99,4 +100,4 @@ def _sampler(recipe: Recipe, settings: Training, images: LabelledImages, n_prote
             return new_sampler(recipe.sampler, images, batch_size, settings.seed)
         return SourceShareSampler(recipe.sampler, images, recipe.real_share, batch_size, settings.seed)
 
-    return recipe.method.sampler(of_size, settings.batch_size, images, settings.seed, n_protected)
+    return recipe.method.sampler(Draws(of_size, settings.batch_size, images, n_protected, settings.seed))

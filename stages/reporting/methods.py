@@ -204,7 +204,7 @@ def vanishing(record: MethodsRecord) -> list[Claim]:
 
 
 def rows_of(record: MethodsRecord, data: str) -> list[list[str]]:
-    """Return the rows of a data set's table."""
+    """Return the rows of a data set's table, the best worst group first."""
     return [
         [
             f"`{name}`",
@@ -218,7 +218,9 @@ def rows_of(record: MethodsRecord, data: str) -> list[list[str]]:
             f"{of.cost.forward:.2g} / {of.cost.backward:.2g}",
             ", ".join(of.labels) or "–",
         ]
-        for name, of in record.by_data[data].items()
+        for name, of in sorted(
+            record.by_data[data].items(), key=lambda item: -item[1].worst_group_accuracy.mean
+        )
     ]
 
 

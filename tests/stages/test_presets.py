@@ -143,7 +143,7 @@ def test_presets_write_no_value_that_is_the_same_without_it(name):
 
 
 def test_all_presets_together_are_short():
-    assert sum(len(path.read_text().splitlines()) for path in (ROOT / PRESETS).glob("*.yaml")) < 520
+    assert sum(len(path.read_text().splitlines()) for path in (ROOT / PRESETS).glob("*.yaml")) < 480
 
 
 def test_the_effective_parameters_are_complete_and_can_be_read_again(capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """What the settings of all training methods have."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.parameters import Parameters
@@ -9,6 +10,25 @@ if TYPE_CHECKING:
     from classifiers.networks.images import LabelledImages
     from classifiers.training.methods.base import Context, Method
     from classifiers.training.samplers import Sampler
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a phase's sampler is made of.
+
+    Attributes:
+        of_size: makes the recipe's sampler for a batch of that many images.
+        batch_size: the number of images that a step trains on.
+        images: of the phase.
+        n_protected: the number of protected groups.
+        seed: of the random numbers.
+    """
+
+    of_size: "Callable[[int], Sampler]"
+    batch_size: int
+    images: "LabelledImages"
+    n_protected: int
+    seed: int
 
 
 class MethodSettings(Parameters):
@@ -20,25 +40,14 @@ class MethodSettings(Parameters):
         """Make the method for a phase of a training."""
         raise NotImplementedError
 
-    def sampler(
-        self,
-        of_size: "Callable[[int], Sampler]",
-        batch_size: int,
-        images: "LabelledImages",
-        seed: int,
-        n_protected: int,
-    ) -> "Sampler":
+    def sampler(self, draws: Draws) -> "Sampler":
         """Make the sampler of a phase; a method that draws more images than it trains on overrides this.
 
         Args:
-            of_size: makes the recipe's sampler for a batch of that many images.
-            batch_size: the number of images that a step trains on.
-            images: of the phase.
-            seed: of the random numbers.
-            n_protected: the number of protected groups.
+            draws: what the sampler is made of.
 
         Returns:
-            A function of the step that returns positions in `images`: [B], or [B, m] where m images go
+            A function of the step that returns positions in `draws.images`: [B], or [B, m] where m images go
             together.
         """
-        return of_size(batch_size)
+        return draws.of_size(draws.batch_size)

@@ -1,14 +1,12 @@
 """The settings of methods that choose, change or mix the images of a batch."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from classifiers.training.settings.base import MethodSettings
+from classifiers.training.settings.base import Draws, MethodSettings
 
 if TYPE_CHECKING:
-    from classifiers.networks.images import LabelledImages
     from classifiers.training.methods.base import Context, Method
     from classifiers.training.samplers import Sampler
 
@@ -19,16 +17,9 @@ class _OfCandidates(MethodSettings):
     name: str  # a key of `RANKINGS` in classifiers/training/methods/hard_examples.py
     candidates: int = Field(2, ge=1)  # images that are forwarded, for each one that is trained on; 1: ERM
 
-    def sampler(
-        self,
-        of_size: "Callable[[int], Sampler]",
-        batch_size: int,
-        images: "LabelledImages",
-        seed: int,
-        n_protected: int,
-    ) -> "Sampler":
+    def sampler(self, draws: Draws) -> "Sampler":
         """Make the recipe's sampler for batches of all candidates."""
-        return of_size(self.candidates * batch_size)
+        return draws.of_size(self.candidates * draws.batch_size)
 
     def build(self, context: "Context") -> "Method":
         """Make the method for a phase of a training."""
@@ -94,18 +85,11 @@ class MixupSettings(MixingSettings):
 
     name: Literal["mixup"] = "mixup"
 
-    def sampler(
-        self,
-        of_size: "Callable[[int], Sampler]",
-        batch_size: int,
-        images: "LabelledImages",
-        seed: int,
-        n_protected: int,
-    ) -> "Sampler":
+    def sampler(self, draws: Draws) -> "Sampler":
         """Pair the images of a batch with one another."""
         from classifiers.training.pairs import AnyPairs
 
-        return AnyPairs(of_size(batch_size), seed)
+        return AnyPairs(super().sampler(draws), draws.seed)
 
 
 class LISASettings(MixingSettings):
@@ -115,15 +99,10 @@ class LISASettings(MixingSettings):
     name: Literal["lisa"] = "lisa"
     same_target: float = Field(0.5, ge=0, le=1)  # share of pairs of one target and two protected groups
 
-    def sampler(
-        self,
-        of_size: "Callable[[int], Sampler]",
-        batch_size: int,
-        images: "LabelledImages",
-        seed: int,
-        n_protected: int,
-    ) -> "Sampler":
+    def sampler(self, draws: Draws) -> "Sampler":
         """Pair the images of a batch with others of the same target, or of the same protected group."""
         from classifiers.training.pairs import SelectivePairs
 
-        return SelectivePairs(of_size(batch_size), images, n_protected, self.same_target, seed)
+        return SelectivePairs(
+            super().sampler(draws), draws.images, draws.n_protected, self.same_target, draws.seed
+        )
